@@ -1,0 +1,128 @@
+"""Owns the values that a contract becomes: what must survive, how soon, in which order. Pure data, no I/O.
+
+A contract file is parsed once by :mod:`reopen.contracts.load` into these frozen values; every other room reads
+these and never the YAML. All durations are ``timedelta``, all sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class SourceKind(StrEnum):
+    """Where a dataset lives and how it is captured; one file in ``reopen/sources/`` for each."""
+
+    FILES = "files"
+
+
+class Temperature(StrEnum):
+    """How ready the standby is kept: restore when needed, staged, or staged with consumers' views."""
+
+    COLD = "cold"
+    WARM = "warm"
+    HOT = "hot"
+
+
+class TableFormat(StrEnum):
+    """How the files of a tabular dataset are encoded."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the business asked for. ``rpo``: data it can lose, as time; ``rto``: time until it runs again."""
+
+    rpo: timedelta
+    rto: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a dataset lives at one site: a prefix (folder) URL or path, and the table's file pattern below it."""
+
+    site: str
+    url: str
+    """A directory: a local path (relative ones are resolved against the settings file) or an fsspec/obstore URL."""
+    pattern: str = "**"
+    """Glob below ``url`` that names the table's files, for example ``*.parquet``; ``**`` when it is not a table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One way to reach the owner, from the contract's ``support`` section."""
+
+    name: str
+    tool: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRule:
+    """restic's counting rules as the contract states them; ``None`` means the rule is not used."""
+
+    last: int | None = None
+    hourly: int | None = None
+    daily: int | None = None
+    weekly: int | None = None
+    monthly: int | None = None
+    yearly: int | None = None
+    within: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The tabular side of a dataset: what the checks are compiled from.
+
+    ``schema`` is the contract's schema object as plain data, already valid against the ODCS JSON schema; the compiler
+    in :mod:`reopen.recover.checks` reads it. ``classified`` columns never leave min or max in a profile.
+    """
+
+    name: str
+    format: TableFormat
+    schema: Mapping[str, Any]
+    classified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One dataset as its contract promises it.
+
+    ``contract_digest`` is the BLAKE3 hex digest of the contract file's bytes: records and plans quote it, so that an
+    edited contract is seen. ``depends_on`` names datasets that must serve before this one can.
+    """
+
+    name: str
+    contract_path: Path
+    contract_id: str
+    contract_version: str
+    contract_digest: str
+    kind: SourceKind
+    tier: int
+    depends_on: tuple[str, ...]
+    temperature: Temperature
+    objective: Objective
+    locations: Mapping[str, Location]
+    """By site name, for example ``production`` and ``standby``."""
+    include: tuple[str, ...] = ()
+    """gitignore-style patterns; empty means everything."""
+    exclude: tuple[str, ...] = ()
+    schedule: str | None = None
+    """Cron expression of the snapshot schedule."""
+    drill_schedule: str | None = None
+    frequency: timedelta | None = None
+    retention: RetentionRule = field(default_factory=RetentionRule)
+    owner: str = ""
+    channels: tuple[Channel, ...] = ()
+    table: Table | None = None
+    description: str = ""
+
+    def location(self, site: str) -> Location:
+        """The dataset's location at a site; :class:`KeyError` is a programmer's mistake (loading checks sites)."""
+        return self.locations[site]
