@@ -1,0 +1,48 @@
+# Every target works on a machine that has only Python 3.11 (or newer) with pip, make and git.
+
+PY := .venv/bin/python
+UV := .venv/bin/uv
+# Two, because the flow tests share one Prefect server in one worker and the rest keeps the other busy.
+TEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench soak lock clean FORCE
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+run: .venv/.ready ## Watch a business lose its production site and reopen at the standby
+	@$(PY) -m reopen.cli.main demo
+
+test: .venv/.ready ## Run every test but the soak (under ten minutes on two cores)
+	@$(PY) -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+
+check: .venv/.ready ## Lint, formatting, types, layers
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy --strict
+	@.venv/bin/lint-imports --no-logo
+
+bench: .venv/.ready ## Measure against peers
+	@$(PY) -m benchmarks
+
+soak: .venv/.ready ## Run the tests that take minutes or need gigabytes
+	@$(PY) -m pytest -m soak
+
+lock: .venv/.ready ## Resolve the locks again from pyproject.toml (newest versions that its bounds allow)
+	@$(UV) pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+	@$(UV) pip compile --group installer --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements-uv.lock
+
+clean: ## Remove what make and the tools made; vaults and keys under .reopen stay
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp holds the folder it was made in and is written last. So an environment that was interrupted, copied or moved
+# to another folder, or whose Python has gone is made again, as is one that is older than the locks.
+ifneq ($(shell test -x $(PY) && cat .venv/.ready 2>/dev/null),$(CURDIR))
+.venv/.ready: FORCE
+endif
+.venv/.ready: requirements.lock requirements-uv.lock pyproject.toml .ci/make-venv
+	@.ci/make-venv
