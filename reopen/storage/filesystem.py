@@ -1,0 +1,180 @@
+"""Owns the only use of fsspec: file systems for sources and targets, and a plain store for the rest.
+
+Object stores go through obstore's fsspec face, so that one set of credentials serves vault and data alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, ReopenError, Transient, VaultUnwritable
+from reopen.ids import system_random
+from reopen.storage.base import Capabilities, ObjectInfo, Piece
+from reopen.storage.objects import OBJECT_SCHEMES
+
+
+def scheme_of(url: str) -> str:
+    """The URL's scheme in lower case; ``file`` for a plain path (``C:`` style drives are not supported)."""
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() if separator else "file"
+
+
+def local_path(url: str) -> str | None:
+    """The path behind a local URL or plain path, or ``None`` when the URL is remote."""
+    if "://" not in url:
+        return os.path.abspath(url)
+    if scheme_of(url) in ("file", "local"):
+        return os.path.abspath(unquote(urlparse(url).path))
+    return None
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """An fsspec file system and the root path within it for any URL that fsspec knows.
+
+    :raises InvalidInput: unknown scheme, or a scheme whose package is not installed (the message names it).
+    """
+    import fsspec
+
+    scheme = scheme_of(url)
+    try:
+        if scheme in OBJECT_SCHEMES:
+            import obstore.fsspec
+
+            obstore.fsspec.register(scheme)
+        filesystem, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise InvalidInput(
+            f"{url} cannot be opened: {error}",
+            hint="Install the fsspec package for this scheme, or use a local path.",
+            url=url,
+        ) from error
+    return filesystem, root.rstrip("/")
+
+
+class FsspecStore:
+    """A store on any other fsspec file system (SFTP, WebDAV, …): good as a single writer's vault or a replica.
+
+    There is no exclusive create here (fsspec's ``mode="create"`` let several racers win), so ``capabilities`` says
+    so and what needs it is refused above. ``create`` still refuses to replace what it can see.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._filesystem, self._root = open_filesystem(url)
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(exclusive_create=False)
+
+    def get(self, name: str) -> bytes:
+        try:
+            return bytes(self._filesystem.cat_file(self._path(name)))
+        except Exception as error:
+            raise self._translate(error, name) from error
+
+    def get_range(self, name: str, start: int, length: int) -> bytes:
+        try:
+            data = bytes(self._filesystem.cat_file(self._path(name), start=start, end=start + length))
+        except Exception as error:
+            raise self._translate(error, name) from error
+        if len(data) != length:
+            raise Corrupt(f"{name} in {self.url} ends before byte {start + length}.", object=name)
+        return data
+
+    def head(self, name: str) -> ObjectInfo:
+        try:
+            return self._info(name, self._filesystem.info(self._path(name)))
+        except Exception as error:
+            raise self._translate(error, name) from error
+
+    def put(self, name: str, pieces: Sequence[Piece]) -> int:
+        data = b"".join(pieces)
+        final = self._path(name)
+        temporary = f"{final.rpartition('/')[0]}/.tmp-{system_random(8).hex()}"
+        try:
+            self._filesystem.makedirs(final.rpartition("/")[0], exist_ok=True)
+            # Never write in place: an exception inside fsspec's writer leaves a truncated file behind.
+            self._filesystem.pipe_file(temporary, data)
+            self._filesystem.mv(temporary, final)
+        except Exception as error:
+            raise self._translate(error, name) from error
+        return len(data)
+
+    def create(self, name: str, pieces: Sequence[Piece]) -> int:
+        try:
+            present = self._filesystem.exists(self._path(name))
+        except Exception as error:
+            raise self._translate(error, name) from error
+        if present:
+            raise Conflict(f"{name} already exists in {self.url}.", object=name)
+        return self.put(name, pieces)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        folder, _, _ = prefix.rpartition("/")
+        base = self._path(folder) if folder else self._root
+        try:
+            if not self._filesystem.exists(base):
+                return
+            found = self._filesystem.find(base, detail=True)
+        except Exception as error:
+            raise self._translate(error, prefix or "/") from error
+        names = {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
+        for name in sorted(names, key=str.encode):
+            if name.startswith(prefix) and not name.rpartition("/")[2].startswith(".tmp-"):
+                yield self._info(name, names[name])
+
+    def delete(self, name: str) -> None:
+        try:
+            self._filesystem.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._translate(error, name) from error
+
+    def now(self) -> datetime:
+        probe = f"probe/clock-{system_random(8).hex()}"
+        self.put(probe, [b"now"])
+        try:
+            return self.head(probe).modified_at
+        finally:
+            self.delete(probe)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _info(self, name: str, info: dict[str, Any]) -> ObjectInfo:
+        return ObjectInfo(name=name, size_bytes=int(info.get("size") or 0), modified_at=modified_at_of(info))
+
+    def _translate(self, error: Exception, name: str) -> ReopenError:
+        if isinstance(error, ReopenError):
+            return error
+        if isinstance(error, FileNotFoundError):
+            return NotFound(f"{name} is not in {self.url}.", object=name)
+        if isinstance(error, PermissionError):
+            return VaultUnwritable(f"{self.url} denies access to {name}.", object=name)
+        return Transient(f"{self.url} did not answer for {name}: {error}.", object=name)
+
+
+def modified_at_of(info: dict[str, Any]) -> datetime:
+    """The modification time in an fsspec ``info`` dict, under whichever name the file system uses; the Unix
+    epoch when it has none."""
+    for key in ("mtime", "LastModified", "last_modified", "modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            try:
+                return datetime.fromisoformat(value).astimezone(UTC)
+            except ValueError:
+                continue  # A text that is no ISO date says nothing; the next key may.
+    return datetime.fromtimestamp(0, UTC)
