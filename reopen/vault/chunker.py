@@ -1,0 +1,64 @@
+"""Owns where a large file is cut: FastCDC (2020, normalised chunking 1) with a seeded gear table.
+
+Files up to ``min_size`` are one chunk. The cut of a file does not depend on how its bytes arrive: a block is cut, every
+chunk but the last is final, the last is carried into the next block.
+
+The gear table is pyfastcdc's default table, each entry XORed with the seed as that library does it; the cut vectors
+in ``docs/vault-format.md`` pin it, and ``tests/vault/test_chunker.py`` holds the library to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pyfastcdc import FastCDC
+
+READ_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSizes:
+    """Smallest, average (a power of two) and largest chunk, in bytes. Parameters of the vault, never changed."""
+
+    min_size: int = 256 << 10
+    avg_size: int = 1 << 20
+    max_size: int = 4 << 20
+
+
+ReadInto = Callable[[memoryview], int]
+
+
+def cut_stream(readinto: ReadInto, sizes: ChunkSizes, seed: int) -> Iterator[memoryview]:
+    """The chunks of a stream, in order, as views that stay valid for as long as they are held.
+
+    :param readinto: fills a buffer and returns how many bytes it wrote; 0 is the end of the stream.
+    """
+    cutter = FastCDC(
+        sizes.avg_size, min_size=sizes.min_size, max_size=sizes.max_size, normalized_chunking=1, seed=seed
+    )
+    carried = memoryview(b"")
+    ended = False
+    while not ended:
+        # A fresh buffer a block: chunks of the block before may still be on their way through the pipeline.
+        block = memoryview(bytearray(READ_BLOCK_BYTES))
+        block[: len(carried)] = carried
+        filled, ended = _fill(readinto, block, len(carried))
+        data = block[:filled].toreadonly()
+        start = 0
+        for chunk in cutter.cut_buf(data):
+            end = chunk.offset + chunk.length
+            if end == filled and not ended:
+                break
+            yield data[chunk.offset : end]
+            start = end
+        carried = data[start:]
+
+
+def _fill(readinto: ReadInto, block: memoryview, filled: int) -> tuple[int, bool]:
+    while filled < len(block):
+        count = readinto(block[filled:])
+        if count == 0:
+            return filled, True
+        filled += count
+    return filled, False

@@ -1,0 +1,213 @@
+"""Owns every Arrow schema of the vault and how tables become encrypted Parquet and back.
+
+Invariants
+    I1  Parquet files are encrypted with AES_GCM_V1 under one uniform 32-byte key, footer included, no AAD prefix: what
+        plain DuckDB reads.
+    I2  All columns are flat and every column chunk has exactly one data page: DuckDB 2.0 computes the wrong AAD for
+        nested columns and for a second page ("Computed AES tag differs"). Hence row groups of at most
+        :data:`ROW_GROUP_ROWS_MAX` rows, dictionaries only for columns of few values, and chunk lists as one BLOB.
+    I3  A column is never removed and never changes its meaning; readers take the columns they know by name.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
+from numpy.typing import NDArray
+
+from reopen.errors import Corrupt
+
+ROW_GROUP_ROWS_MAX = 20_000
+ROW_GROUP_BLOB_BYTES_MAX = 64 << 20
+_PAGE_BYTES_MAX = 1 << 28
+CHUNK_ID_BYTES = 32
+
+MANIFEST = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("path_raw", pa.binary()),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("mode", pa.int32()),
+        pa.field("uid", pa.int64()),
+        pa.field("gid", pa.int64()),
+        pa.field("owner", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("mtime_s", pa.int64()),
+        pa.field("mtime_ns", pa.int32()),
+        pa.field("ctime_ns", pa.int64()),
+        pa.field("inode", pa.int64()),
+        pa.field("etag", pa.string()),
+        pa.field("link_target", pa.string()),
+        pa.field("link_target_raw", pa.binary()),
+        pa.field("link_group", pa.string()),
+        pa.field("holes", pa.binary()),
+        pa.field("xattrs", pa.binary()),
+        pa.field("chunks", pa.binary(), nullable=False),
+        pa.field("chunk_sizes", pa.binary()),
+        pa.field("change", pa.string(), nullable=False),
+        pa.field("read_state", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+)
+"""One row an entry, sorted bytewise by ``coalesce(path_raw, path)``.
+
+``path`` is relative to the dataset's root, ``/``-separated; where the name is not UTF-8, ``path_raw`` holds its bytes and
+``path`` shows them with ``\\xNN``. ``type``: file, dir, symlink, special (metadata only). ``chunks``: the 32-byte chunk ids,
+concatenated. ``chunk_sizes``: the raw sizes as u32 little-endian, null when there is at most one chunk. ``change``
+against the snapshot before: added, modified, metadata, unchanged. ``read_state``: ok, changed_while_read, unreadable (then
+``error`` says why and ``chunks`` is empty). ``link_group`` is equal for hard links to one file. ``inode`` is the u64 inode
+stored as i64.
+"""
+
+PROFILE = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("nulls", pa.int64()),
+        pa.field("min", pa.string()),
+        pa.field("max", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)
+"""One row a (file, column) of a tabular dataset, taken from the captured bytes. ``type`` is the DuckDB name of the column's
+type. ``min`` and ``max`` are text (as ``CAST(x AS VARCHAR)``), null where the column is classified, the statistics are
+inexact, or there is no value. ``source``: ``parquet footer``, ``csv decode``, or ``undecodable: <reason>`` with an empty column."""
+
+INDEX = pa.schema(
+    [
+        pa.field("chunk_id", pa.binary(32), nullable=False),
+        pa.field("pack", pa.binary(32), nullable=False),
+        pa.field("slot_salt", pa.binary(16), nullable=False),
+        pa.field("frame_offset", pa.int64(), nullable=False),
+        pa.field("frame_length", pa.int32(), nullable=False),
+        pa.field("frame_raw_length", pa.int32(), nullable=False),
+        pa.field("frame_counter", pa.int64(), nullable=False),
+        pa.field("frame_codec", pa.int8(), nullable=False),
+        pa.field("chunk_offset", pa.int32(), nullable=False),
+        pa.field("chunk_length", pa.int32(), nullable=False),
+    ]
+)
+"""One row a stored copy of a chunk: where its frame lies in which pack, and where the chunk lies in the frame."""
+
+_DICTIONARY_COLUMNS = {"type", "owner", "group", "change", "read_state", "source", "pack", "slot_salt", "uid", "gid", "mode"}
+_BLOB_COLUMNS = ("chunks", "chunk_sizes", "holes", "xattrs", "path", "link_target")
+
+
+def encode_parquet(table: pa.Table, schema: pa.Schema, key: bytes) -> bytes:
+    """A table as encrypted Parquet (I1, I2); the table is cast to the schema first."""
+    table = table.select(schema.names).cast(schema).combine_chunks()
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(
+        buffer,
+        schema,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=[name for name in schema.names if name in _DICTIONARY_COLUMNS],
+        data_page_size=_PAGE_BYTES_MAX,
+        max_rows_per_page=ROW_GROUP_ROWS_MAX,
+        write_statistics=True,
+        encryption_properties=pe.create_encryption_properties(footer_key=key),
+    ) as writer:
+        for part in _row_groups(table):
+            writer.write_table(part, row_group_size=ROW_GROUP_ROWS_MAX)
+    return buffer.getvalue()
+
+
+def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.Table:
+    """The table in encrypted Parquet, exactly in this schema.
+
+    :raises Corrupt: truncated, damaged, under another key, or without a column that the schema requires.
+    """
+    try:
+        properties = pe.create_decryption_properties(footer_key=key)
+        table = pq.read_table(io.BytesIO(data), decryption_properties=properties)
+        return table.select(schema.names).cast(schema)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise Corrupt(
+            f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            hint="Restore the object from a replica, or name an earlier snapshot with --at.",
+            object=name,
+        ) from error
+
+
+def split_ids(blob: bytes) -> list[bytes]:
+    """The 32-byte ids in a ``chunks`` value."""
+    return [blob[at : at + CHUNK_ID_BYTES] for at in range(0, len(blob), CHUNK_ID_BYTES)]
+
+
+def chunk_layout(table: pa.Table) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """All chunks of a manifest's rows as columns, with no Python object a file.
+
+    :returns: ids ``(n, 32)`` uint8; the row number of each chunk ``(n,)``; the chunk's raw size ``(n,)``.
+    :raises Corrupt: a blob whose length is no multiple of its item, or sizes that do not add up.
+    """
+    column = table.column("chunks").combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary())
+    lengths = np.diff(_offsets(column))
+    counts = lengths // CHUNK_ID_BYTES
+    ids = _values(column).reshape(-1, CHUNK_ID_BYTES) if not (lengths % CHUNK_ID_BYTES).any() else None
+    if ids is None:
+        raise Corrupt("a manifest has a chunk list that is cut short.")
+    rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    sizes = np.zeros(len(ids), dtype=np.int64)
+    file_sizes = table.column("size_bytes").to_numpy()
+    single = counts == 1
+    first = np.concatenate(([0], np.cumsum(counts)))[:-1]
+    sizes[first[single]] = file_sizes[single]
+    many = counts > 1
+    if many.any():
+        blob = table.column("chunk_sizes").combine_chunks()
+        if isinstance(blob, pa.ChunkedArray):
+            blob = pa.concat_arrays(blob.chunks)
+        stated = np.frombuffer(_values(blob).tobytes(), "<u4").astype(np.int64)
+        if (np.diff(_offsets(blob))[many] != counts[many] * 4).any() or len(stated) != int(counts[many].sum()):
+            raise Corrupt("a manifest has chunk sizes that do not match its chunks.")
+        sizes[np.isin(rows, np.flatnonzero(many))] = stated
+    totals = np.bincount(rows, weights=sizes, minlength=len(counts)).astype(np.int64)
+    if (totals[counts > 0] != file_sizes[counts > 0]).any():
+        raise Corrupt("a manifest has chunk sizes that do not add up to the file's size.")
+    return ids, rows, sizes
+
+
+def _offsets(array: pa.Array) -> NDArray[np.int64]:
+    if len(array) == 0:
+        return np.zeros(1, dtype=np.int64)
+    offsets = np.frombuffer(array.buffers()[1], "<i4")[array.offset : array.offset + len(array) + 1]
+    return offsets.astype(np.int64)
+
+
+def _values(array: pa.Array) -> NDArray[np.uint8]:
+    offsets = _offsets(array)
+    buffer = array.buffers()[2] if len(array) else None
+    if buffer is None or offsets[-1] == offsets[0]:
+        return np.zeros(0, dtype=np.uint8)
+    return np.frombuffer(buffer, np.uint8)[offsets[0] : offsets[-1]]
+
+
+def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
+    if table.num_rows == 0:
+        yield table
+        return
+    blob_bytes = np.zeros(table.num_rows, dtype=np.int64)
+    for name in _BLOB_COLUMNS:
+        if name in table.schema.names:
+            for_column = pc.binary_length(table.column(name)).fill_null(0)
+            blob_bytes += for_column.to_numpy()
+    cumulative = np.cumsum(blob_bytes)
+    start = 0
+    while start < table.num_rows:
+        before = int(cumulative[start - 1]) if start else 0
+        within = int(np.searchsorted(cumulative, before + ROW_GROUP_BLOB_BYTES_MAX, side="right"))
+        end = min(table.num_rows, start + ROW_GROUP_ROWS_MAX, max(within, start + 1))
+        yield table.slice(start, end - start)
+        start = end
