@@ -1,0 +1,65 @@
+"""Owns what all tests share: Prefect's quiet and isolated settings, its server, and how tests spread over workers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before anything imports Prefect: it reads its settings once. A home of our own for each worker keeps the developer's
+# profile and database out, and two workers from one database; nothing is sent to anybody.
+_prefect_home = tempfile.TemporaryDirectory(prefix="reopen-tests-prefect-")
+os.environ.update(
+    DO_NOT_TRACK="1",
+    PREFECT_HOME=_prefect_home.name,
+    PREFECT_LOGGING_LEVEL="WARNING",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    # The default of 20 s was seen to fail on a loaded machine with a new database.
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
+)
+for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_API_AUTH_STRING"):
+    os.environ.pop(_name, None)
+# The settings of whoever runs the tests are not the tests' settings.
+for _name in [name for name in os.environ if name.startswith("REOPEN_")]:
+    del os.environ[_name]
+
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import settings as hypothesis_settings  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOW_TESTS = Path(__file__).resolve().parent / "flows"
+
+# A shared machine is slow now and then; a test's own time-outs judge it, not Hypothesis's deadline for one example.
+hypothesis_settings.register_profile("reopen", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("reopen")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file's tests together, all flow tests in one worker, and start with those.
+
+    The Prefect server costs 20 to 40 s and is started once a worker; the flow tests come first so that the other
+    worker has the rest to do meanwhile. Under plain pytest only the order matters.
+    """
+    for item in items:
+        if item.path.is_relative_to(FLOW_TESTS):
+            item.add_marker("flows")
+        needs_server = item.get_closest_marker("flows") is not None
+        item.add_marker(pytest.mark.xdist_group("flows" if needs_server else str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: item.get_closest_marker("flows") is None)
+
+
+@pytest.fixture(scope="session")
+def prefect_harness() -> Iterator[None]:
+    """A temporary Prefect server for this worker; flows called in a test run against it."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    # Each synchronous flow run spends about a second joining its heartbeat thread; no test looks at heartbeats.
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
