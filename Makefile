@@ -15,7 +15,7 @@ run: .venv/.ready ## Watch a business lose its production site and reopen at the
 	@$(PY) -m reopen.cli.main demo
 
 test: .venv/.ready ## Run every test but the soak (under ten minutes on two cores)
-	@$(PY) -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(PY) -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 
 check: .venv/.ready ## Lint, formatting, types, layers
 	@$(PY) -m ruff check .

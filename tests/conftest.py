@@ -24,11 +24,14 @@ for _name in [name for name in os.environ if name.startswith("REOPEN_")]:
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
 FLOW_TESTS = Path(__file__).resolve().parent / "flows"
 
 # A shared machine is slow now and then; a test's own time-outs judge it, not Hypothesis's deadline for one example.
@@ -36,19 +39,32 @@ hypothesis_settings.register_profile("reopen", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("reopen")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests together, all flow tests in one worker, and start with those.
+    """Mark the tests in tests/flows and start with them.
 
-    The Prefect server costs 20 to 40 s and is started once a worker; the flow tests come first so that the other
-    worker has the rest to do meanwhile. Under plain pytest only the order matters.
+    The Prefect server costs 20 to 40 s; while the worker that has the flow tests waits for it, the others do the rest.
     """
     for item in items:
         if item.path.is_relative_to(FLOW_TESTS):
             item.add_marker("flows")
-        needs_server = item.get_closest_marker("flows") is not None
-        item.add_marker(pytest.mark.xdist_group("flows" if needs_server else str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: item.get_closest_marker("flows") is None)
+    items.sort(key=lambda item: not item.path.is_relative_to(FLOW_TESTS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Hand out whole files, and all of tests/flows to one worker, so that the Prefect server is started once.
+
+    ``--dist loadgroup`` is meant for this, but pytest-xdist 3.8 marks groups in a way that pytest 9.2 ignores without
+    a word.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FlowsTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ships no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "flows" if file.startswith("tests/flows/") else file
+
+    return FlowsTogether(config, log)
 
 
 @pytest.fixture(scope="session")
