@@ -1,8 +1,6 @@
-"""Owns the JSON that is stored: canonical form, strict reading, signed envelopes.
+"""Owns the signed envelopes of the vault. The canonical form itself (I1, I2) is :mod:`reopen.storage.canonical`.
 
 Invariants
-    I1  What is written is canonical (RFC 8785), so equal values have equal bytes and a digest means something.
-    I2  What is read must re-encode to the same bytes; duplicate keys, NaN and non-canonical forms are ``Corrupt``.
     I3  A signature covers ``reopen/v1/<kind>`` NUL canonical body, so that a body of one kind never passes for another.
 
 The envelope is ``{"body": {"kind": …, …}, "signature": {"signer": <key id>, "value": <hex>}}``.
@@ -10,17 +8,21 @@ The envelope is ``{"body": {"kind": …, …}, "signature": {"signer": <key id>,
 
 from __future__ import annotations
 
-import json
-from typing import Any, Protocol
+from typing import Protocol
 
-import rfc8785
+from reopen.errors import Corrupt
+from reopen.storage.canonical import RECORD_BYTES_MAX, JsonObject, decode, encode
 
-from reopen.errors import Corrupt, Internal
-
-RECORD_BYTES_MAX = 1 << 20
-"""No stored JSON document is larger; a reader refuses before parsing."""
-
-JsonObject = dict[str, Any]
+__all__ = [
+    "RECORD_BYTES_MAX",
+    "JsonObject",
+    "Signer",
+    "decode",
+    "encode",
+    "open_envelope",
+    "seal_envelope",
+    "signed_message",
+]
 
 
 class Signer(Protocol):
@@ -34,35 +36,6 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature of a message."""
         ...
-
-
-def encode(value: JsonObject) -> bytes:
-    """Canonical bytes of a JSON object (I1)."""
-    try:
-        return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
-        raise Internal(f"a value cannot be written as canonical JSON: {error}.") from error
-
-
-def decode(data: bytes, name: str) -> JsonObject:
-    """The object in canonical bytes (I2); ``name`` is the stored object's name, for messages.
-
-    :raises Corrupt: too large, not JSON, not an object, duplicate keys, or not canonical.
-    """
-    hint = "`reopen verify --level structure` names everything that is damaged."
-    if len(data) > RECORD_BYTES_MAX:
-        raise Corrupt(f"{name} has {len(data)} bytes; no document has more than {RECORD_BYTES_MAX}.", object=name)
-    try:
-        value = json.loads(data, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{name} is not valid JSON: {error}.", hint=hint, object=name) from error
-    try:
-        canonical = isinstance(value, dict) and rfc8785.dumps(value) == data
-    except (rfc8785.CanonicalizationError, RecursionError):
-        canonical = False
-    if not canonical:
-        raise Corrupt(f"{name} is not a canonical JSON object.", hint=hint, object=name)
-    return dict(value)
 
 
 def signed_message(body: JsonObject) -> bytes:
@@ -92,14 +65,3 @@ def open_envelope(data: bytes, name: str, kind: str) -> tuple[JsonObject, str, b
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"{name} has a malformed signature.", object=name) from error
     return body, signer, raw
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
-    keys = [key for key, _ in pairs]
-    if len(keys) != len(set(keys)):
-        raise ValueError("an object has a duplicate key")
-    return dict(pairs)
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")

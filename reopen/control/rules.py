@@ -1,0 +1,279 @@
+"""Owns the rules of the epoch log: who is primary, who may append, what is promoted. Pure functions over records.
+
+Invariants (docs/0003-epochs-and-recovery.md)
+    L4  Epochs only rise; inside an epoch only the holder of the highest term appends.
+    L5  For each dataset the promotion with the highest (epoch, term, number) wins, and each stands on a validation.
+    L6  A role moves only with a fence that is enforced, asserted with a reason, or cooperative with its risk accepted.
+
+Records are given in the order of their numbers, as :class:`reopen.control.log.EpochLog` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from reopen.control.records import (
+    Closed,
+    Committed,
+    Epoch,
+    FenceLevel,
+    Intent,
+    Outcome,
+    Pinned,
+    Promoted,
+    Promotion,
+    Record,
+    Scenario,
+    StepOutcome,
+    StepResult,
+    Takeover,
+    Value,
+)
+from reopen.errors import Conflict, Internal, Refused
+
+RISK_OLD_PRIMARY = "old-primary-may-write"
+"""The risk of a cooperative fence: writers that are not ours, or that cannot reach the log, go on at the old site."""
+
+V = TypeVar("V", bound=Value)
+
+
+class Superseded(Conflict):
+    """Another orchestrator acts now: this one stops, and changes nothing more."""
+
+    kind = "superseded"
+
+
+class Standing(StrEnum):
+    """What a site's own writer is, by the log."""
+
+    PRIMARY = "primary"
+    FENCED = "fenced"
+    """Another site has the role: what is written from now on is ``diverged``."""
+    STALE = "stale"
+    """The site has the role again, in a later epoch than the writer knows: read the log and begin anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who may append. Before the first takeover of epoch 0 there is none: term 0, no orchestrator."""
+
+    epoch: int
+    term: int
+    orchestrator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A promoted dataset and the promotion that made it so."""
+
+    promoted: Promoted
+    epoch: int
+    term: int
+    number: int
+
+
+def values(records: Sequence[Record], kind: type[V]) -> Iterator[V]:
+    """The values of one kind, oldest first."""
+    return (record.value for record in records if isinstance(record.value, kind))
+
+
+def current_epoch(records: Sequence[Record]) -> int:
+    """The number of the epoch that stands; 0 before the first epoch record."""
+    return max((value.epoch for value in values(records, Epoch)), default=0)
+
+
+def epoch_record(records: Sequence[Record]) -> Epoch | None:
+    """The record of the epoch that stands."""
+    return max(values(records, Epoch), key=lambda value: value.epoch, default=None)
+
+
+def primary_site(records: Sequence[Record], *, initial: str) -> str:
+    """The site that has the role; ``initial`` (the settings' primary) before the first epoch record."""
+    epoch = epoch_record(records)
+    return initial if epoch is None else epoch.primary
+
+
+def may_write(records: Sequence[Record], *, site: str, epoch: int, initial: str) -> Standing:
+    """What a writer at ``site`` is that last knew ``epoch``; a snapshot asks before it commits."""
+    if primary_site(records, initial=initial) != site:
+        return Standing.FENCED
+    return Standing.PRIMARY if epoch == current_epoch(records) else Standing.STALE
+
+
+def holder(records: Sequence[Record]) -> Holder:
+    """The orchestrator that holds the highest term of the current epoch. Who declares an epoch holds its term 1."""
+    result = Holder(epoch=0, term=0, orchestrator="")
+    for record in records:
+        if isinstance(record.value, Epoch):
+            result = Holder(epoch=record.value.epoch, term=1, orchestrator=record.by)
+        elif isinstance(record.value, Takeover):
+            result = Holder(epoch=record.value.epoch, term=record.value.term, orchestrator=record.by)
+    return result
+
+
+def pinned_plan(records: Sequence[Record]) -> str | None:
+    """The digest of the plan pinned last in the current epoch."""
+    epoch = current_epoch(records)
+    plans = [value.plan for value in values(records, Pinned) if value.epoch == epoch]
+    return plans[-1] if plans else None
+
+
+def serving(records: Sequence[Record]) -> Mapping[str, Serving]:
+    """What serves, by dataset: of all promotions the one with the highest (epoch, term, number) (L5)."""
+    result: dict[str, Serving] = {}
+    ranked = sorted(values(records, Promotion), key=lambda value: (value.epoch, value.term, value.number))
+    for promotion in ranked:
+        for member in promotion.members:
+            result[member.dataset] = Serving(
+                promoted=member, epoch=promotion.epoch, term=promotion.term, number=promotion.number
+            )
+    return dict(sorted(result.items()))
+
+
+def outcomes(records: Sequence[Record], plan: str) -> Mapping[str, StepOutcome]:
+    """The newest outcome of each step of a plan."""
+    return {value.outcome.step: value.outcome for value in values(records, Outcome) if value.plan == plan}
+
+
+def attempts(records: Sequence[Record], plan: str, step: str) -> int:
+    """How often a step of a plan was begun."""
+    return sum(1 for value in values(records, Intent) if (value.plan, value.step) == (plan, step))
+
+
+def open_intents(records: Sequence[Record], plan: str) -> tuple[str, ...]:
+    """Steps that were begun and have no outcome: unknown, to be observed and run again."""
+    begun = {(value.step, value.attempt): None for value in values(records, Intent) if value.plan == plan}
+    for value in values(records, Outcome):
+        if value.plan == plan:
+            begun.pop((value.outcome.step, value.outcome.attempt), None)
+    return tuple(step for step, _ in begun)
+
+
+def next_promotion_number(records: Sequence[Record]) -> int:
+    """The number that the next promotion must carry."""
+    return 1 + max((value.number for value in values(records, Promotion)), default=0)
+
+
+def check_append(records: Sequence[Record], value: Value, *, by: str) -> None:
+    """Refuse a record that must not follow on these.
+
+    :raises Superseded: ``by`` does not hold the term any more.
+    :raises Conflict: the state is not the one the record was made for.
+    :raises Refused: a rule of safety forbids it.
+    """
+    closed = next(values(records, Closed), None)
+    if closed is not None:
+        raise Refused("the epoch log is closed.", hint=f"It goes on at {closed.next_url}; correct the settings.")
+    match value:
+        case Epoch():
+            _check_epoch(records, value)
+        case Takeover():
+            _check_takeover(records, value)
+        case Pinned() | Committed() | Closed():
+            _check_holder(records, value.epoch, value.term, by)
+        case Intent():
+            _check_holder(records, value.epoch, value.term, by)
+            if value.attempt != attempts(records, value.plan, value.step) + 1:
+                raise Conflict(f"attempt {value.attempt} of {value.step} was begun before.", step=value.step)
+        case Outcome():
+            _check_holder(records, value.epoch, value.term, by)
+            _check_outcome(records, value)
+        case Promotion():
+            _check_holder(records, value.epoch, value.term, by)
+            _check_promotion(records, value)
+
+
+def check_fence(fence: Epoch) -> None:
+    """Refuse a move of the role whose fence does not meet L6."""
+    level, why = fence.fence.level, fence.fence.why.strip()
+    if level is FenceLevel.ASSERTED and not (why and fence.fence.by.strip()):
+        raise Refused(
+            "an asserted fence needs who asserts it and why.",
+            hint="Say what stops the old primary from writing, for example --assert-fenced 'the site burnt down'.",
+        )
+    if level is FenceLevel.COOPERATIVE and RISK_OLD_PRIMARY not in fence.fence.accepted_risks:
+        raise Refused(
+            f"{fence.previous_primary} is fenced only for our own writers; others there could go on writing.",
+            hint=f"Accept the risk by its name (--accept-risk {RISK_OLD_PRIMARY}), or attest that the site cannot "
+            "write (--assert-fenced REASON).",
+        )
+
+
+def _check_epoch(records: Sequence[Record], value: Epoch) -> None:
+    current = current_epoch(records)
+    jumps = value.forced is not None or (value.continues is not None and not records)
+    if value.epoch <= current or (value.epoch > current + 1 and not jumps):
+        raise Conflict(
+            f"epoch {value.epoch} cannot follow on epoch {current}; somebody else may have declared one meanwhile.",
+            hint="`reopen status` shows who is primary.",
+            epoch=current,
+        )
+    standing = epoch_record(records)
+    if standing is not None and standing.primary == value.primary and value.scenario is not Scenario.MOVED:
+        raise Conflict(
+            f"{value.primary} is the primary already, since epoch {standing.epoch}.",
+            hint="`reopen status` shows what serves where.",
+            epoch=current,
+        )
+    if value.scenario is not Scenario.MOVED:
+        check_fence(value)
+
+
+def _check_takeover(records: Sequence[Record], value: Takeover) -> None:
+    now = holder(records)
+    if (value.epoch, value.term) != (now.epoch, now.term + 1):
+        raise Conflict(
+            f"term {value.term} of epoch {value.epoch} cannot follow on term {now.term} of epoch {now.epoch}.",
+            hint="Another orchestrator took over meanwhile; look at `reopen status` before you do.",
+        )
+
+
+def _check_holder(records: Sequence[Record], epoch: int, term: int, by: str) -> None:
+    now = holder(records)
+    if (epoch, term, by) != (now.epoch, now.term, now.orchestrator):
+        raise Superseded(
+            f"orchestrator {now.orchestrator} acts now (epoch {now.epoch}, term {now.term}); this one held "
+            f"epoch {epoch}, term {term}.",
+            hint="This process stops. Follow the other one, or run the command again to take over from it.",
+            epoch=now.epoch,
+            term=now.term,
+        )
+
+
+def _check_outcome(records: Sequence[Record], value: Outcome) -> None:
+    outcome = value.outcome
+    if outcome.result in (StepResult.NOT_EXECUTED, StepResult.SKIPPED):
+        return
+    begun = any(
+        (intent.plan, intent.step, intent.attempt) == (value.plan, outcome.step, outcome.attempt)
+        for intent in values(records, Intent)
+    )
+    settled = any(
+        (other.plan, other.outcome.step, other.outcome.attempt) == (value.plan, outcome.step, outcome.attempt)
+        and other.outcome.result not in (StepResult.NOT_EXECUTED, StepResult.SKIPPED)
+        for other in values(records, Outcome)
+    )
+    if not begun:
+        raise Internal(f"{outcome.step} has an outcome and was never begun.")
+    if settled:
+        raise Conflict(f"attempt {outcome.attempt} of {outcome.step} has an outcome already.", step=outcome.step)
+
+
+def _check_promotion(records: Sequence[Record], value: Promotion) -> None:
+    if value.plan != pinned_plan(records):
+        raise Conflict("the plan of this promotion is not the one that is pinned.", group=value.group)
+    expected = next_promotion_number(records)
+    if value.number != expected:
+        raise Conflict(f"promotion {value.number} cannot follow; the next is {expected}.", group=value.group)
+    ended = outcomes(records, value.plan)
+    for member in value.members:
+        step = ended.get(f"validate:{member.dataset}")
+        if step is None or step.result is not StepResult.DONE:
+            raise Refused(
+                f"{member.dataset} is not validated, so it cannot be promoted.",
+                hint="Validation is a step of the plan; look at its outcome in the log.",
+                dataset=member.dataset,
+            )

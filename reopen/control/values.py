@@ -1,0 +1,87 @@
+"""Owns the way from frozen dataclasses to JSON values and back, for what the control room and recovery store.
+
+Instants are RFC 3339 text with microseconds, durations are seconds, sets and tuples are arrays. A class takes part with
+``@stored``: unknown fields are refused, because a reader that drops what it does not know would act on half a record.
+
+Called by :mod:`reopen.control.records` and by the plan of a recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+from blake3 import blake3
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError, with_config
+
+from reopen.clock import from_text, to_text
+from reopen.errors import Corrupt
+
+
+def _instant(value: object) -> object:
+    return from_text(value) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    return value
+
+
+def _seconds(value: timedelta) -> float:
+    return value.total_seconds()
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(to_text, return_type=str, when_used="json")]
+"""A ``datetime`` whose stored form is :func:`reopen.clock.to_text`."""
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), PlainSerializer(_seconds, return_type=float, when_used="json")
+]
+"""A ``timedelta`` whose stored form is seconds."""
+
+stored = with_config(ConfigDict(extra="forbid"))
+"""Class decorator, above ``@dataclass``: the class is stored, and fields that it does not have are refused."""
+
+T = TypeVar("T")
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Compiling a schema costs milliseconds: one for each class and process. If two threads both compile, either is fine."""
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """The JSON value (plain dicts, lists, text, numbers) of an instance of a stored class."""
+    result = _adapter(type(value)).dump_python(value, mode="json")
+    assert isinstance(result, dict)
+    return result
+
+
+def from_json(kind: type[T], value: Mapping[str, Any], name: str) -> T:
+    """The instance that :func:`to_json` wrote; ``name`` is the stored object's name, for messages.
+
+    :raises Corrupt: a field is missing, unknown or of the wrong type.
+    """
+    try:
+        result: T = _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Corrupt(
+            f"{name} is not a valid {kind.__name__.lower()}: {place}: {first['msg']}.",
+            hint="It was written by another version of reopen, or it was changed.",
+            object=name,
+        ) from error
+    return result
+
+
+def digest(data: bytes) -> str:
+    """BLAKE3 of stored bytes, 64 hex digits."""
+    return blake3(data).hexdigest()
