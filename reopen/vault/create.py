@@ -1,0 +1,159 @@
+"""Owns the making of a vault: its keys, ``vault.json`` and ``keys/``.
+
+Order: key files first (the caller saves them), then ``keys/*.json``, then ``vault.json`` by exclusive create. A crash before
+the last step leaves keys without a vault, which is harmless; the reverse would be a vault that nobody can open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from reopen.clock import to_text
+from reopen.errors import Conflict, Refused
+from reopen.ids import RandomBytes, system_random
+from reopen.storage import ObjectStore, probe_exclusive_create
+from reopen.vault.canonical import JsonObject, seal_envelope
+from reopen.vault.chunker import ChunkSizes
+from reopen.vault.keys import (
+    FORMAT_VERSION,
+    SIGNING_ROLES,
+    Pins,
+    RecoveryKey,
+    Roots,
+    SigningKey,
+    roots_context,
+)
+
+VAULT_OBJECT = "vault.json"
+PACK_BYTES = 64 << 20
+FRAME_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What is settled when a vault is made and never changes. Sizes in bytes."""
+
+    chunks: ChunkSizes = ChunkSizes()
+    pack_bytes: int = PACK_BYTES
+    frame_bytes: int = FRAME_BYTES
+    """Small files are packed together into frames of up to this size."""
+
+    def to_json(self) -> JsonObject:
+        """As stored in ``vault.json``."""
+        return {
+            "chunk_min": self.chunks.min_size,
+            "chunk_avg": self.chunks.avg_size,
+            "chunk_max": self.chunks.max_size,
+            "pack_bytes": self.pack_bytes,
+            "frame_bytes": self.frame_bytes,
+        }
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> Parameters:
+        """The parameters that :meth:`to_json` wrote."""
+        return cls(
+            chunks=ChunkSizes(
+                min_size=int(value["chunk_min"]), avg_size=int(value["chunk_avg"]), max_size=int(value["chunk_max"])
+            ),
+            pack_bytes=int(value["pack_bytes"]),
+            frame_bytes=int(value["frame_bytes"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NewKeys:
+    """All the keys of a new vault. Save them before :func:`create_vault`, each where its role works."""
+
+    pins: Pins
+    roots: Roots
+    recovery: RecoveryKey
+    signing: tuple[SigningKey, ...]
+
+    def role(self, role: str) -> RecoveryKey | SigningKey:
+        """The key of a role."""
+        if role == "recovery":
+            return self.recovery
+        return next(key for key in self.signing if key.role == role)
+
+
+def make_keys(random_bytes: RandomBytes = system_random) -> NewKeys:
+    """A vault id, its roots, one recovery key and one key of every signing role."""
+    recovery = RecoveryKey.generate(random_bytes)
+    signing = tuple(SigningKey.generate(role, random_bytes) for role in SIGNING_ROLES)
+    root = next(key for key in signing if key.role == "root")
+    pins = Pins(vault_id=random_bytes(16).hex(), root_public=root.public(), recipients=(recovery.recipient(),))
+    roots = Roots(id_root=random_bytes(32), meta_root=random_bytes(32))
+    return NewKeys(pins=pins, roots=roots, recovery=recovery, signing=signing)
+
+
+def create_vault(
+    store: ObjectStore,
+    keys: NewKeys,
+    *,
+    created_at: datetime,
+    parameters: Parameters | None = None,
+    random_bytes: RandomBytes = system_random,
+) -> None:
+    """Make an empty vault in a store.
+
+    :raises Conflict: there is a vault already.
+    :raises Refused: the store cannot create exclusively, so two writers could overwrite each other's records.
+    """
+    if any(True for _ in store.list(VAULT_OBJECT)):
+        raise Conflict(
+            f"there is a vault in {store.url} already.",
+            hint="Name another folder, or open this one with the keys that belong to it.",
+        )
+    if not probe_exclusive_create(store):
+        raise Refused(
+            f"{store.url} does not honour exclusive create: of two writers both would win.",
+            hint="Use a local folder or an object store with conditional writes for a vault that is written to.",
+        )
+    root = keys.role("root")
+    assert isinstance(root, SigningKey)
+    for name, body in _key_documents(keys, created_at, random_bytes):
+        store.put(name, [seal_envelope(body, root)])
+    body = {
+        "kind": "vault",
+        "format": FORMAT_VERSION,
+        "id": keys.pins.vault_id,
+        "created_at": to_text(created_at),
+        "features": {"required": [], "optional": []},
+        "parameters": (parameters or Parameters()).to_json(),
+        "root_public": keys.pins.root_public.hex(),
+        "recipients": [recipient.id for recipient in keys.pins.recipients],
+        "metadata_key": 1,
+    }
+    store.create(VAULT_OBJECT, [seal_envelope(body, root)])
+
+
+def _key_documents(
+    keys: NewKeys, created_at: datetime, random_bytes: RandomBytes
+) -> list[tuple[str, JsonObject]]:
+    vault_id = keys.pins.vault_id
+    plain_roots = keys.roots.id_root + keys.roots.meta_root
+    documents: list[tuple[str, JsonObject]] = []
+    for recipient in keys.pins.recipients:
+        # HPKE seals 32 or 64 bytes alike; the roots travel as one 64-byte message.
+        body: JsonObject = {
+            "kind": "recipient",
+            "vault": vault_id,
+            "created_at": to_text(created_at),
+            **recipient.to_json(),
+            "sealed_roots": recipient.seal(plain_roots, roots_context(vault_id)).hex(),
+        }
+        documents.append((f"keys/{recipient.id}.json", body))
+    for key in keys.signing:
+        body = {
+            "kind": "certificate",
+            "vault": vault_id,
+            "created_at": to_text(created_at),
+            "id": key.id,
+            "role": key.role,
+            "datasets": ["*"],
+            "ed25519": key.public().hex(),
+            "wrapped_roots": key.wrap(keys.roots, vault_id, random_bytes).hex(),
+        }
+        documents.append((f"keys/{key.id}.json", body))
+    return documents

@@ -1,0 +1,121 @@
+"""Owns index parts in the store: writing a signed part, reading them all, and finding what they miss.
+
+The Parquet file is written before the statement that pins it; a reader takes statements only. See
+:mod:`reopen.vault.index` for the form in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+from blake3 import blake3
+
+from reopen.errors import Corrupt, NotFound
+from reopen.vault.canonical import open_envelope, seal_envelope
+from reopen.vault.index import ChunkIndex
+from reopen.vault.keys import SigningKey
+from reopen.vault.packwriter import StoredPack
+from reopen.vault.record import Part
+from reopen.vault.tables import INDEX, decode_parquet, encode_parquet
+from reopen.vault.vault import Vault
+
+WRITER_ROLES = ("writer", "retention", "verifier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStatement:
+    """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size."""
+
+    part: Part
+    parquet: Part
+    key: int
+    writer: str
+    packs: dict[str, int]
+
+
+def write_index_part(vault: Vault, name: str, packs: list[StoredPack], signer: SigningKey) -> Part:
+    """Write one index part for stored packs; returns the pin of its statement."""
+    key = vault.metadata_key_number
+    table = pa.concat_tables([pack.rows for pack in packs]).sort_by("chunk_id")
+    data = encode_parquet(table, INDEX, vault.metadata_key(key))
+    parquet = f"index/{name}.parquet"
+    vault.store.put(parquet, [data])
+    body = {
+        "kind": "index",
+        "vault": vault.id,
+        "name": parquet,
+        "size": len(data),
+        "digest": blake3(data).hexdigest(),
+        "key": key,
+        "rows": table.num_rows,
+        "packs": {pack.id.hex(): pack.size_bytes for pack in packs},
+    }
+    statement = seal_envelope(body, signer)
+    # The statement makes the part count: it comes second, so that a crash leaves rows that nobody reads.
+    vault.store.create(f"index/{name}.json", [statement])
+    return Part(name=f"index/{name}.json", size=len(statement), digest=blake3(statement).hexdigest())
+
+
+def read_statements(vault: Vault) -> list[IndexStatement]:
+    """Every index statement, signature checked, by name.
+
+    :raises Corrupt: a damaged or wrongly signed statement.
+    """
+    statements = []
+    for info in vault.store.list("index/"):
+        if info.name.endswith(".json"):
+            statements.append(read_statement(vault, info.name))
+    return statements
+
+
+def read_statement(vault: Vault, name: str) -> IndexStatement:
+    """One index statement, signature checked."""
+    data = vault.store.get(name)
+    body, signer, signature = open_envelope(data, name, "index")
+    vault.check_signature(body, signer, signature, WRITER_ROLES, name)
+    try:
+        return IndexStatement(
+            part=Part(name=name, size=len(data), digest=blake3(data).hexdigest()),
+            parquet=Part(name=str(body["name"]), size=int(body["size"]), digest=str(body["digest"])),
+            key=int(body["key"]),
+            writer=signer,
+            packs={str(pack): int(size) for pack, size in body["packs"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
+
+
+def load_index(vault: Vault, *, trusted: Callable[[IndexStatement], bool] = lambda _: True) -> ChunkIndex:
+    """The index of everything stored, for reading or, restricted by ``trusted``, for reusing chunks.
+
+    :raises NotFound: a statement's Parquet file is missing. :raises Corrupt: it is damaged.
+    """
+    statements = [statement for statement in read_statements(vault) if trusted(statement)]
+    tables = []
+    for statement in statements:
+        try:
+            data = vault.get_pinned(statement.parquet)
+        except NotFound as error:
+            raise NotFound(
+                f"{statement.parquet.name} is missing from {vault.store.url}; {statement.part.name} says it was there.",
+                hint="`reopen repair` rebuilds it from the packs; nothing else is lost.",
+                object=statement.parquet.name,
+            ) from error
+        except Corrupt as error:
+            hint = "`reopen repair` rebuilds it from the packs; nothing else is lost."
+            raise Corrupt(error.message, hint=hint, object=statement.parquet.name) from error
+        tables.append(decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name))
+    table = pa.concat_tables(tables) if tables else INDEX.empty_table()
+    return ChunkIndex(table, set(list_packs(vault)))
+
+
+def list_packs(vault: Vault) -> dict[bytes, int]:
+    """Every pack in the store: id (32 bytes) to stored size."""
+    found: dict[bytes, int] = {}
+    for info in vault.store.list("packs/"):
+        name = info.name.rpartition("/")[2]
+        if len(name) == 64:
+            found[bytes.fromhex(name)] = info.size_bytes
+    return found
