@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 class SourceKind(StrEnum):
@@ -43,13 +43,32 @@ class Objective:
     rto: timedelta
 
 
+class TierDefaults(Protocol):
+    """What a tier promises where a contract is silent; the settings provide it."""
+
+    @property
+    def rpo(self) -> timedelta | None:
+        """Recovery point objective."""
+        ...
+
+    @property
+    def rto(self) -> timedelta | None:
+        """Recovery time objective."""
+        ...
+
+    @property
+    def temperature(self) -> str | None:
+        """One of the values of :class:`Temperature`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
     """Where a dataset lives at one site: a prefix (folder) URL or path, and the table's file pattern below it."""
 
     site: str
     url: str
-    """A directory: a local path (relative ones are resolved against the settings file) or an fsspec/obstore URL."""
+    """A directory: an absolute local path (relative ones were resolved against the settings file) or a store's URL."""
     pattern: str = "**"
     """Glob below ``url`` that names the table's files, for example ``*.parquet``; ``**`` when it is not a table."""
 
@@ -65,7 +84,10 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRule:
-    """restic's counting rules as the contract states them; ``None`` means the rule is not used."""
+    """restic's counting rules as the contract states them; ``None`` means the rule is not used.
+
+    A contract that states only a period (``retention: 35 d``) gives ``within``: every snapshot that young is kept.
+    """
 
     last: int | None = None
     hourly: int | None = None
@@ -105,6 +127,7 @@ class Dataset:
     contract_digest: str
     kind: SourceKind
     tier: int
+    """The tier that the contract states; 1 reopens first. ``Contracts.effective_tiers`` may raise it."""
     depends_on: tuple[str, ...]
     temperature: Temperature
     objective: Objective
