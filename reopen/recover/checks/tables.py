@@ -1,0 +1,287 @@
+"""Owns restored files as DuckDB views: which files a table has, what each of them holds, and how SQL reads them.
+
+Invariants
+    I1  SQL names every file of a table explicitly; no pattern of ours or of a file's name is left to DuckDB's globbing.
+    I2  What a file holds comes from the file (Parquet) or from contract and header (CSV); no type is ever guessed, so
+        a check of types means something.
+    I3  A file that cannot be opened is a value with its reason, not an exception: the report names every one.
+    I4  A database that runs checks reads only the folders it was given, writes only its work folder, and loads no
+        extension: a contract's SQL is text from outside.
+
+CSV follows one fixed dialect unless the schema object's ``customProperties`` say otherwise: ``csvDelimiter`` (``,``),
+``csvHeader`` (``true``), ``csvNull`` (the empty text, quoted or not).
+
+A Hive-partitioned layout (``month=2026-01/part.parquet``) yields a column for each property that the contract marks
+``partitioned`` and that the files themselves do not hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import duckdb
+
+from reopen.contracts.model import TableFormat
+from reopen.errors import InvalidInput
+from reopen.recover.checks import column_types
+from reopen.recover.checks.model import Subject
+from reopen.recover.checks.sql import identifier, literal
+
+FILE_COLUMN = "__reopen_file"
+"""Name under which a scan carries the file of each row; a table's own columns do not start like this."""
+
+_SUFFIXES = {
+    TableFormat.PARQUET: (".parquet", ".parq", ".pq"),
+    TableFormat.CSV: (".csv", ".csv.gz", ".csv.zst"),
+}
+_CSV_TYPES = {
+    "integer": "BIGINT",
+    "number": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "time": "TIME",
+}
+_MESSAGE_CHARACTERS_MAX = 300
+
+Columns = tuple[tuple[str, str], ...]
+"""Names and DuckDB types, in the file's order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file of a table as it was found. ``path`` is relative to the dataset's folder, with ``/``."""
+
+    path: str
+    location: str
+    columns: Columns = ()
+    error: str = ""
+    """Why it cannot be read; empty when it was opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredTable:
+    """All files of one restored table."""
+
+    subject: Subject
+    folder: str
+    files: tuple[DataFile, ...]
+
+    @property
+    def readable(self) -> tuple[DataFile, ...]:
+        """The files that could be opened."""
+        return tuple(file for file in self.files if not file.error)
+
+    def groups(self) -> list[tuple[Columns, list[DataFile]]]:
+        """Readable files that hold the same columns in the same order; one scan reads one group."""
+        found: dict[Columns, list[DataFile]] = {}
+        for file in self.readable:
+            found.setdefault(file.columns, []).append(file)
+        return list(found.items())
+
+
+def short(error: BaseException | str) -> str:
+    """What went wrong, in one line that a report can show.
+
+    DuckDB's messages quote the SQL and, for CSV, the row: its first line says the kind and place and quotes nothing.
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:_MESSAGE_CHARACTERS_MAX]
+
+
+def name_of(definition: Mapping[str, Any]) -> str:
+    """How a property (or schema object) is called in the data."""
+    return str(definition.get("physicalName") or definition["name"])
+
+
+def open_database(
+    *, memory_limit: str, threads: int | None, temporary: Path, folders: Iterable[str]
+) -> duckdb.DuckDBPyConnection:
+    """A database in memory that may read ``folders`` and nothing else (I4).
+
+    :param memory_limit: DuckDB's own limit, for example ``512MB``; above it, it spills into ``temporary``.
+    """
+    temporary.mkdir(parents=True, exist_ok=True)
+    con = duckdb.connect(
+        config={
+            "memory_limit": memory_limit,
+            "temp_directory": str(temporary),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            **({} if threads is None else {"threads": str(threads)}),
+        }
+    )
+    # Text forms of instants must not depend on the machine's zone: the profile was taken on another machine.
+    con.execute("SET TimeZone = 'UTC'")
+    # Every expectation binds the view again; without the cache each would read every footer again.
+    con.execute("SET parquet_metadata_cache = true")
+    allowed = [f"{Path(folder).absolute()}/" for folder in (*folders, str(temporary))]
+    con.execute(f"SET allowed_directories = [{', '.join(map(literal, allowed))}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+def find_files(subject: Subject, folder: str) -> list[DataFile]:
+    """The table's files below ``folder``, sorted by path; none when the folder is missing.
+
+    :raises InvalidInput: a pattern leads out of the folder.
+    """
+    root = Path(folder).absolute()
+    found: set[Path] = set()
+    for pattern in subject.patterns:
+        if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+            raise InvalidInput(
+                f"The file pattern {pattern!r} of {subject.dataset} leads out of the dataset's folder.",
+                hint="Write it relative to the location's folder, for example `*.parquet`.",
+                dataset=subject.dataset,
+            )
+        # In Python 3.11 a final `**` yields folders only; here it means every file below.
+        everything = PurePosixPath(pattern).name == "**"
+        matches = root.glob(f"{pattern}/*" if everything else pattern)
+        suffixes = _SUFFIXES[subject.format]
+        found.update(p for p in matches if p.is_file() and (not everything or p.name.lower().endswith(suffixes)))
+    return [
+        DataFile(path=path.relative_to(root).as_posix(), location=str(path))
+        for path in sorted(found, key=lambda path: bytes(path.relative_to(root)))
+    ]
+
+
+def open_table(con: duckdb.DuckDBPyConnection, subject: Subject, folder: str) -> RestoredTable:
+    """Find a table's files and read what each says about itself (I2, I3)."""
+    declared = contract_types(con, subject)
+    files = [_opened(con, subject, file, declared) for file in find_files(subject, folder)]
+    return RestoredTable(subject=subject, folder=str(Path(folder).absolute()), files=tuple(files))
+
+
+def contract_types(con: duckdb.DuckDBPyConnection, subject: Subject) -> dict[str, str]:
+    """The DuckDB type of each property as the contract states it; what it does not state is ``VARCHAR``."""
+    types = {}
+    for definition in subject.schema.get("properties") or ():
+        physical = definition.get("physicalType")
+        known = column_types.from_sql(con, str(physical)) if physical else None
+        types[name_of(definition)] = known or _CSV_TYPES.get(str(definition.get("logicalType")), "VARCHAR")
+    return types
+
+
+def _opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: Mapping[str, str]) -> DataFile:
+    try:
+        file.location.encode()
+    except UnicodeEncodeError:
+        return DataFile(path=file.path, location=file.location, error="its name is not UTF-8, which DuckDB cannot open")
+    try:
+        if subject.format is TableFormat.PARQUET:
+            rows = con.execute(f"DESCRIBE SELECT * FROM {relation(subject, [file])}").fetchall()
+            columns = tuple((str(row[0]), str(row[1])) for row in rows)
+        else:
+            if _csv_header(subject) and Path(file.location).stat().st_size == 0:
+                return DataFile(path=file.path, location=file.location, error="it is empty, not even a header")
+            names = _csv_names(con, subject, file, tuple(declared))
+            columns = tuple((name, declared.get(name, "VARCHAR")) for name in names)
+    except duckdb.Error as error:
+        return DataFile(path=file.path, location=file.location, error=short(error))
+    return DataFile(path=file.path, location=file.location, columns=columns)
+
+
+def _csv_names(
+    con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: tuple[str, ...]
+) -> tuple[str, ...]:
+    if not _csv_header(subject):
+        return declared
+    # Given types, DuckDB matches columns by position and never compares the header; so it is read first, as text.
+    options = f"header = true, all_varchar = true, null_padding = true, {_csv_dialect(subject)}"
+    rows = con.execute(f"DESCRIBE SELECT * FROM read_csv([{_path(file.location)}], {options})").fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def relation(
+    subject: Subject,
+    files: Sequence[DataFile],
+    *,
+    columns: Columns = (),
+    by_name: bool = False,
+    with_file: bool = False,
+) -> str:
+    """The table function that reads ``files`` (I1). CSV files must hold the same ``columns``."""
+    paths = ", ".join(_path(file.location) for file in files)
+    carried = [f"filename = {literal(FILE_COLUMN)}"] if with_file else []
+    # Off: it would also take `name=value` segments of folders above the dataset for columns.
+    carried.append("hive_partitioning = false")
+    if subject.format is TableFormat.PARQUET:
+        return f"read_parquet([{paths}], {', '.join([*carried, f'union_by_name = {str(by_name).lower()}'])})"
+    typed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns)
+    header = f"header = {str(_csv_header(subject)).lower()}"
+    strict = f"auto_detect = false, strict_mode = true, columns = {{{typed}}}"
+    return f"read_csv([{paths}], {', '.join([*carried, header, strict, _csv_dialect(subject)])})"
+
+
+def create_view(con: duckdb.DuckDBPyConnection, table: RestoredTable, names: Iterable[str]) -> None:
+    """Make views called ``names`` over a table's readable files, of which there must be at least one."""
+    groups = table.groups()
+    partitions = _partitions(con, table)
+    chosen = ", ".join([f"* EXCLUDE ({identifier(FILE_COLUMN)})", *partitions])
+    if table.subject.format is TableFormat.PARQUET:
+        source = relation(table.subject, table.readable, by_name=len(groups) > 1, with_file=True)
+        body = f"SELECT {chosen} FROM {source}"
+    else:
+        body = " UNION ALL BY NAME ".join(
+            f"SELECT {chosen} FROM {relation(table.subject, files, columns=columns, with_file=True)}"
+            for columns, files in groups
+        )
+    for name in names:
+        con.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {body}")
+
+
+def describe(con: duckdb.DuckDBPyConnection, view: str) -> Columns:
+    """Names and types of a view's columns."""
+    rows = con.execute(f"DESCRIBE SELECT * FROM {identifier(view)}").fetchall()
+    return tuple((str(row[0]), str(row[1])) for row in rows)
+
+
+def partition_names(table: RestoredTable) -> list[str]:
+    """Columns that the folders' names carry: declared ``partitioned``, in no file, in every path."""
+    held = {name for file in table.readable for name, _ in file.columns}
+    wanted = [
+        name_of(definition)
+        for definition in table.subject.schema.get("properties") or ()
+        if definition.get("partitioned") and name_of(definition) not in held
+    ]
+    return [name for name in wanted if all(f"/{name}=" in f"/{file.path}" for file in table.readable)]
+
+
+def _partitions(con: duckdb.DuckDBPyConnection, table: RestoredTable) -> list[str]:
+    types = contract_types(con, table.subject)
+    parts = []
+    for name in partition_names(table):
+        # The greedy prefix finds the last such segment: one above the dataset's folder must not win.
+        pattern = literal(f"^.*/{re.escape(name)}=([^/]*)/")
+        text = f"url_decode(regexp_extract({identifier(FILE_COLUMN)}, {pattern}, 1))"
+        value = f"CAST(nullif({text}, '__HIVE_DEFAULT_PARTITION__') AS {types[name]})"
+        parts.append(f"{value} AS {identifier(name)}")
+    return parts
+
+
+def _path(location: str) -> str:
+    # DuckDB globs what it is given. A one-character class stands for the character itself.
+    return literal(re.sub(r"([*?\[])", r"[\1]", location) if re.search(r"[*?]", location) else location)
+
+
+def _csv_option(subject: Subject, name: str, default: object) -> object:
+    for entry in subject.schema.get("customProperties") or ():
+        if entry.get("property") == name:
+            return entry.get("value")
+    return default
+
+
+def _csv_header(subject: Subject) -> bool:
+    return str(_csv_option(subject, "csvHeader", True)).lower() == "true"
+
+
+def _csv_dialect(subject: Subject) -> str:
+    delimiter = literal(str(_csv_option(subject, "csvDelimiter", ",")))
+    null = literal(str(_csv_option(subject, "csvNull", "")))
+    return f"delim = {delimiter}, quote = '\"', escape = '\"', nullstr = {null}, encoding = 'utf-8'"
