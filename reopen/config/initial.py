@@ -1,0 +1,101 @@
+"""Owns the settings file that ``reopen init`` writes: every key, its meaning, and a value that works at once."""
+
+from __future__ import annotations
+
+import json
+
+
+def default_settings_text(
+    *,
+    site: str = "production",
+    contracts: str = "data_contracts",
+    home: str = ".reopen",
+    keys: str = ".reopen/keys",
+    vault: str = ".reopen/vault",
+    replica: str = ".reopen/standby/vault",
+    control: str = ".reopen/standby/control",
+    scratch: str = ".reopen/standby/scratch",
+) -> str:
+    """A commented ``reopen.toml`` for a new user, with two sites: ``production`` and ``standby``.
+
+    :param vault: the production site's vault, a path or URL.
+    :param replica: the standby's vault.
+    :param control: the store of the epoch log; it has to survive the loss of production.
+    :param scratch: the folder at the standby that drills restore into.
+    """
+    return _TEMPLATE.format(
+        site=_quoted(site),
+        contracts=_quoted(contracts),
+        home=_quoted(home),
+        keys=_quoted(keys),
+        vault=_quoted(vault),
+        replica=_quoted(replica),
+        control=_quoted(control),
+        scratch=_quoted(scratch),
+    )
+
+
+def _quoted(text: str) -> str:
+    # Every JSON string is a TOML basic string, as long as only ASCII is escaped away.
+    return json.dumps(text, ensure_ascii=False)
+
+
+_TEMPLATE = """\
+# The settings of Reopen. Relative paths count from the folder of this file.
+#
+# Each key can be overridden by the environment: REOPEN_SITE, REOPEN_HOME, REOPEN_CONTRACTS and REOPEN_KEYS for the
+# first table, and with two underscores for what lies deeper, as in REOPEN_SITES__STANDBY__VAULT.
+
+[reopen]
+# The site that this machine belongs to, one of those below.
+site = {site}
+# The folder of data contracts: one *.odcs.yaml file for each dataset that must survive.
+contracts = {contracts}
+# Where this site keeps its own state. Nothing in it is needed for a recovery, except the keys when they are here.
+home = {home}
+# The folder of key files. Keep a copy of the recovery key elsewhere: without it no vault can be read.
+keys = {keys}
+
+[sites.production]
+role = "primary"
+# Where the copies go: a folder, or a URL such as s3://bucket/prefix. Credentials come from the environment.
+vault = {vault}
+
+[sites.standby]
+role = "standby"
+# The replica. It has to survive what destroys production: other disks, better another place.
+vault = {replica}
+# The log of who may act. It has one home, which has to survive the loss of production too.
+control = {control}
+# Drills restore into this folder and empty it afterwards.
+scratch = {scratch}
+
+# What a tier promises where a contract is silent. Tier 1 reopens first.
+#   rpo: how much data, as time, may be lost      rto: how long it may take until it runs again
+#   temperature: "cold" (restored when needed), "warm" (kept restored) or "hot" (warm, and views are ready)
+[tiers.1]
+rpo = "15m"
+rto = "1h"
+temperature = "cold"
+
+[tiers.2]
+rpo = "4h"
+rto = "8h"
+temperature = "cold"
+
+[tiers.3]
+rpo = "24h"
+rto = "3d"
+temperature = "cold"
+
+[notify]
+# Apprise URLs of those who are told. They often carry tokens: set those as REOPEN_NOTIFY__URLS (separated by blanks)
+# and not in this file.
+urls = []
+
+[limits]
+# Threads that read, compress and seal; 0 stands for one a core.
+workers = 0
+# Memory for checking restored data.
+validation_memory = "1GB"
+"""

@@ -1,0 +1,134 @@
+"""Owns the way from a settings file to :class:`Settings`: find it, read it, resolve its paths, check it as a whole.
+
+Invariants I1, I2 and I4 of :mod:`reopen.config` are kept here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reopen.config.faults import Fault, faults_error
+from reopen.config.model import Limits, Notify, Settings, Site, TierDefaults
+from reopen.errors import NotFound
+
+if TYPE_CHECKING:
+    from reopen.config.text import SettingsText, SiteText
+
+FILE_NAME = "reopen.toml"
+FILE_VARIABLE = "REOPEN_CONFIG"
+
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Find, read, check and resolve the settings.
+
+    :param path: the settings file; without it ``REOPEN_CONFIG`` and then ``./reopen.toml`` are tried.
+    :raises NotFound: when there is no settings file.
+    :raises InvalidInput: with every fault found.
+    """
+    file = _find(path)
+    # Imported here: pydantic-settings takes a third of a second, and commands such as --help need no settings.
+    from reopen.config.text import read_settings_text
+
+    settings = _resolve(file, read_settings_text(file))
+    if faults := list(_faults(settings)):
+        raise faults_error(file, faults)
+    return settings
+
+
+def _find(path: Path | None) -> Path:
+    named = os.environ.get(FILE_VARIABLE)
+    if path is not None:
+        file, said_by = path, "as asked"
+    elif named:
+        file, said_by = Path(named), f"as {FILE_VARIABLE} says"
+    else:
+        file, said_by = Path(FILE_NAME), "the current folder's"
+    file = Path(os.path.normpath(Path.cwd() / file.expanduser()))
+    if not file.is_file():
+        raise NotFound(
+            f"There is no settings file {file} ({said_by}).",
+            hint=f"`reopen init` writes one; {FILE_VARIABLE} or an option can name another.",
+            file=file,
+        )
+    return file
+
+
+def _resolve(file: Path, text: SettingsText) -> Settings:
+    base = file.parent
+    return Settings(
+        path=file,
+        site=text.site,
+        contracts=Path(_place(text.contracts, base)),
+        home=Path(_place(text.home, base)),
+        keys=Path(_place(text.keys, base)),
+        sites={name: _site(name, site, base) for name, site in sorted(text.sites.items())},
+        tiers={
+            number: TierDefaults(rpo=tier.rpo, rto=tier.rto, temperature=tier.temperature)
+            for number, tier in sorted(text.tiers.items())
+        },
+        notify=Notify(urls=tuple(text.notify.urls)),
+        limits=Limits(workers=text.limits.workers, validation_memory=text.limits.validation_memory),
+    )
+
+
+def _site(name: str, site: SiteText, base: Path) -> Site:
+    return Site(
+        name=name,
+        role=site.role,
+        vault=_place(site.vault, base),
+        control=None if site.control is None else _place(site.control, base),
+        scratch=None if site.scratch is None else _place(site.scratch, base),
+    )
+
+
+def _place(written: str, base: Path) -> str:
+    """An absolute local path, or a URL as it is."""
+    if written.startswith("file://"):
+        written = written.removeprefix("file://")
+    elif _SCHEME.match(written):
+        return written.rstrip("/")
+    # normpath and not resolve: a symlink that someone put there on purpose stays the name that people know.
+    return os.path.normpath(base / Path(written).expanduser())
+
+
+def _faults(settings: Settings) -> Iterator[Fault]:
+    """What is wrong with the settings as a whole, though each key by itself is right."""
+    sites = settings.sites
+    if settings.site not in sites:
+        yield Fault(
+            key="reopen.site",
+            message=f"{settings.site!r} is not a site; allowed: {', '.join(sites)}.",
+            hint=f"Name one of them, or add [sites.{settings.site}].",
+        )
+    by_role = {role: [site.name for site in sites.values() if site.role == role] for role in ("primary", "standby")}
+    for role, names in by_role.items():
+        if len(names) > 1:
+            yield Fault(
+                key="sites",
+                message=f"{len(names)} sites have the role {role} ({', '.join(names)}); one may have it.",
+                hint="Keep the role at one of them.",
+            )
+    if not by_role["primary"]:
+        yield Fault(key="sites", message="No site has the role primary.", hint='Give one of them role = "primary".')
+    homes = [site.name for site in sites.values() if site.control is not None]
+    if len(homes) > 1:
+        yield Fault(
+            key="sites",
+            message=f"{len(homes)} sites keep the epoch log ({', '.join(homes)}); it has one home.",
+            hint="Keep 'control' at the site that survives the loss of the primary.",
+        )
+    seen: dict[str, str] = {}
+    for site in sites.values():
+        first = seen.setdefault(site.vault, site.name)
+        if first != site.name:
+            yield Fault(
+                key=f"sites.{site.name}.vault",
+                message=f"The vault is also that of the site {first!r}: {site.vault!r}.",
+                hint="Give each site a vault of its own; a replica in the same place is lost with it.",
+            )

@@ -1,0 +1,107 @@
+"""Owns the values that the settings become. Pure data, no I/O; resolved and checked by :mod:`reopen.config.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from reopen.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place where the business can run. Places are absolute local paths or URLs."""
+
+    name: str
+    role: str
+    """``primary`` or ``standby``, as set up; who acts now is in the epoch log."""
+    vault: str
+    control: str | None = None
+    """The store of the epoch log, if this site is its home."""
+    scratch: str | None = None
+    """The folder that drills restore into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierDefaults:
+    """What a tier promises where a contract is silent; ``None``: nothing, the contract has to say it."""
+
+    rpo: timedelta | None = None
+    rto: timedelta | None = None
+    temperature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Who is told. ``urls`` are Apprise URLs; they may carry tokens, so they are kept out of ``repr``."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of the machine may be used."""
+
+    workers: int = 0
+    """Threads; 0 stands for the number of cores."""
+    validation_memory: str = "1GB"
+    """Memory of the engine that checks restored data, in DuckDB's notation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that an operator decides, resolved and checked."""
+
+    path: Path
+    """The settings file."""
+    site: str
+    """The name of the site that this process runs at."""
+    contracts: Path
+    home: Path
+    """Where this site keeps its own state: caches, the orchestrator's database, locks."""
+    keys: Path
+    sites: Mapping[str, Site]
+    tiers: Mapping[int, TierDefaults] = field(default_factory=dict)
+    notify: Notify = field(default_factory=Notify)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths count from."""
+        return self.path.parent
+
+    @property
+    def here(self) -> Site:
+        """The site that this process runs at."""
+        return self.sites[self.site]
+
+    @property
+    def primary(self) -> Site:
+        """The site with the role primary."""
+        return next(site for site in self.sites.values() if site.role == "primary")
+
+    @property
+    def standby(self) -> Site:
+        """The site with the role standby; ``InvalidInput`` when there is none."""
+        for site in self.sites.values():
+            if site.role == "standby":
+                return site
+        raise InvalidInput(
+            f"{self.path}: no site has the role standby.",
+            hint='Add one, for example [sites.standby] with role = "standby", vault, control and scratch.',
+            file=self.path,
+        )
+
+    @property
+    def control(self) -> str:
+        """The store of the epoch log, which one site names; ``InvalidInput`` when none does."""
+        for site in self.sites.values():
+            if site.control is not None:
+                return site.control
+        raise InvalidInput(
+            f"{self.path}: no site names the store of the epoch log.",
+            hint="Add 'control' to the standby's section: a path or URL that survives the loss of production.",
+            file=self.path,
+        )
