@@ -58,8 +58,9 @@ class Roots:
         return _derive("reopen v1 chunk id", self.id_root)
 
     def chunker_seed(self) -> int:
-        """Seed of the gear table: an observer of lengths cannot test for a known file (unsigned 64 bits)."""
-        return int.from_bytes(_derive("reopen v1 chunker seed", self.id_root)[:8], "little")
+        """Seed of the gear table: an observer of lengths cannot test for a known file (63 bits:
+        the chunker's library doubles the seed in a signed step)."""
+        return int.from_bytes(_derive("reopen v1 chunker seed", self.id_root)[:8], "little") & ((1 << 63) - 1)
 
     def directory_key(self) -> bytes:
         """Key that seals pack directories (32 bytes)."""

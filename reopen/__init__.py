@@ -1,0 +1,51 @@
+"""Reopen: if the place where our data lives is gone tonight, are we open tomorrow, and how do we know?
+
+The engine. It takes copies (:mod:`reopen.protect`) and runs again from them (:mod:`reopen.recover`); everything else
+serves these two. It never imports an orchestrator, so it works when the orchestrator is what was lost.
+
+Layers, from the top; a lower one never imports a higher one::
+
+    cli
+    review | notify
+    recover
+    protect
+    control | sources | vault
+    storage
+    contracts | config
+    clock, ids, durations, progress
+    errors
+
+Glossary, one term a thing:
+
+dataset         what is protected and recovered as one; a contract describes it
+contract        an ODCS file: where a dataset lives, what must hold of it, how soon it must be back
+tier            how critical a dataset is; tier 1 serves again before tier 2 begins to restore
+objective       RTO (time until it runs again) and RPO (data that may be lost, as time)
+site            a place where data lives and runs: production, standby
+vault           the sealed, signed store of all copies
+chunk           a run of a file's bytes, cut by content, named by its keyed hash
+frame           what is compressed and sealed once: one chunk of a large file, or many small files together
+pack            an immutable object of many frames with its own sealed directory
+index           where each chunk is stored
+manifest        every entry of a snapshot
+snapshot        one committed capture of a dataset; it exists when its record exists
+recovery point  the snapshot that a recovery starts from
+profile         rows, columns, types, nulls, least and greatest of a table, taken while it was captured
+verdict         what a scan for damage says of a snapshot: clean, suspect, infected, unscanned
+replica         a copy of the vault at another site
+shard           a unit of work: seconds of reading, one task
+drill           a recovery into an isolated place, measured and cleaned up
+failover        running the business from the standby
+failback        a planned failover in the other direction
+epoch           a numbered period in which one site may act; written down before anyone acts in it
+fence           what keeps the site of an earlier epoch from acting
+promote         to declare a restored and validated dataset the one that serves
+stage           to prepare a restored version at the standby ahead of need
+evidence        the signed record of a drill or failover
+exposure        how old the newest verified recovery point is: the RPO we would have if disaster struck now
+retired         said of a dataset whose contract was withdrawn by an explicit command; its copies stay
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

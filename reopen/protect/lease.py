@@ -1,0 +1,150 @@
+"""Owns the lease of a snapshot under way: it reserves a ``seq`` and tells maintenance that somebody is at work.
+
+Invariants
+    I1  ``seq`` is reserved by exclusive create of the lease's name, so two writers never commit the same one.
+    I2  A writer whose lease was not renewed within :data:`LEASE_SECONDS` must not commit: maintenance may already
+        have voided it.
+    I3  A dead writer is voided by exclusively creating a signed ``void`` under the record's own name: of commit and
+        void one wins.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from reopen.clock import to_text
+from reopen.errors import Conflict, NotFound, Refused, ReopenError
+from reopen.ids import new_id
+from reopen.vault import Vault
+from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope
+from reopen.vault.record import lease_name, parse_record_name, record_name
+
+LEASE_SECONDS = 900
+"""Long enough that a suspended virtual machine or a slow store does not lose its snapshot, short enough that the
+leftover of a crash is cleared within a quarter of an hour."""
+
+RENEW_SECONDS = 60
+"""Fourteen renewals may fail in a row before the lease is lost."""
+
+_SEQ_TRIES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseName:
+    """What a lease reserves."""
+
+    dataset: str
+    seq: int
+    snapshot: str
+
+
+class Lease:
+    """A held lease, renewed in the background until it is released."""
+
+    def __init__(self, vault: Vault, name: LeaseName) -> None:
+        self.name = name
+        self._vault = vault
+        self._renewed_at_seconds = vault.clock.elapsed_seconds()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="reopen-lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Refuse to go on when the lease was not renewed in time (I2)."""
+        age_seconds = self._vault.clock.elapsed_seconds() - self._renewed_at_seconds
+        if age_seconds > LEASE_SECONDS:
+            raise Refused(
+                f"the lease of snapshot {self.name.snapshot} of {self.name.dataset} was not renewed for "
+                f"{age_seconds:.0f} s, so it may have been voided.",
+                hint="Run the snapshot again; what it stored is reused.",
+                dataset=self.name.dataset,
+            )
+
+    def release(self) -> None:
+        """Stop renewing and remove the lease; a store that does not answer leaves it to expire."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self._vault.store.delete(lease_name(self.name.dataset, self.name.seq))
+        except ReopenError:
+            return  # An unreleased lease only delays maintenance; the snapshot itself is already decided.
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                write_lease(self._vault, self.name, exclusive=False)
+            except ReopenError:
+                continue  # The next renewal may succeed; check() decides when it is too late.
+            self._renewed_at_seconds = self._vault.clock.elapsed_seconds()
+
+
+def acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
+    """Reserve the first free ``seq`` from ``next_seq`` on (I1)."""
+    for seq in range(next_seq, next_seq + _SEQ_TRIES_MAX):
+        name = LeaseName(dataset=dataset, seq=seq, snapshot=snapshot)
+        try:
+            write_lease(vault, name, exclusive=True)
+        except Conflict:
+            continue  # Another writer is at work on this seq; take the next.
+        return Lease(vault, name)
+    raise Conflict(
+        f"{_SEQ_TRIES_MAX} snapshots of {dataset} are under way at once.",
+        hint="Something starts snapshots without end; leases/ in the vault names the hosts.",
+        dataset=dataset,
+    )
+
+
+def write_lease(vault: Vault, name: LeaseName, *, exclusive: bool) -> None:
+    """Write or renew the lease object."""
+    body: JsonObject = {
+        "kind": "lease",
+        "vault": vault.id,
+        "dataset": name.dataset,
+        "seq": name.seq,
+        "snapshot": name.snapshot,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "renewed_at": to_text(vault.clock.now()),
+        "nonce": new_id(vault.random_bytes),
+    }
+    data = seal_envelope(body, vault.keyring.signer("writer"))
+    stored = lease_name(name.dataset, name.seq)
+    if exclusive:
+        vault.store.create(stored, [data])
+    else:
+        vault.store.put(stored, [data])
+
+
+def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
+    """Void the snapshots whose writers died: their lease is older than :data:`LEASE_SECONDS` by the store's own clock.
+
+    :returns: ids of the snapshots that were voided.
+    """
+    leases = list(vault.store.list(f"leases/dataset={dataset}/"))
+    if not leases:
+        return []
+    now = vault.store.now()
+    records = {found[1:] for info in vault.store.list(f"snapshots/dataset={dataset}/") if (found := parse_record_name(info.name))}
+    voided = []
+    for info in leases:
+        if now - info.modified_at < timedelta(seconds=LEASE_SECONDS):
+            continue
+        try:
+            body, signer, signature = open_envelope(vault.store.get(info.name), info.name, "lease")
+        except NotFound:
+            continue  # Released meanwhile.
+        vault.check_signature(body, signer, signature, ("writer",), info.name)
+        seq, snapshot = int(body["seq"]), str(body["snapshot"])
+        if (seq, snapshot) not in records:
+            void = {"kind": "void", "vault": vault.id, "dataset": dataset, "seq": seq, "id": snapshot, "at": to_text(vault.clock.now())}
+            try:
+                vault.store.create(record_name(dataset, seq, snapshot), [seal_envelope(void, vault.keyring.signer("writer"))])
+                voided.append(snapshot)
+            except Conflict:
+                pass  # It committed after all: one of the two wins (I3), and the lease is done either way.
+        vault.store.delete(info.name)
+    return voided

@@ -1,0 +1,200 @@
+"""Owns the plan of a snapshot: what changed since the last one, and in which shards it is read. Reads only.
+
+Invariants
+    I1  A file is carried over unread only when size, mtime and, where there are, ctime, inode and ETag are equal, it
+        was read whole and calm the last time, its mtime is not within :data:`RACY_SECONDS` of that scan, and every
+        chunk of it is in a pack that is present and trusted.
+    I2  Work is grouped by bytes, never by count of files alone: a shard is seconds of work, and there are at most
+        :data:`SHARDS_MAX`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from reopen.contracts.model import Dataset
+from reopen.sources.files import SCAN, FileSource, open_source
+from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.index import NOT_FOUND, ChunkIndex
+from reopen.vault.indexparts import IndexStatement, load_index
+from reopen.vault.record import parse_record_name
+from reopen.vault.tables import MANIFEST, chunk_layout
+
+RACY_SECONDS = 2
+"""The coarsest timestamps of file systems in use (FAT): a file written within this of a scan may have been written
+again, after it was read, without a visible change."""
+
+SHARD_BYTES = 256 << 20
+SHARD_FILES = 20_000
+SHARDS_MAX = 200
+
+STAMP_COLUMNS = ("type", "size_bytes", "mtime_s", "mtime_ns", "ctime_ns", "inode", "etag")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A run of files to read, as row numbers of the scan, in path order."""
+
+    number: int
+    rows: NDArray[np.int64]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPlan:
+    """What a snapshot will do. ``parent_row`` maps each scanned row to the parent's manifest (-1: new); ``carried`` marks
+    rows taken over unread."""
+
+    dataset: Dataset
+    site: str
+    source: FileSource
+    scan: pa.Table
+    scan_started_at: datetime
+    scan_ended_at: datetime
+    parent: SnapshotRecord | None
+    parent_manifest: pa.Table
+    parent_row: NDArray[np.int64]
+    carried: NDArray[np.bool_]
+    removed: int
+    next_seq: int
+    shards: tuple[Shard, ...]
+    index: ChunkIndex
+
+    @property
+    def read_files(self) -> int:
+        """How many files will be read."""
+        return sum(len(shard.rows) for shard in self.shards)
+
+    @property
+    def read_bytes(self) -> int:
+        """How many bytes will be read, as the scan saw them."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+
+def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
+    """Scan a dataset at a site and compare it with the newest snapshot in the vault.
+
+    :raises NotFound: the dataset's folder does not exist, or the contract has no location at the site.
+    """
+    source = open_source(dataset.location(site).url, include=dataset.include, exclude=dataset.exclude)
+    records = vault.records(dataset.name)
+    parent = records[-1] if records else None
+    started_at = vault.clock.now()
+    scan = source.scan()
+    ended_at = vault.clock.now()
+    index = load_index(vault, trusted=_trusted(vault))
+    manifest = MANIFEST.empty_table() if parent is None else vault.manifest(parent)
+    parent_row = match_rows(scan, manifest)
+    carried = _carried(scan, manifest, parent_row, parent, index)
+    names = (parse_record_name(info.name) for info in vault.store.list(f"snapshots/dataset={dataset.name}/"))
+    return SnapshotPlan(
+        dataset=dataset,
+        site=site,
+        source=source,
+        scan=scan,
+        scan_started_at=started_at,
+        scan_ended_at=ended_at,
+        parent=parent,
+        parent_manifest=manifest,
+        parent_row=parent_row,
+        carried=carried,
+        removed=manifest.num_rows - int((parent_row >= 0).sum()),
+        # Voids count too: a seq is never used twice.
+        next_seq=1 + max((found[1] for found in names if found), default=0),
+        shards=make_shards(scan, carried),
+        index=index,
+    )
+
+
+def match_rows(scan: pa.Table, manifest: pa.Table) -> NDArray[np.int64]:
+    """For each row of a scan, the row of the manifest with the same name, or -1.
+
+    The two are sorted alike, so an unchanged tree is found by one comparison of columns; otherwise DuckDB joins.
+    """
+    if scan.num_rows == manifest.num_rows and names_of(scan).equals(names_of(manifest)):
+        return np.arange(scan.num_rows, dtype=np.int64)
+    if scan.num_rows == 0 or manifest.num_rows == 0:
+        return np.full(scan.num_rows, -1, dtype=np.int64)
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("scan", _numbered(scan))
+        connection.register("manifest", _numbered(manifest))
+        joined = connection.execute(
+            "SELECT coalesce(m.row, -1) AS row FROM scan s LEFT JOIN manifest m USING (name) ORDER BY s.row"
+        ).fetchnumpy()
+    return np.asarray(joined["row"], dtype=np.int64)
+
+
+def names_of(table: pa.Table) -> pa.ChunkedArray:
+    """The raw name of every row: what rows are matched and sorted by."""
+    return pc.coalesce(table.column("path_raw"), pc.cast(table.column("path"), pa.binary()))
+
+
+def make_shards(scan: pa.Table, carried: NDArray[np.bool_]) -> tuple[Shard, ...]:
+    """The files to read in runs of about :data:`SHARD_BYTES` or :data:`SHARD_FILES`, whichever fills first (I2)."""
+    is_file = pc.equal(scan.column("type"), "file").to_numpy()
+    rows = np.flatnonzero(is_file & ~carried)
+    if len(rows) == 0:
+        return ()
+    sizes = scan.column("size_bytes").to_numpy()[rows]
+    shard_bytes = max(SHARD_BYTES, int(sizes.sum()) // SHARDS_MAX + 1)
+    shard_files = max(SHARD_FILES, len(rows) // SHARDS_MAX + 1)
+    by_bytes = (np.cumsum(sizes) - sizes) // shard_bytes
+    by_files = np.arange(len(rows)) // shard_files
+    borders = np.flatnonzero(np.diff(by_bytes) | np.diff(by_files)) + 1
+    parts = np.split(np.arange(len(rows)), borders)
+    return tuple(
+        Shard(number=number, rows=rows[part], size_bytes=int(sizes[part].sum())) for number, part in enumerate(parts)
+    )
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    return pa.table({"name": names_of(table), "row": pa.array(np.arange(table.num_rows))})
+
+
+def _carried(
+    scan: pa.Table,
+    manifest: pa.Table,
+    parent_row: NDArray[np.int64],
+    parent: SnapshotRecord | None,
+    index: ChunkIndex,
+) -> NDArray[np.bool_]:
+    if parent is None or manifest.num_rows == 0 or scan.num_rows == 0:
+        return np.zeros(scan.num_rows, dtype=np.bool_)
+    known = parent_row >= 0
+    before = manifest.take(pa.array(np.where(known, parent_row, 0)))
+    same = known.copy()
+    for column in STAMP_COLUMNS:
+        left, right = scan.column(column), before.column(column)
+        equal = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_null(left), pc.is_null(right)))
+        same &= pc.fill_null(equal, False).to_numpy()
+    same &= pc.equal(before.column("read_state"), "ok").to_numpy()
+    settled_before_s = int(parent.scan_started_at.timestamp()) - RACY_SECONDS
+    same &= pc.fill_null(pc.less(scan.column("mtime_s"), settled_before_s), False).to_numpy()
+    ids, rows, _ = chunk_layout(manifest)
+    lost_rows = np.unique(rows[index.find(ids) == NOT_FOUND])
+    is_lost = np.zeros(manifest.num_rows, dtype=np.bool_)
+    is_lost[lost_rows] = True
+    return same & ~is_lost[np.where(known, parent_row, 0)]
+
+
+def _trusted(vault: Vault) -> Callable[[IndexStatement], bool]:
+    """Which index parts a writer may reuse chunks from: its own, and what a verifier has proven (dedup poisoning)."""
+    own = vault.keyring.signer("writer").id
+    proven = {name for fact in vault.facts("verified") for name in fact.body.get("proven_indexes", ())}
+
+    def is_trusted(statement: IndexStatement) -> bool:
+        return statement.writer == own or statement.part.digest in proven
+
+    return is_trusted
+
+
+assert set(SCAN.names) - {"error"} < set(MANIFEST.names)
