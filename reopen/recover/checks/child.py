@@ -88,6 +88,7 @@ def _answer(request: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str
             memory_limit=request["memory_limit"],
             threads=request["threads"],
             work=Path(request["work"]),
+            spill=Path(request["spill"]),
             versions=versions,
         )
     )

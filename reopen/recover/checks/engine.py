@@ -87,30 +87,26 @@ def run(
         source = context.data_sources.add_sql(name="restored", connection_string=url)
         asset = source.add_table_asset(name=view, table_name=view)
         batch = asset.add_batch_definition_whole_table("all").get_batch()
-        built = {number: _build(number, spec, view) for number, spec in enumerate(specs)}
-        outcomes = {number: made for number, made in built.items() if isinstance(made, Outcome)}
-        runnable = {number: made for number, made in built.items() if not isinstance(made, Outcome)}
-        first = _validate(batch, "verdict", list(runnable.values()), "BOOLEAN_ONLY")
-        failed: dict[bool, list[Any]] = {False: [], True: []}
+        outcomes: dict[int, Outcome] = {}
+        questions = _questions(specs, classified)
+        expectations: dict[int, Any] = {}
+        for number in questions:
+            built = _build(number, specs[number])
+            if isinstance(built, Outcome):
+                outcomes[number] = built
+            else:
+                expectations[number] = built
+        first = _validate(batch, "verdict", list(expectations.values()), "BOOLEAN_ONLY")
         for number, result in first.items():
             status, message = _status(result)
             outcomes[number] = Outcome(status=status, message=message)
-            if status is CheckStatus.FAIL:
-                failed[_is_classified(specs[number], classified)].append(runnable[number])
-        shown_keys = [key for key in keys if key not in classified]
-        formats = {
-            # COMPLETE would fetch every offender; SUMMARY counts them in the database and fetches the first few.
-            False: {"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS_MAX},
-            True: {"result_format": "SUMMARY", "partial_unexpected_count": 0},
-        }
-        if shown_keys:
-            formats[False]["unexpected_index_column_names"] = shown_keys
+        failed = [number for number in first if outcomes[number].status is CheckStatus.FAIL]
         second: dict[int, dict[str, Any]] = {}
-        for hidden, expectations in failed.items():
-            second |= _validate(batch, "explanation", expectations, formats[hidden])
+        for hidden in (False, True):
+            chosen = [expectations[number] for number in failed if questions[number].hidden is hidden]
+            second |= _validate(batch, "explanation", chosen, _summary(keys, classified, hidden=hidden))
         for number, result in second.items():
-            spec = specs[number]
-            hidden = _is_classified(spec, classified)
+            spec, hidden = specs[number], questions[number].hidden
             if isinstance(spec, Measure):
                 outcomes[number] = _explain_measure(con, spec, hidden=hidden)
             else:
@@ -118,8 +114,9 @@ def run(
             if hidden:
                 _withhold(result)
     nothing = Outcome(status=CheckStatus.ERROR, message="the engine gave no result")
+    asked_by = {asker: number for number, question in questions.items() for asker in question.askers}
     return Run(
-        outcomes=tuple(outcomes.get(number, nothing) for number in range(len(specs))),
+        outcomes=tuple(outcomes.get(asked_by[number], nothing) for number in range(len(specs))),
         raw={
             "verdict": [first[number] for number in sorted(first)],
             "explanation": [second[number] for number in sorted(second)],
@@ -127,15 +124,42 @@ def run(
     )
 
 
-def _build(number: int, spec: Expectation | Measure, view: str) -> Any:
+@dataclass(slots=True, kw_only=True)
+class _Question:
+    """What one or more specs ask for. A suite drops an expectation that equals another one, so it is put once."""
+
+    askers: list[int]
+    hidden: bool
+
+
+def _questions(specs: Sequence[Expectation | Measure], classified: Sequence[str]) -> dict[int, _Question]:
+    """The different questions, by the number of the first spec that asks."""
+    questions: dict[int, _Question] = {}
+    seen: dict[str, int] = {}
+    for number, spec in enumerate(specs):
+        named = {*spec.columns, spec.rule.column}
+        hidden = any(column in named for column in classified)
+        kind, kwargs = _configuration(spec)
+        first = seen.setdefault(f"{kind} {sorted(kwargs.items())!r}", number)
+        question = questions.setdefault(first, _Question(askers=[], hidden=False))
+        question.askers.append(number)
+        question.hidden = question.hidden or hidden
+    return questions
+
+
+def _summary(keys: Sequence[str], classified: Sequence[str], *, hidden: bool) -> dict[str, Any]:
+    """How the second pass reports. SUMMARY counts in the database and fetches a few; COMPLETE would fetch them all."""
+    form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": 0 if hidden else SAMPLE_ROWS_MAX}
+    shown = [key for key in keys if key not in classified]
+    return form if hidden or not shown else {**form, "unexpected_index_column_names": shown}
+
+
+def _build(number: int, spec: Expectation | Measure) -> Any:
     """The engine's object for a spec, or the outcome ``error`` when it refuses to make one."""
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    if isinstance(spec, Measure):
-        kind, kwargs = "unexpected_rows_expectation", {"unexpected_rows_query": _measured(spec, view)}
-    else:
-        kind, kwargs = spec.type, dict(spec.kwargs)
+    kind, kwargs = _configuration(spec)
     meta = {_KEY: number, "rule": spec.rule.origin}
     try:
         return ExpectationConfiguration(type=kind, kwargs=kwargs, meta=meta).to_domain_obj()
@@ -143,12 +167,15 @@ def _build(number: int, spec: Expectation | Measure, view: str) -> Any:
         return Outcome(status=CheckStatus.ERROR, message=f"{kind} cannot be made: {short(error)}")
 
 
-def _measured(spec: Measure, view: str) -> str:
-    """A query that returns one row exactly when the rule is broken."""
+def _configuration(spec: Expectation | Measure) -> tuple[str, dict[str, Any]]:
+    """An expectation's type and arguments. A measure becomes a query for rows that returns one when it is broken."""
+    if isinstance(spec, Expectation):
+        return spec.type, dict(spec.kwargs)
     sql = f"SELECT m.value FROM ({spec.sql}) AS m WHERE m.value IS NULL OR NOT ({spec.condition})"
     # The engine formats the text, so braces of the rule are doubled. It also wants to see {batch}, but a table put in
     # for it cannot be given an alias, which SQL rules do; so the rules name the view and a comment holds the word.
-    return sql.replace("{", "{{").replace("}", "}}") + "\n-- {batch}"
+    escaped = sql.replace("{", "{{").replace("}", "}}")
+    return "unexpected_rows_expectation", {"unexpected_rows_query": "/* {batch} */ " + escaped}
 
 
 def _validate(batch: Any, name: str, expectations: list[Any], result_format: Any) -> dict[int, dict[str, Any]]:
@@ -180,11 +207,6 @@ def _cause(message: str) -> str:
     text = message.split("[SQL:")[0].strip()
     marker = text.find("Error: ")
     return short(text[text.rfind(" ", 0, marker - 1) + 1 :] if 0 < marker < 200 else text)
-
-
-def _is_classified(spec: Expectation | Measure, classified: Sequence[str]) -> bool:
-    named = {*spec.columns, spec.rule.column}
-    return any(column in named for column in classified)
 
 
 def _explain(result: Mapping[str, Any], *, hidden: bool) -> Outcome:

@@ -43,11 +43,14 @@ if TYPE_CHECKING:
 _INTEGER_MAX = (1 << 53) - 1
 """Canonical JSON knows no larger integer; a larger one is written as text."""
 _SAMPLE_MAX = 5
+_VIEW = "__reopen_table"
+"""The view that the compiled rules read: a name of ours, because the engine puts it into SQL comments unquoted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """One dataset to examine, as the child understands it. ``work`` is a folder of this dataset alone."""
+    """One dataset to examine, as the child understands it. ``work`` is a folder of this dataset alone, where results
+    are kept; ``spill`` takes what does not fit into memory and is removed by the parent."""
 
     subject: Subject
     folder: str
@@ -56,6 +59,7 @@ class Examination:
     memory_limit: str
     threads: int | None
     work: Path
+    spill: Path
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,12 +69,11 @@ def examine(request: Examination) -> ValidationResult:
     :raises duckdb.Error: memory or disk ran out, or the request's memory limit is not one.
     """
     started = SYSTEM_CLOCK.elapsed_seconds()
-    request.work.mkdir(parents=True, exist_ok=True)
     folders = [request.folder, *(folder for _, folder in request.related.values())]
     con = open_database(
         memory_limit=request.memory_limit,
         threads=request.threads,
-        temporary=request.work / "spill",
+        temporary=request.spill,
         folders=folders,
     )
     try:
@@ -95,23 +98,20 @@ def _checks(con: duckdb.DuckDBPyConnection, request: Examination) -> tuple[list[
     checks += profile.compare(con, table, found, request.profile)
     names = _view_names(request)
     related, problems = _related_views(con, request, names)
-    specs = compile_schema(subject, related, view=names[subject.dataset][0])
+    specs = compile_schema(subject, related, view=_VIEW)
     if not table.files or found.damaged:
         # Rules over a part of a table would be neither true nor false: a row count, a key that points to a lost row.
         reason = "not run: the table's files cannot all be read" if table.files else "not run: there are no files"
         return [*checks, *problems, *(_not_run(spec, reason) for spec in specs)], None
-    create_view(con, table, names[subject.dataset])
+    create_view(con, table, [_VIEW, *names[subject.dataset]])
     if len(table.groups()) > 1:
         checks.append(_not_uniform(table))
-    outcomes, raw = _run(con, request, table, specs, names[subject.dataset][0])
+    outcomes, raw = _run(con, request, table, specs)
     return [*checks, *problems, *outcomes], raw
 
 
 def _view_names(request: Examination) -> dict[str, list[str]]:
-    """The views of each dataset, by dataset: one called like the dataset, and one like the table if that name is free.
-
-    The dataset's own table comes first, because messages of the engine quote the first name.
-    """
+    """The views of each dataset: one called like the dataset, and one like its table where that name is free."""
     own = request.subject
     related = {name: subject for name, (subject, _) in sorted(request.related.items()) if name != own.dataset}
     # DuckDB does not tell names apart by case.
@@ -121,7 +121,7 @@ def _view_names(request: Examination) -> dict[str, list[str]]:
         names[dataset] = [dataset]
         if subject.table.lower() not in taken:
             taken.add(subject.table.lower())
-            names[dataset].insert(0 if subject is own else 1, subject.table)
+            names[dataset].append(subject.table)
     return names
 
 
@@ -154,15 +154,15 @@ def _related_views(
 
 
 def _run(
-    con: duckdb.DuckDBPyConnection, request: Examination, table: RestoredTable, specs: list[Spec], view: str
+    con: duckdb.DuckDBPyConnection, request: Examination, table: RestoredTable, specs: list[Spec]
 ) -> tuple[list[CheckResult], Path]:
-    columns = {name for name, _ in describe(con, view)}
+    columns = {name for name, _ in describe(con, _VIEW)}
     runnable = [spec for spec in specs if isinstance(spec, Expectation | Measure) and columns.issuperset(spec.columns)]
     keys = [name_of(entry) for entry in request.subject.schema.get("properties") or () if entry.get("primaryKey")]
     run = engine.run(
         con,
         runnable,
-        view=view,
+        view=_VIEW,
         keys=[key for key in keys if key in columns],
         classified=request.subject.classified,
     )

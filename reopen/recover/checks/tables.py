@@ -119,8 +119,10 @@ def open_database(
     con.execute("SET TimeZone = 'UTC'")
     # Every expectation binds the view again; without the cache each would read every footer again.
     con.execute("SET parquet_metadata_cache = true")
-    allowed = [f"{Path(folder).absolute()}/" for folder in (*folders, str(temporary))]
-    con.execute(f"SET allowed_directories = [{', '.join(map(literal, allowed))}]")
+    plain = [f"{Path(folder).absolute()}/" for folder in (*folders, str(temporary))]
+    # What is allowed is compared with a file's name as SQL writes it, and then with the one it stands for.
+    allowed = [literal(folder) for folder in plain] + [_path(folder) for folder in plain]
+    con.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con
@@ -267,7 +269,7 @@ def _partitions(con: duckdb.DuckDBPyConnection, table: RestoredTable) -> list[st
 
 def _path(location: str) -> str:
     # DuckDB globs what it is given. A one-character class stands for the character itself.
-    return literal(re.sub(r"([*?\[])", r"[\1]", location) if re.search(r"[*?]", location) else location)
+    return literal(re.sub(r"([*?\[])", r"[\1]", location))
 
 
 def _csv_option(subject: Subject, name: str, default: object) -> object:

@@ -15,10 +15,12 @@ A crash of the parent leaves files in ``work`` and no process: the child sees th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +55,10 @@ VALIDATE_SECONDS_MAX = 1800.0
 CLOSE_SECONDS_MAX = 5.0
 """Time for a child to end by itself after its pipe was closed; an idle one needs milliseconds."""
 
+_HINT_AGAIN = (
+    "validate again; a child that is killed each time has too little memory beside `limits.validation_memory`."
+)
+_HINT_MEMORY = "raise `limits.validation_memory`."
 _LAST_WORDS_CHARACTERS_MAX = 2000
 _MEMORY_LIMIT = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 _COMMAND = (sys.executable, "-P", "-m", "reopen.recover.checks.child")
@@ -92,7 +98,6 @@ class Validator:
         self._command = command
         self._lock = threading.Lock()
         self._child: _Child | None = None
-        self._children = 0
         self._requests = 0
 
     def __enter__(self) -> Self:
@@ -130,6 +135,7 @@ class Validator:
                 return self._ask(child, request, subject, limit_seconds)
             except _ChildFailureError as failure:
                 self._drop()
+                # Read only now: the last words of a child that was killed are complete when it is gone.
                 seconds = round(self._clock.elapsed_seconds() - started, 3)
                 return _failed(request.dataset, failure.message, child.last_words(), seconds, child.versions)
 
@@ -141,13 +147,12 @@ class Validator:
                 self._child = None
 
     def _ensure(self) -> _Child:
-        if self._child is not None and self._child.process.poll() is not None and not self._child.was_asked:
+        if self._child is not None and self._child.process.poll() is not None:
             # It died while it was idle: nobody lost an answer, so nobody needs to hear of it.
             self._drop()
         if self._child is None:
             self._work.mkdir(parents=True, exist_ok=True)
-            self._children += 1
-            self._child = _Child(self._command, self._work / f"validator-{self._children}.stderr")
+            self._child = _Child(self._command, _fresh(self._work, "validator") / "stderr")
         return self._child
 
     def _drop(self) -> None:
@@ -159,29 +164,40 @@ class Validator:
         self, child: _Child, request: ValidationRequest, subject: Subject, timeout_seconds: float
     ) -> ValidationResult:
         self._requests += 1
-        work = self._work / f"{subject.dataset}-{self._requests}"
-        work.mkdir(parents=True, exist_ok=True)
+        work = _fresh(self._work, subject.dataset)
+        profile = work / "profile.arrow"
         related = {}
         for name, (dataset, folder) in request.related.items():
             # A dataset that is not a table has no keys to point to.
             if (other := Subject.of(dataset)) is not None:
                 related[name] = {"subject": other.as_dict(), "folder": folder}
-        answer = child.ask(
-            {
-                "id": self._requests,
-                "subject": subject.as_dict(),
-                "folder": str(request.folder),
-                "profile": None if request.profile is None else str(_write(request.profile, work / "profile.arrow")),
-                "related": related,
-                "memory_limit": self._memory_limit,
-                "threads": self._threads,
-                "work": str(work),
-            },
-            timeout_seconds,
-        )
+        message = {
+            "id": self._requests,
+            "subject": subject.as_dict(),
+            "folder": request.folder,
+            "profile": None if request.profile is None else str(_write(request.profile, profile)),
+            "related": related,
+            "memory_limit": self._memory_limit,
+            "threads": self._threads,
+            "work": str(work),
+            "spill": str(work / "spill"),
+        }
+        try:
+            answer = child.ask(message, timeout_seconds)
+        except BaseException:
+            # Also for Ctrl-C here: the child would answer this request when the next one is asked.
+            self._drop()
+            raise
+        finally:
+            # A child that was killed could not remove what it had spilled, which may be many times its memory.
+            profile.unlink(missing_ok=True)
+            shutil.rmtree(work / "spill", ignore_errors=True)
         if error := answer.get("error"):
-            words = f"{error['type']}: {error['message']}"
-            return _failed(request.dataset, f"the checks could not be run: {words}", "", 0.0, child.versions)
+            words = f"the checks could not be run: {error['type']}: {error['message']}"
+            short_of_memory = error["type"] == "OutOfMemoryException"
+            return _failed(
+                request.dataset, words, "", 0.0, child.versions, hint=_HINT_MEMORY if short_of_memory else _HINT_AGAIN
+            )
         return ValidationResult.from_dict(answer["result"])
 
 
@@ -198,7 +214,6 @@ class _Child:
 
     def __init__(self, command: tuple[str, ...], errors: Path) -> None:
         self.versions: Mapping[str, str] = {}
-        self.was_asked = False
         self._errors = errors
         self._ready = False
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -234,7 +249,6 @@ class _Child:
     def ask(self, request: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
         """Send a request and wait for its answer."""
         assert self.process.stdin is not None
-        self.was_asked = True
         # A child that has died closes the pipe; its end is then read below, with the signal that ended it.
         with contextlib.suppress(BrokenPipeError):
             # Contracts may hold dates where YAML had no quotes; they are compared as the text that was meant.
@@ -304,6 +318,16 @@ def _environment() -> dict[str, str]:
     }
 
 
+def _fresh(folder: Path, stem: str) -> Path:
+    """A new folder ``<stem>-<n>``: validators may share a work folder, and kept results are not written over."""
+    for number in itertools.count(1):
+        path = folder / f"{stem}-{number}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("counting never ends")
+
+
 def _write(profile: pa.Table, path: Path) -> Path:
     import pyarrow as pa
 
@@ -325,9 +349,14 @@ def _no_table(dataset: Dataset) -> ValidationResult:
 
 
 def _failed(
-    dataset: Dataset, message: str, last_words: str, seconds: float, versions: Mapping[str, str]
+    dataset: Dataset,
+    message: str,
+    last_words: str,
+    seconds: float,
+    versions: Mapping[str, str],
+    *,
+    hint: str = "",
 ) -> ValidationResult:
-    hint = "Hint: validate again; if it was memory, lower `limits.validation_memory` or free some."
     check = CheckResult(
         rule="validator",
         kind=CheckKind.INTEGRITY,
@@ -337,7 +366,7 @@ def _failed(
         observed=message,
         expected="an answer",
         sample=last_words,
-        message=f"{message[:1].upper()}{message[1:]}. {hint}",
+        message=f"{message[:1].upper()}{message[1:].rstrip('.')}. Hint: {hint or _HINT_AGAIN}",
     )
     return ValidationResult(
         dataset=dataset.name, status=CheckStatus.ERROR, checks=(check,), seconds=seconds, versions=versions
