@@ -223,7 +223,8 @@ def _retention(reader: Reader, level: _Level | None) -> RetentionRule:
             reader.error(at, message, hint, value=value)
         else:
             counts[rule] = value
-    _warn_if_too_short(reader, keep.place, period, counts, within)
+    if len(counts) + (within is not None) == len(keep.value):
+        _warn_if_too_short(reader, keep.place, period, counts, within)
     return RetentionRule(**counts, within=within)
 
 
