@@ -187,6 +187,37 @@ class Chain:
         return link
 
 
+def inspect_chain(store: ObjectStore, prefix: str) -> tuple[tuple[Link, ...], tuple[ChainProblem, ...]]:
+    """Every readable link of a chain, in order of names, and everything that is wrong with it; raises for nothing that
+    is stored. A gap is reported once, and the link after it is not blamed for it."""
+    links: list[Link] = []
+    problems: list[ChainProblem] = []
+    expected, prev, prev_known = 1, None, True
+    for info in store.list(f"{prefix}/"):
+        try:
+            link = parse_link(store.get(info.name), info.name)
+        except (Corrupt, Refused) as error:
+            problems.append(ChainProblem(name=info.name, defect=Defect.UNDECODABLE, detail=error.message))
+            expected, prev_known = expected + 1, False
+            continue
+        position = _number_in(info.name, prefix)
+        if position != expected:
+            detail = f"{expected} to {position - 1} are gone" if position > expected else "its name is not its number's"
+            problems.append(ChainProblem(name=f"{prefix}/{expected:010d}.json", defect=Defect.MISSING, detail=detail))
+            expected, prev_known = max(position, expected), False
+        problem = judge_link(link, number=expected, prev=prev if prev_known else link.prev)
+        if problem is not None:
+            problems.append(problem)
+        links.append(link)
+        expected, prev, prev_known = expected + 1, link.digest, True
+    return tuple(links), tuple(problems)
+
+
+def _number_in(name: str, prefix: str) -> int:
+    digits = name.removeprefix(f"{prefix}/").removesuffix(".json")
+    return int(digits) if digits.isdecimal() else 0
+
+
 def parse_link(data: bytes, name: str) -> Link:
     """The link in stored bytes.
 

@@ -188,6 +188,18 @@ class Promotion:
 
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evidenced:
+    """The recovery of a plan is written down: the evidence's object in the control store, and its digest."""
+
+    epoch: int
+    term: int
+    plan: str
+    name: str
+    digest: str
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """The failover is accepted; from here on there is no roll-back."""
 
@@ -214,7 +226,7 @@ class Unknown:
     value: Mapping[str, Any]
 
 
-Value = Epoch | Takeover | Pinned | Intent | Outcome | Promotion | Committed | Closed
+Value = Epoch | Takeover | Pinned | Intent | Outcome | Promotion | Evidenced | Committed | Closed
 """What can be appended."""
 
 KINDS: Mapping[str, type[Value]] = {
@@ -224,6 +236,7 @@ KINDS: Mapping[str, type[Value]] = {
     "intent": Intent,
     "outcome": Outcome,
     "promotion": Promotion,
+    "evidence": Evidenced,
     "committed": Committed,
     "closed": Closed,
 }

@@ -19,6 +19,7 @@ from reopen.control.records import (
     Closed,
     Committed,
     Epoch,
+    Evidenced,
     FenceLevel,
     Intent,
     Outcome,
@@ -114,6 +115,22 @@ def holder(records: Sequence[Record]) -> Holder:
     return result
 
 
+def require_holder(records: Sequence[Record], by: str) -> Holder:
+    """The epoch and term under which orchestrator ``by`` acts.
+
+    :raises Superseded: it holds neither.
+    """
+    now = holder(records)
+    if now.orchestrator != by:
+        raise Superseded(
+            f"orchestrator {now.orchestrator} acts now (epoch {now.epoch}, term {now.term}), and {by} does not.",
+            hint="This process stops. Follow the other one, or run the command again to take over from it.",
+            epoch=now.epoch,
+            term=now.term,
+        )
+    return now
+
+
 def pinned_plan(records: Sequence[Record]) -> str | None:
     """The digest of the plan pinned last in the current epoch."""
     epoch = current_epoch(records)
@@ -152,6 +169,21 @@ def open_intents(records: Sequence[Record], plan: str) -> tuple[str, ...]:
     return tuple(step for step, _ in begun)
 
 
+def quoted_evidence(records: Sequence[Record]) -> Mapping[str, str]:
+    """Digests of evidence by object name, as the log quotes them: a removed or replaced record is seen by them."""
+    return {value.name: value.digest for value in values(records, Evidenced)}
+
+
+def is_concluded(records: Sequence[Record], plan: str) -> bool:
+    """Whether every step that was begun for a plan is done and its evidence is written: nothing is left to go on with.
+
+    Evidence of a run with failures does not conclude a plan: the failed steps can be tried again.
+    """
+    ended = outcomes(records, plan)
+    written = any(value.plan == plan for value in values(records, Evidenced))
+    return written and bool(ended) and all(outcome.result is StepResult.DONE for outcome in ended.values())
+
+
 def next_promotion_number(records: Sequence[Record]) -> int:
     """The number that the next promotion must carry."""
     return 1 + max((value.number for value in values(records, Promotion)), default=0)
@@ -172,7 +204,7 @@ def check_append(records: Sequence[Record], value: Value, *, by: str) -> None:
             _check_epoch(records, value)
         case Takeover():
             _check_takeover(records, value)
-        case Pinned() | Committed() | Closed():
+        case Pinned() | Evidenced() | Committed() | Closed():
             _check_holder(records, value.epoch, value.term, by)
         case Intent():
             _check_holder(records, value.epoch, value.term, by)
@@ -232,15 +264,9 @@ def _check_takeover(records: Sequence[Record], value: Takeover) -> None:
 
 
 def _check_holder(records: Sequence[Record], epoch: int, term: int, by: str) -> None:
-    now = holder(records)
-    if (epoch, term, by) != (now.epoch, now.term, now.orchestrator):
-        raise Superseded(
-            f"orchestrator {now.orchestrator} acts now (epoch {now.epoch}, term {now.term}); this one held "
-            f"epoch {epoch}, term {term}.",
-            hint="This process stops. Follow the other one, or run the command again to take over from it.",
-            epoch=now.epoch,
-            term=now.term,
-        )
+    now = require_holder(records, by)
+    if (epoch, term) != (now.epoch, now.term):
+        raise Internal(f"a record of epoch {epoch}, term {term} was made under epoch {now.epoch}, term {now.term}.")
 
 
 def _check_outcome(records: Sequence[Record], value: Outcome) -> None:

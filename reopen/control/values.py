@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-"""Compiling a schema costs milliseconds: one for each class and process. If two threads both compile, either is fine."""
+"""One for each class and process: compiling costs milliseconds. If two threads both compile, either result serves."""
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:

@@ -1,0 +1,121 @@
+"""Owns what a recovery is handed: the verbs it calls, and the values that they answer with.
+
+The driver knows no vault, no validator and no notification service. It is given a :class:`RecoveryContext`; the real
+one is made in :mod:`reopen.recover.wiring`, and tests hand in fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reopen.clock import Clock
+from reopen.recover.plan import Contact, PlannedDataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore did. ``written_*`` counts what differed and was written."""
+
+    files: int
+    size_bytes: int
+    written_files: int
+    written_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadEntry:
+    """One entry that is not what the manifest says."""
+
+    path: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integrity:
+    """The comparison of every restored entry with the manifest; ``bad`` may be cut, ``bad_count`` never is."""
+
+    checked: int
+    bad_count: int
+    bad: tuple[BadEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The result of the profile and contract checks: ``pass``, ``fail`` or ``error``; each check as a JSON object with
+    at least ``rule``, ``kind``, ``status`` and ``message``."""
+
+    status: str
+    checks: tuple[Mapping[str, Any], ...]
+    seconds: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Verbs(Protocol):
+    """What a recovery does to bytes. Each may be called again after it was interrupted or done (R1)."""
+
+    def restore(self, dataset: PlannedDataset) -> Restored:
+        """Bring the dataset's recovery point to its target; write only what differs."""
+        ...
+
+    def check_tree(self, dataset: PlannedDataset) -> Integrity:
+        """Compare every restored entry with the manifest by its digest."""
+        ...
+
+    def validate(self, dataset: PlannedDataset, related: Mapping[str, str]) -> Checked:
+        """Run the profile and contract checks; ``related`` are the folders of its dependencies, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that people are told: the event names the template, ``fields`` fill it."""
+
+    event: str
+    fields: Mapping[str, str]
+    contacts: tuple[Contact, ...] = ()
+    """Owners whom it concerns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of one notice on one channel: ``sent``, ``failed`` or ``unconfirmed``. No secrets in ``channel``."""
+
+    event: str
+    channel: str
+    status: str
+    attempts: int
+    error: str = ""
+
+
+Notify = Callable[[Notice], Sequence[Delivery]]
+"""Tells people. It never raises for a channel that fails: it says so in the delivery."""
+
+Sign = Callable[[bytes], tuple[str, str]]
+"""Signs evidence: message -> (key id, signature as hex)."""
+
+
+def tell_nobody(notice: Notice) -> Sequence[Delivery]:
+    """The notifier of a site that has no channel."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryContext:
+    """Everything that a recovery needs from outside.
+
+    ``orchestrator`` is the id of this process's run: a new one for every start, because a takeover is between runs.
+    ``record_drilled`` writes a ``drilled`` fact and returns its name; None where the verifier's key is not.
+    """
+
+    clock: Clock
+    orchestrator: str
+    verbs: Verbs
+    notify: Notify = tell_nobody
+    sign: Sign | None = None
+    record_drilled: Callable[[PlannedDataset, Mapping[str, Any]], str] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of software and environment, for the evidence."""

@@ -1,0 +1,226 @@
+"""Owns the drill: the same plan into a scratch folder of its own, judged by the same clocks, and cleaned up.
+
+Invariants (docs/0003-epochs-and-recovery.md)
+    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence and ``drilled`` facts. The folder is
+        gone afterwards, also when the drill failed or was interrupted; a folder that a killed drill left is removed by
+        the next one.
+    R7  It has no way to the epoch log.
+
+A drill holds a lock on its folder's lock file; the kernel gives it up when the process dies, so a folder whose lock can
+be had belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from reopen.control.values import to_json
+from reopen.errors import Internal, TargetUnwritable
+from reopen.ids import RandomBytes, system_random
+from reopen.recover.clocks import Measured, Verdict, measure
+from reopen.recover.context import Delivery, RecoveryContext
+from reopen.recover.driver import drive
+from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
+from reopen.recover.journal import MemoryJournal
+from reopen.recover.messages import Messenger, drill_result
+from reopen.recover.plan import PlanKind, RecoveryPlan
+from reopen.recover.steps import Outcomes
+from reopen.storage.base import ObjectStore
+
+FOLDER_PREFIX = "drill-"
+LOCK_SUFFIX = ".lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanUp:
+    """Proof that a drill left nothing: the folder, whether it is gone, and folders of killed drills that went too."""
+
+    folder: str
+    gone: bool
+    problem: str
+    leftovers_removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillResult:
+    """What a drill came to. ``passed``: every dataset met its objectives, every check passed, nothing was left."""
+
+    plan: RecoveryPlan
+    outcomes: Outcomes
+    measured: Measured
+    clean_up: CleanUp
+    messages: tuple[Delivery, ...]
+    evidence: StoredEvidence
+    facts: tuple[str, ...]
+    """Names of the ``drilled`` facts; empty where the verifier's key is not at hand."""
+
+    @property
+    def passed(self) -> bool:
+        return self.measured.verdict is Verdict.MET and self.clean_up.gone
+
+
+def drill_folder(scratch: str, identifier: str) -> str:
+    """The folder of one drill below the site's scratch folder; the plan's targets are below it."""
+    return str(Path(scratch) / f"{FOLDER_PREFIX}{identifier}")
+
+
+def execute_drill(
+    plan: RecoveryPlan,
+    context: RecoveryContext,
+    store: ObjectStore,
+    *,
+    scratch: str,
+    identifier: str,
+    workers: int,
+    assumed_detection: timedelta = timedelta(0),
+    random_bytes: RandomBytes = system_random,
+) -> DrillResult:
+    """Run a drill and write its evidence to ``store``, the control store.
+
+    :param scratch: the site's folder for drills; ``identifier`` is the one that the plan's targets were made with.
+    :param assumed_detection: what detection and decision would have taken; it counts into the RTA.
+    :raises Internal: the plan is no drill's, or aims outside the drill's folder.
+    :raises TargetUnwritable: the scratch folder cannot be made.
+    """
+    _check_isolation(plan, drill_folder(scratch, identifier))
+    journal = MemoryJournal()
+    started_at = context.clock.now()
+    with scratch_folder(scratch, identifier) as finish_up:
+        outcomes = drive(plan, context, journal, workers=workers)
+        finished_at = context.clock.now()
+        clean_up = finish_up()
+    measured = measure(
+        plan, outcomes, started_at=started_at, finished_at=finished_at, assumed_detection=assumed_detection
+    )
+    with Messenger(context.notify) as messenger:
+        messenger.send(drill_result(plan, measured, cleaned_up=clean_up.gone))
+        messages = messenger.collect()
+    evidence = make_evidence(
+        plan,
+        measured,
+        outcomes,
+        identifier=identifier,
+        orchestrator=context.orchestrator,
+        versions=context.versions,
+        messages=messages,
+        clean_up={
+            "folder": clean_up.folder,
+            "gone": clean_up.gone,
+            "problem": clean_up.problem,
+            "leftovers_removed": list(clean_up.leftovers_removed),
+        },
+    )
+    stored = write_evidence(store, evidence, sign=context.sign, random_bytes=random_bytes)
+    return DrillResult(
+        plan=plan,
+        outcomes=outcomes,
+        measured=measured,
+        clean_up=clean_up,
+        messages=messages,
+        evidence=stored,
+        facts=_record_facts(plan, context, measured, stored),
+    )
+
+
+@contextmanager
+def scratch_folder(scratch: str, identifier: str) -> Iterator[Callable[[], CleanUp]]:
+    """Make a drill's folder, and remove it whatever happens. The yielded function removes it now and tells."""
+    root, folder = Path(scratch), Path(drill_folder(scratch, identifier))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(_lock_path(folder), os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir()
+    except OSError as error:
+        raise TargetUnwritable(
+            f"the drill's folder {folder} cannot be made: {error.strerror}.",
+            hint="Set the site's scratch folder in the settings to one that can be written.",
+        ) from error
+
+    def finish_up() -> CleanUp:
+        problem = _remove(folder)
+        return CleanUp(folder=str(folder), gone=not folder.exists(), problem=problem, leftovers_removed=leftovers)
+
+    try:
+        leftovers = remove_leftovers(scratch, but=identifier)
+        yield finish_up
+    finally:
+        _remove(folder)
+        if not folder.exists():
+            _lock_path(folder).unlink(missing_ok=True)
+        os.close(lock)
+
+
+def remove_leftovers(scratch: str, *, but: str = "") -> tuple[str, ...]:
+    """Remove the folders of drills that were killed; those of drills under way are left alone."""
+    removed = []
+    for path in sorted(Path(scratch).glob(f"{FOLDER_PREFIX}*{LOCK_SUFFIX}")):
+        folder = path.with_name(path.name.removesuffix(LOCK_SUFFIX))
+        if folder.name == f"{FOLDER_PREFIX}{but}":
+            continue
+        lock = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # Its drill is alive.
+        else:
+            _remove(folder)
+            if not folder.exists():
+                path.unlink(missing_ok=True)
+                removed.append(str(folder))
+        finally:
+            os.close(lock)
+    return tuple(removed)
+
+
+def _remove(folder: Path) -> str:
+    """Remove a folder and everything in it; the problem as text, empty when there was none."""
+    try:
+        # Restored folders have their own modes, and one without write permission keeps its entries.
+        for parent, names, _ in os.walk(folder):
+            for name in names:
+                path = Path(parent, name)
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + LOCK_SUFFIX)
+
+
+def _check_isolation(plan: RecoveryPlan, folder: str) -> None:
+    if plan.kind is not PlanKind.DRILL:
+        raise Internal("a failover's plan was handed to a drill.")
+    outside = [d.target_url for d in plan.datasets if Path(folder) not in Path(d.target_url).parents]
+    if outside:
+        raise Internal(f"R5: the drill aims outside its folder: {', '.join(outside)}.")
+
+
+def _record_facts(
+    plan: RecoveryPlan, context: RecoveryContext, measured: Measured, evidence: StoredEvidence
+) -> tuple[str, ...]:
+    if context.record_drilled is None:
+        return ()
+    names = []
+    for result in measured.datasets:
+        dataset = plan.dataset(result.name)
+        if dataset.point is None:
+            continue
+        value = to_json(result)
+        body = {key: value[key] for key in ("verdict", "reason", "rta", "rto", "rpa", "rpo", "tier")}
+        body |= {"evidence": evidence.name, "evidence_digest": evidence.digest, "shape": plan.shape}
+        names.append(context.record_drilled(dataset, body))
+    return tuple(names)

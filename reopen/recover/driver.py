@@ -1,0 +1,274 @@
+"""Owns the running of steps: one step with its intent and outcome, and the engine's own thread driver over a plan.
+
+The Prefect flow calls :func:`execute_step` from its tasks and :meth:`RecoveryPlan.ready` between them; :func:`drive` is
+the same loop for when the orchestrator is what was lost.
+
+Invariants (docs/0003-epochs-and-recovery.md)
+    R1  Intent before, outcome after. An error inside a step is a ``failed`` outcome; an interrupt leaves it open.
+    R4  Integrity, profile and contract checks stand between the copy and the promotion.
+    R8  What the journal refuses ends the drive: a driver that cannot record does nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from reopen.control.records import StepOutcome, StepResult
+from reopen.control.rules import Superseded
+from reopen.errors import Internal, NotFound, ReopenError
+from reopen.recover.context import Integrity, RecoveryContext
+from reopen.recover.journal import Journal
+from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.steps import Outcomes, Step, Verb, step_id
+
+TEXT_MAX = 240
+"""Characters of one observed value or sample that an outcome keeps: a record is small, the raw result is elsewhere."""
+FAILED_CHECKS_NAMED_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """How the act of a step ended, before it has times and an attempt."""
+
+    details: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    hint: str = ""
+
+
+Act = Callable[[RecoveryPlan, Step, RecoveryContext, Journal], _Report]
+
+
+def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> StepOutcome:
+    """Run one step that is ready, and return its outcome, which the journal has by then.
+
+    :raises Superseded: another orchestrator acts now.
+    :raises ReopenError: the journal could not be written; whether the step acted is for the next driver to observe.
+    """
+    attempt = journal.begin(step)
+    started_at = context.clock.now()
+    try:
+        report = _ACTS[step.verb](plan, step, context, journal)
+    except Superseded:
+        raise
+    except ReopenError as error:
+        report = _Report(problem=error.message, hint=error.hint, details={"error": error.kind})
+    except Exception as error:  # noqa: BLE001 - one dataset's surprise must not close the others; it is recorded.
+        report = _Report(problem=f"{type(error).__name__}: {error}", details={"error": "unexpected"})
+    outcome = StepOutcome(
+        step=step.id,
+        attempt=attempt,
+        started_at=started_at,
+        finished_at=context.clock.now(),
+        result=StepResult.FAILED if report.problem else StepResult.DONE,
+        reason=report.problem,
+        hint=report.hint,
+        details=report.details,
+    )
+    journal.settle(outcome)
+    return outcome
+
+
+def drive(
+    plan: RecoveryPlan,
+    context: RecoveryContext,
+    journal: Journal,
+    *,
+    workers: int,
+    on_outcome: Callable[[Step, StepOutcome, Outcomes], None] = lambda step, outcome, outcomes: None,
+) -> dict[str, StepOutcome]:
+    """Run every step of a plan that can be run, ``workers`` at a time, and return all outcomes.
+
+    ``on_outcome`` is called in this thread after each outcome.
+    """
+    outcomes = standing_outcomes(plan, journal)
+    running: dict[Future[StepOutcome], Step] = {}
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="recover")
+    try:
+        while True:
+            busy = [step.id for step in running.values()]
+            for step, reason in plan.blocked(outcomes, running=busy):
+                outcomes[step.id] = not_executed(step, reason, context, journal)
+                on_outcome(step, outcomes[step.id], outcomes)
+            # No more than there are workers, so that the intent stands when the step acts and not while it queues.
+            for step in plan.ready(outcomes, running=busy)[: workers - len(running)]:
+                running[pool.submit(execute_step, plan, step, context, journal)] = step
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(finished, key=lambda future: running[future].id):
+                step = running.pop(future)
+                outcomes[step.id] = future.result()
+                on_outcome(step, outcomes[step.id], outcomes)
+    finally:
+        # After an interrupt nothing new begins, and what runs is not waited for: its intent is open.
+        pool.shutdown(wait=not running, cancel_futures=True)
+    unsettled = [step.id for step in plan.steps if step.id not in outcomes]
+    if unsettled:
+        raise Internal(f"R6: the plan ended with unsettled steps: {', '.join(unsettled)}.")
+    return outcomes
+
+
+def standing_outcomes(plan: RecoveryPlan, journal: Journal) -> dict[str, StepOutcome]:
+    """The outcomes of earlier runs that stand when a recovery begins or goes on.
+
+    Steps that are done stay done. A dataset that failed begins anew, from its restore: whoever runs a recovery again
+    wants it tried again, and a validation that found wrong bytes is only helped by other bytes. A barrier whose tier is
+    tried again is judged again, and so is the finish.
+    """
+    found = journal.outcomes()
+    failed = {step.dataset for step in plan.steps if step.id in found and found[step.id].result is StepResult.FAILED}
+    standing: dict[str, StepOutcome] = {}
+    for step in plan.steps:
+        outcome = found.get(step.id)
+        if outcome is None or outcome.result not in (StepResult.DONE, StepResult.SKIPPED):
+            continue
+        if step.dataset is not None and step.dataset in failed:
+            continue
+        judges = step.verb in (Verb.BARRIER, Verb.FINISH)
+        if judges and any(before not in standing for before in (*step.after, *step.needs)):
+            continue
+        standing[step.id] = outcome
+    return standing
+
+
+def not_executed(step: Step, reason: str, context: RecoveryContext, journal: Journal) -> StepOutcome:
+    """Record that a step never began, and why."""
+    now = context.clock.now()
+    outcome = StepOutcome(
+        step=step.id, attempt=0, started_at=now, finished_at=now, result=StepResult.NOT_EXECUTED, reason=reason
+    )
+    journal.settle(outcome)
+    return outcome
+
+
+def _fence(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    return _Report(details={"epoch": journal.fence(), "primary": plan.target_site})
+
+
+def _restore(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    dataset = _dataset(plan, step)
+    if dataset.point is None:
+        raise NotFound(f"{dataset.problem}.", hint=dataset.hint, dataset=dataset.name)
+    restored = context.verbs.restore(dataset)
+    return _Report(
+        details={
+            "snapshot": dataset.point.snapshot,
+            "target": dataset.target_url,
+            "files": restored.files,
+            "size_bytes": restored.size_bytes,
+            "written_files": restored.written_files,
+            "written_bytes": restored.written_bytes,
+            "seconds": restored.seconds,
+        }
+    )
+
+
+def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    dataset = _dataset(plan, step)
+    integrity = context.verbs.check_tree(dataset)
+    details: dict[str, Any] = {"integrity": _integrity_details(integrity)}
+    if integrity.bad_count:
+        # Checks on the meaning of wrong bytes would only hide which bytes are wrong.
+        return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_DAMAGE_HINT)
+    checked = context.verbs.validate(dataset, related_folders(plan, dataset))
+    details |= {
+        "status": checked.status,
+        "checks": [_short(check) for check in checked.checks],
+        "seconds": checked.seconds,
+        "versions": dict(checked.versions),
+    }
+    if checked.status == "pass":
+        return _Report(details=details)
+    bad = [check for check in checked.checks if check.get("status") != "pass"]
+    named = "; ".join(str(check.get("message") or check.get("rule")) for check in bad[:FAILED_CHECKS_NAMED_MAX])
+    more = f"; and {len(bad) - FAILED_CHECKS_NAMED_MAX} more" if len(bad) > FAILED_CHECKS_NAMED_MAX else ""
+    return _Report(
+        details=details,
+        problem=f"{len(bad)} of {len(checked.checks)} checks did not pass: {named}{more}",
+        hint="Try an earlier recovery point, or correct the contract if it is wrong.",
+    )
+
+
+def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    dataset = _dataset(plan, step)
+    rechecked = not journal.settled_here(step_id(Verb.VALIDATE, dataset.name))
+    if rechecked:
+        # Another process said that these bytes are good; time has passed since, so they are hashed again.
+        integrity = context.verbs.check_tree(dataset)
+        if integrity.bad_count:
+            details = {"integrity": _integrity_details(integrity)}
+            return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_DAMAGE_HINT)
+    promotion = journal.promote(dataset)
+    return _Report(
+        details={
+            "group": promotion.group,
+            "number": promotion.number,
+            "epoch": promotion.epoch,
+            "term": promotion.term,
+            "rechecked": rechecked,
+            "url": dataset.target_url,
+        }
+    )
+
+
+def _barrier(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    outcomes = journal.outcomes()
+    settled = [outcomes[identifier] for identifier in step.after]
+    results = {outcome.step.partition(":")[2]: str(outcome.result) for outcome in settled}
+    return _Report(details={"datasets": dict(sorted(results.items()))})
+
+
+def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+    outcomes = journal.outcomes()
+    promoted = [
+        step.dataset
+        for step in plan.steps
+        if step.verb is Verb.PROMOTE and step.id in outcomes and outcomes[step.id].result is StepResult.DONE
+    ]
+    return _Report(details={"promoted": len(promoted), "datasets": len(plan.datasets)})
+
+
+_ACTS: Mapping[Verb, Act] = {
+    Verb.FENCE: _fence,
+    Verb.RESTORE: _restore,
+    Verb.VALIDATE: _validate,
+    Verb.PROMOTE: _promote,
+    Verb.BARRIER: _barrier,
+    Verb.FINISH: _finish,
+}
+
+_DAMAGE_HINT = (
+    "`reopen verify --level content` tells whether the vault is damaged; run the recovery again to restore anew."
+)
+
+
+def related_folders(plan: RecoveryPlan, dataset: PlannedDataset) -> dict[str, str]:
+    """Where the dependencies of a dataset are, for checks across datasets."""
+    folders = {other.name: other.target_url for other in plan.datasets} | dict(plan.served)
+    return {name: folders[name] for name in dataset.depends_on if name in folders}
+
+
+def _dataset(plan: RecoveryPlan, step: Step) -> PlannedDataset:
+    if step.dataset is None:
+        raise Internal(f"{step.id} names no dataset.")
+    return plan.dataset(step.dataset)
+
+
+def _integrity_details(integrity: Integrity) -> dict[str, Any]:
+    bad = [{"path": entry.path, "status": entry.status, "detail": entry.detail} for entry in integrity.bad]
+    return {"checked": integrity.checked, "bad_count": integrity.bad_count, "bad": bad}
+
+
+def _integrity_problem(dataset: PlannedDataset, integrity: Integrity) -> str:
+    first = integrity.bad[0]
+    return (
+        f"{integrity.bad_count} of {integrity.checked} entries of {dataset.name} are not what the snapshot holds; "
+        f"the first is {first.path}: {first.status}"
+    )
+
+
+def _short(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value[:TEXT_MAX] if isinstance(value, str) else value for key, value in check.items()}

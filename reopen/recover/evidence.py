@@ -1,0 +1,184 @@
+"""Owns the evidence: one record a drill or failover, hash-linked to the one before, signed where a key is at hand.
+
+The records are a chain (:mod:`reopen.control.chain`) below ``evidence/`` in the control store; the body of a link is
+``{"evidence": {…}, "signature": {"key": …, "value": …} | null}``. The signature covers
+``reopen/v1/evidence`` NUL canonical ``{"evidence": …, "number": n, "prev": …}``, so that a record signed for one place
+in the chain says nothing in another.
+
+Invariants
+    V1  A changed, removed or reordered record is found by :func:`verify_chain`. That the *last* ones were removed is
+        found by whoever knows their digests: the log's ``evidence`` records and the ``drilled`` facts quote them.
+    V2  Evidence says what was left out and what was not executed, not only what went well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reopen.control.chain import Chain, ChainProblem, Defect, Link, inspect_chain
+from reopen.control.records import StepOutcome
+from reopen.control.values import from_json, stored, to_json
+from reopen.errors import Corrupt
+from reopen.ids import RandomBytes, system_random
+from reopen.recover.clocks import Measured
+from reopen.recover.context import Delivery, Sign
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.steps import Outcomes
+from reopen.storage.base import ObjectStore
+from reopen.storage.canonical import encode
+
+EVIDENCE_PREFIX = "evidence"
+SIGNED_PREFIX = b"reopen/v1/evidence\0"
+
+VerifySignature = Callable[[str, bytes, bytes], bool]
+"""``(key id, message, signature) -> whether it is that key's``; False also for a key that nobody vouches for."""
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What happened, for people who were not there.
+
+    ``fence`` and ``epoch`` are empty for a drill, ``clean_up`` for a failover. ``steps`` has every step of the plan, in
+    its order; ``shape`` says which plan this proves.
+    """
+
+    id: str
+    kind: str
+    plan: str
+    shape: str
+    planned: RecoveryPlan
+    measured: Measured
+    steps: tuple[StepOutcome, ...]
+    fence: Mapping[str, Any]
+    epoch: int
+    resumed: bool
+    orchestrator: str
+    clean_up: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvidence:
+    """A record as it stands in the chain; ``digest`` is what others quote."""
+
+    name: str
+    number: int
+    digest: str
+    key: str | None
+    evidence: Evidence
+
+
+def make_evidence(
+    plan: RecoveryPlan,
+    measured: Measured,
+    outcomes: Outcomes,
+    *,
+    identifier: str,
+    orchestrator: str,
+    versions: Mapping[str, str],
+    messages: Sequence[Delivery],
+    fence: Mapping[str, Any] | None = None,
+    epoch: int = 0,
+    resumed: bool = False,
+    clean_up: Mapping[str, Any] | None = None,
+) -> Evidence:
+    """Gather a recovery that has come to its end."""
+    return Evidence(
+        id=identifier,
+        kind=plan.kind,
+        plan=plan.digest,
+        shape=plan.shape,
+        planned=plan,
+        measured=measured,
+        steps=tuple(outcomes[step.id] for step in plan.steps if step.id in outcomes),
+        fence=fence or {},
+        epoch=epoch,
+        resumed=resumed,
+        orchestrator=orchestrator,
+        clean_up=clean_up or {},
+        messages=tuple(asdict(message) for message in messages),
+        versions=dict(versions),
+    )
+
+
+def write_evidence(
+    store: ObjectStore, evidence: Evidence, *, sign: Sign | None, random_bytes: RandomBytes = system_random
+) -> StoredEvidence:
+    """Append a record to the chain, signed when ``sign`` is given."""
+    value = to_json(evidence)
+
+    def compose(links: tuple[Link, ...]) -> Mapping[str, Any]:
+        if sign is None:
+            return {"evidence": value, "signature": None}
+        number, prev = len(links) + 1, links[-1].digest if links else None
+        key, signature = sign(signed_message(value, number=number, prev=prev))
+        return {"evidence": value, "signature": {"key": key, "value": signature}}
+
+    return _stored(Chain(store, EVIDENCE_PREFIX, random_bytes=random_bytes).append(compose))
+
+
+def read_evidence(store: ObjectStore) -> tuple[StoredEvidence, ...]:
+    """Every record, oldest first. Signatures are the matter of :func:`verify_chain`.
+
+    :raises Corrupt: the chain is broken.
+    """
+    return tuple(_stored(link) for link in Chain(store, EVIDENCE_PREFIX).links())
+
+
+def verify_chain(
+    store: ObjectStore, *, verify: VerifySignature | None = None, quoted: Mapping[str, str] | None = None
+) -> tuple[ChainProblem, ...]:
+    """Everything that is wrong with the evidence in a store; empty when nothing is (V1).
+
+    :param verify: checks one signature; without it signatures are not looked at.
+    :param quoted: digests by object name, as the log and the ledger quote them.
+    """
+    links, problems = inspect_chain(store, EVIDENCE_PREFIX)
+    by_name = {link.name: link for link in links}
+    found = list(problems)
+    if verify is not None:
+        judged = (_judge_signature(link, verify) for link in links)
+        found += [problem for problem in judged if problem is not None]
+    for name, digest in sorted((quoted or {}).items()):
+        if name not in by_name:
+            found.append(ChainProblem(name=name, defect=Defect.MISSING, detail="it is quoted elsewhere and not here"))
+        elif by_name[name].digest != digest:
+            detail = "it is not the record that is quoted elsewhere"
+            found.append(ChainProblem(name=name, defect=Defect.BROKEN_LINK, detail=detail))
+    return tuple(found)
+
+
+def signed_message(evidence: Mapping[str, Any], *, number: int, prev: str | None) -> bytes:
+    """The bytes that a signature of evidence at this place of the chain covers."""
+    return SIGNED_PREFIX + encode({"evidence": dict(evidence), "number": number, "prev": prev})
+
+
+def _judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None:
+    signature = link.body.get("signature")
+    if signature is None:
+        return ChainProblem(name=link.name, defect=Defect.UNSIGNED, detail="nobody signed it")
+    try:
+        key, value = str(signature["key"]), bytes.fromhex(signature["value"])
+        good = verify(key, signed_message(link.body["evidence"], number=link.number, prev=link.prev), value)
+    except (KeyError, TypeError, ValueError):
+        return ChainProblem(name=link.name, defect=Defect.BAD_SIGNATURE, detail="its signature is malformed")
+    if good:
+        return None
+    return ChainProblem(name=link.name, defect=Defect.BAD_SIGNATURE, detail=f"it is not what key {key} signed")
+
+
+def _stored(link: Link) -> StoredEvidence:
+    value, signature = link.body.get("evidence"), link.body.get("signature")
+    if not isinstance(value, dict) or not isinstance(signature, dict | None):
+        raise Corrupt(f"{link.name} is not a record of evidence.", object=link.name)
+    return StoredEvidence(
+        name=link.name,
+        number=link.number,
+        digest=link.digest,
+        key=None if signature is None else str(signature.get("key")),
+        evidence=from_json(Evidence, value, link.name),
+    )

@@ -1,0 +1,159 @@
+"""Owns the failover: moving the role to another site and opening the business there, tier by tier.
+
+The log is the truth (:mod:`reopen.control.log`). Running the same failover again goes on where the log says it is, from
+any point at which the process before it died (docs/0003-epochs-and-recovery.md, R1 and "Going on").
+
+Order: plan stored -> term taken -> fence (epoch, pinned) -> per tier restore, validate, promote, barrier -> finish ->
+evidence. Messages go out beside the work and never hold it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reopen.control import rules
+from reopen.control.log import EpochLog
+from reopen.control.records import Epoch, Fence, Intent, Record, StepOutcome, StepResult
+from reopen.control.values import to_json
+from reopen.errors import Internal
+from reopen.ids import RandomBytes, new_id, system_random
+from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
+from reopen.recover.context import Delivery, Notice, RecoveryContext
+from reopen.recover.driver import drive
+from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
+from reopen.recover.journal import LogJournal, open_journal
+from reopen.recover.messages import Messenger, declared, failover_finished, objective_missed, tier_restored
+from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
+from reopen.recover.steps import Outcomes, Step, Verb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverResult:
+    """What a failover came to. ``resumed``: an earlier process had begun it."""
+
+    plan: RecoveryPlan
+    epoch: int
+    primary: str
+    resumed: bool
+    outcomes: Outcomes
+    measured: Measured
+    messages: tuple[Delivery, ...]
+    evidence: StoredEvidence
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all datasets."""
+        return self.measured.verdict
+
+
+def unfinished_plan(log: EpochLog) -> RecoveryPlan | None:
+    """The plan of a failover that the log shows as begun and not wholly done: what to hand to :func:`execute_failover`
+    to go on. None when nothing is open."""
+    records = log.records()
+    digest = _newest_plan(records)
+    if digest is None:
+        return None
+    plan = read_plan(log.load_plan(digest), f"plans/{digest}.json")
+    return None if rules.is_concluded(records, digest) else plan
+
+
+def execute_failover(
+    plan: RecoveryPlan,
+    context: RecoveryContext,
+    log: EpochLog,
+    *,
+    fence: Fence,
+    reason: str,
+    workers: int,
+    random_bytes: RandomBytes = system_random,
+) -> FailoverResult:
+    """Fail over, or go on with the failover of the same plan.
+
+    :param fence: the fence as it is achieved; looked at only when the role has not moved yet.
+    :param reason: why, in a person's words; it stands in the epoch record.
+    :raises Refused: the fence does not suffice (L6).
+    :raises Conflict: the target serves datasets that this plan would restore over; or nothing is left to do.
+    :raises Superseded: another orchestrator took over meanwhile; what it does not redo stands.
+    """
+    if plan.kind is not PlanKind.FAILOVER:
+        raise Internal("a drill's plan was handed to a failover.")
+    journal, resumed = open_journal(log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason)
+    messenger = Messenger(context.notify)
+
+    def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
+        for notice in notices_after(plan, step, outcome, outcomes, reason=reason):
+            messenger.send(notice)
+
+    with messenger:
+        outcomes = drive(plan, context, journal, workers=workers, on_outcome=tell)
+        return conclude_failover(
+            plan, context, journal, outcomes, messenger, resumed=resumed, random_bytes=random_bytes
+        )
+
+
+def conclude_failover(
+    plan: RecoveryPlan,
+    context: RecoveryContext,
+    journal: LogJournal,
+    outcomes: Outcomes,
+    messenger: Messenger,
+    *,
+    resumed: bool,
+    random_bytes: RandomBytes = system_random,
+) -> FailoverResult:
+    """Judge a failover whose steps are all settled, tell people, and write the evidence."""
+    finished_at = max(outcome.finished_at for outcome in outcomes.values())
+    measured = measure(plan, outcomes, started_at=journal.started_at(), finished_at=finished_at)
+    messenger.send(failover_finished(plan, measured))
+    messages = messenger.collect()
+    records = journal.log.records()
+    epoch = rules.epoch_record(records)
+    evidence = make_evidence(
+        plan,
+        measured,
+        outcomes,
+        identifier=new_id(random_bytes),
+        orchestrator=context.orchestrator,
+        versions=context.versions,
+        messages=messages,
+        fence={} if epoch is None else to_json(epoch.fence),
+        epoch=rules.current_epoch(records),
+        resumed=resumed,
+    )
+    stored = write_evidence(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
+    journal.conclude(stored.name, stored.digest)
+    return FailoverResult(
+        plan=plan,
+        epoch=evidence.epoch,
+        primary=rules.primary_site(records, initial=plan.source_site),
+        resumed=resumed,
+        outcomes=outcomes,
+        measured=measured,
+        messages=messages,
+        evidence=stored,
+    )
+
+
+def notices_after(
+    plan: RecoveryPlan, step: Step, outcome: StepOutcome, outcomes: Outcomes, *, reason: str
+) -> tuple[Notice, ...]:
+    """What people are told after an outcome: the role moved, a tier is settled, an objective is missed."""
+    if outcome.result is not StepResult.DONE:
+        return ()
+    if step.verb is Verb.FENCE:
+        return (declared(plan, reason=reason),)
+    if step.verb is Verb.BARRIER and step.tier is not None:
+        results = [
+            judge_dataset(plan, dataset, outcomes, clock_zero=plan.failed_at) for dataset in plan.tier(step.tier)
+        ]
+        tier = judge_tier(step.tier, results)
+        missed = [objective_missed(plan, result) for result in results if result.verdict is not Verdict.MET]
+        return (tier_restored(plan, tier), *missed)
+    return ()
+
+
+def _newest_plan(records: Sequence[Record]) -> str | None:
+    """The plan that was begun last: of its first intent, or of the epoch whose driver died before it."""
+    plans = [record.value.plan for record in records if isinstance(record.value, (Epoch, Intent))]
+    return next((plan for plan in reversed(plans) if plan is not None), None)

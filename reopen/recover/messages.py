@@ -1,0 +1,166 @@
+"""Owns what people are told during a recovery, and that telling them never holds it up.
+
+Each notice names an event; the words are in templates that belong to the notifier. Here are only the values.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from queue import SimpleQueue
+from types import TracebackType
+
+from reopen.clock import to_text
+from reopen.durations import to_text as duration_text
+from reopen.recover.clocks import DatasetResult, Measured, TierResult, Verdict
+from reopen.recover.context import Delivery, Notice, Notify
+from reopen.recover.plan import Contact, PlannedDataset, RecoveryPlan
+
+DECLARED = "declared"
+TIER_RESTORED = "tier-restored"
+OBJECTIVE_MISSED = "objective-missed"
+FAILOVER_FINISHED = "failover-finished"
+DRILL_RESULT = "drill-result"
+EVENTS = (DECLARED, TIER_RESTORED, OBJECTIVE_MISSED, FAILOVER_FINISHED, DRILL_RESULT)
+
+COLLECT_SECONDS_MAX = 30.0
+"""How long the end of a recovery waits for messages under way. The business is open by then; a channel that takes
+longer is shown as unconfirmed."""
+
+
+class Messenger:
+    """Sends notices in order, in a thread of its own, while the recovery goes on.
+
+    The thread is a daemon: a channel that never answers must not keep the process alive.
+    """
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._queue: SimpleQueue[Notice | None] = SimpleQueue()
+        self._pending: list[Notice] = []
+        self._deliveries: list[Delivery] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="messages", daemon=True)
+
+    def __enter__(self) -> Messenger:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+
+    def send(self, notice: Notice) -> None:
+        """Queue a notice; returns at once."""
+        with self._lock:
+            self._pending.append(notice)
+        self._queue.put(notice)
+
+    def collect(self, *, seconds_max: float = COLLECT_SECONDS_MAX) -> tuple[Delivery, ...]:
+        """Send nothing more, and return what became of every notice."""
+        self._queue.put(None)
+        self._thread.join(seconds_max)
+        with self._lock:
+            late = [
+                Delivery(event=notice.event, channel="", status="unconfirmed", attempts=1, error="no answer in time")
+                for notice in self._pending
+            ]
+            return (*self._deliveries, *late)
+
+    def _run(self) -> None:
+        while (notice := self._queue.get()) is not None:
+            try:
+                deliveries = tuple(self._notify(notice))
+            except Exception as error:  # noqa: BLE001 - no failing channel stops a recovery; it is recorded.
+                text = f"{type(error).__name__}: {error}"
+                deliveries = (Delivery(event=notice.event, channel="", status="failed", attempts=1, error=text),)
+            with self._lock:
+                self._pending.remove(notice)
+                self._deliveries.extend(deliveries)
+
+
+def declared(plan: RecoveryPlan, *, reason: str) -> Notice:
+    """The role has moved; the recovery begins."""
+    return _notice(
+        DECLARED,
+        plan,
+        plan.datasets,
+        reason=reason,
+        failed_at=to_text(plan.failed_at),
+        declared_at=to_text(plan.declared_at),
+        datasets=str(len(plan.datasets)),
+        tiers=str(len(plan.tiers)),
+        left_out=", ".join(item.dataset for item in plan.left_out) or "nothing",
+    )
+
+
+def tier_restored(plan: RecoveryPlan, tier: TierResult) -> Notice:
+    """A tier is settled: open, or open but for some."""
+    return _notice(
+        TIER_RESTORED,
+        plan,
+        plan.tier(tier.tier),
+        tier=str(tier.tier),
+        verdict=str(tier.verdict),
+        rta=_duration(tier.rta),
+        rto=_duration(tier.rto),
+        rpa=_duration(tier.rpa),
+        rpo=_duration(tier.rpo),
+        datasets=", ".join(tier.datasets),
+        not_recovered=", ".join(tier.not_recovered) or "none",
+    )
+
+
+def objective_missed(plan: RecoveryPlan, result: DatasetResult) -> Notice:
+    """A dataset is late, lost more than it may, or does not run."""
+    return _notice(
+        OBJECTIVE_MISSED,
+        plan,
+        (plan.dataset(result.name),),
+        dataset=result.name,
+        verdict=str(result.verdict),
+        reason=result.reason,
+        rta=_duration(result.rta),
+        rto=_duration(result.rto),
+        rpa=_duration(result.rpa),
+        rpo=_duration(result.rpo),
+    )
+
+
+def failover_finished(plan: RecoveryPlan, measured: Measured) -> Notice:
+    """Every step is settled."""
+    return _notice(FAILOVER_FINISHED, plan, plan.datasets, **_summary(measured))
+
+
+def drill_result(plan: RecoveryPlan, measured: Measured, *, cleaned_up: bool) -> Notice:
+    """A drill is over."""
+    return _notice(DRILL_RESULT, plan, plan.datasets, cleaned_up="yes" if cleaned_up else "NO", **_summary(measured))
+
+
+def _summary(measured: Measured) -> dict[str, str]:
+    by_verdict = {
+        verdict: [result.name for result in measured.datasets if result.verdict is verdict] for verdict in Verdict
+    }
+    worst = max((result.rta for result in measured.datasets if result.rta is not None), default=None)
+    return {
+        "verdict": str(measured.verdict),
+        "met": str(len(by_verdict[Verdict.MET])),
+        "datasets": str(len(measured.datasets)),
+        "missed": ", ".join(by_verdict[Verdict.MISSED]) or "none",
+        "failed": ", ".join(by_verdict[Verdict.FAILED]) or "none",
+        "rta": _duration(worst),
+    }
+
+
+def _notice(event: str, plan: RecoveryPlan, datasets: Iterable[PlannedDataset], /, **fields: str) -> Notice:
+    sites = {"source_site": plan.source_site, "target_site": plan.target_site, "plan": plan.digest[:16]}
+    contacts: dict[Contact, None] = {}
+    for dataset in datasets:
+        contacts |= dict.fromkeys(dataset.contacts)
+    return Notice(event=event, fields={**sites, **fields}, contacts=tuple(contacts))
+
+
+def _duration(value: timedelta | None) -> str:
+    return "none" if value is None else duration_text(max(value, timedelta(0)))

@@ -1,0 +1,379 @@
+"""Owns the plan of a recovery: what is recovered, from which point, to where, in which order. Pure given its inputs.
+
+A plan prints, hashes and goes through JSON unchanged: it is what ``--dry-run`` shows, what the epoch record quotes, and
+what a new driver reads when the first one died. Failover and drill share it; a drill's targets are scratch folders and
+it has no fence and no promotion.
+
+Invariants
+    I1  Equal inputs give equal plans, and equal plans equal digests.
+    I2  Every dataset of every contract and of the vault is in ``datasets`` or in ``left_out``, with the reason.
+    I3  A dataset without a usable recovery point stays in the plan, says so, and fails when its turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from reopen.contracts.load import Contracts
+from reopen.contracts.model import Dataset
+from reopen.control.values import Duration, Instant, digest, from_json, stored, to_json
+from reopen.errors import InvalidInput, NotFound
+from reopen.recover.points import (
+    LAST_VERIFIED,
+    NoPoint,
+    RecoveryPoint,
+    Snapshot,
+    Statement,
+    check_selector,
+    choose_point,
+)
+from reopen.recover.steps import DatasetOrder, Outcomes, Step, blocked_steps, lay_out, ready_steps
+from reopen.storage.canonical import decode, encode
+
+
+class PlanKind(StrEnum):
+    """What the plan is for."""
+
+    FAILOVER = "failover"
+    DRILL = "drill"
+
+
+class PointSource(Protocol):
+    """What planning asks of a vault."""
+
+    @property
+    def id(self) -> str: ...
+
+    def datasets(self) -> list[str]: ...
+
+    def records(self, dataset: str | None = None) -> Sequence[Snapshot]: ...
+
+    def facts(self, kind: str | None = None, dataset: str | None = None) -> Sequence[Statement]: ...
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedObjective:
+    """What the contract asks for: data it can lose, and time until it runs again."""
+
+    rpo: Duration
+    rto: Duration
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """One way to reach the owner."""
+
+    name: str
+    tool: str
+    url: str
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractPin:
+    """The contract that the plan was made from; ``digest`` is the BLAKE3 of its file."""
+
+    id: str
+    version: str
+    digest: str
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDataset:
+    """One dataset of the plan. ``problem`` is empty when it has a recovery point. ``rpa`` is the data lost, as time, if
+    the failure was when the plan says."""
+
+    name: str
+    tier: int
+    stated_tier: int
+    raised_by: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    contract: ContractPin
+    objective: PlannedObjective
+    owner: str
+    contacts: tuple[Contact, ...]
+    target_url: str
+    serving_url: str
+    """Where it serves at the target site; a drill's ``target_url`` is a scratch folder instead."""
+    point: RecoveryPoint | None
+    rpa: Duration | None
+    problem: str = ""
+    hint: str = ""
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A dataset that this plan does not recover, and why."""
+
+    dataset: str
+    reason: str
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPlan:
+    """The whole plan. ``datasets`` are in the order of recovery; ``served`` are the places of dependencies that
+    serve already and are not recovered again."""
+
+    kind: PlanKind
+    vault: str
+    source_site: str
+    target_site: str
+    selector: str
+    declared_at: Instant
+    failed_at: Instant
+    contracts: str
+    datasets: tuple[PlannedDataset, ...]
+    served: Mapping[str, str]
+    left_out: tuple[LeftOut, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def encoded(self) -> bytes:
+        """Canonical JSON, as it is stored."""
+        return encode(to_json(self))
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 of the canonical JSON: the identity of this plan."""
+        return digest(self.encoded)
+
+    @property
+    def shape(self) -> str:
+        """BLAKE3 of what does not change from day to day: contracts, tiers, order, objectives, places.
+
+        A plan is proven by a drill of the same shape; recovery points and times differ each time. A drill's scratch
+        folders are not part of it.
+        """
+        datasets = [
+            replace(dataset, point=None, rpa=None, problem="", hint="", target_url=dataset.serving_url)
+            for dataset in self.datasets
+        ]
+        value = {
+            "vault": self.vault,
+            "target_site": self.target_site,
+            "contracts": self.contracts,
+            "datasets": [to_json(dataset) for dataset in datasets],
+        }
+        return digest(encode(value))
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """Effective tiers in the plan, ascending."""
+        return tuple(sorted({dataset.tier for dataset in self.datasets}))
+
+    @property
+    def dependencies(self) -> Mapping[str, tuple[str, ...]]:
+        """Dependencies inside the plan, by dataset, in the order of recovery."""
+        names = {dataset.name for dataset in self.datasets}
+        return {
+            dataset.name: tuple(needed for needed in dataset.depends_on if needed in names) for dataset in self.datasets
+        }
+
+    def dataset(self, name: str) -> PlannedDataset:
+        """The dataset of that name; ``KeyError`` is a programmer's mistake."""
+        return {dataset.name: dataset for dataset in self.datasets}[name]
+
+    def step(self, identifier: str) -> Step:
+        """The step of that id; ``KeyError`` is a programmer's mistake."""
+        return {step.id: step for step in self.steps}[identifier]
+
+    def tier(self, number: int) -> tuple[PlannedDataset, ...]:
+        """The datasets of an effective tier."""
+        return tuple(dataset for dataset in self.datasets if dataset.tier == number)
+
+    def ready(self, outcomes: Outcomes, *, running: Collection[str] = ()) -> tuple[Step, ...]:
+        """Steps that may begin now (:func:`reopen.recover.steps.ready_steps`)."""
+        return ready_steps(self.steps, outcomes, depends_on=self.dependencies, running=running)
+
+    def blocked(self, outcomes: Outcomes, *, running: Collection[str] = ()) -> tuple[tuple[Step, str], ...]:
+        """Steps that will never begin, with the reason (:func:`reopen.recover.steps.blocked_steps`)."""
+        return blocked_steps(self.steps, outcomes, depends_on=self.dependencies, running=running)
+
+
+def read_plan(data: bytes, name: str) -> RecoveryPlan:
+    """The plan in stored bytes.
+
+    :raises Corrupt: they hold no plan of this version.
+    """
+    return from_json(RecoveryPlan, decode(data, name), name)
+
+
+def plan_failover(
+    contracts: Contracts,
+    vault: PointSource,
+    *,
+    source_site: str,
+    target_site: str,
+    declared_at: datetime,
+    failed_at: datetime,
+    point: str = LAST_VERIFIED,
+    points: Mapping[str, str] | None = None,
+    datasets: Collection[str] | None = None,
+    served: Mapping[str, str] | None = None,
+) -> RecoveryPlan:
+    """Plan the recovery of a lost site at another one.
+
+    :param point: selector of recovery points (:mod:`reopen.recover.points`); ``points`` overrides it by dataset.
+    :param datasets: recover only these and what they depend on; all when None.
+    :param served: places of datasets that serve at the target site already. They are dependencies that need no
+        recovery, and are never restored over.
+    :raises InvalidInput: a selector that is none, a failure after its declaration.
+    :raises NotFound: a dataset that no contract describes.
+    """
+    if failed_at > declared_at:
+        raise InvalidInput(
+            f"the failure ({failed_at}) is said to be after its declaration ({declared_at}).",
+            hint="Give the time of the failure with its offset from UTC.",
+        )
+    return _plan(
+        PlanKind.FAILOVER, contracts, vault, source_site=source_site, target_site=target_site,
+        declared_at=declared_at, failed_at=failed_at, point=point, points=points or {}, datasets=datasets,
+        served=served or {}, scratch=None,
+    )  # fmt: skip
+
+
+def plan_drill(
+    contracts: Contracts,
+    vault: PointSource,
+    *,
+    source_site: str,
+    target_site: str,
+    scratch: str,
+    started_at: datetime,
+    point: str = LAST_VERIFIED,
+    points: Mapping[str, str] | None = None,
+    datasets: Collection[str] | None = None,
+) -> RecoveryPlan:
+    """Plan the same recovery into ``scratch``, a local folder of this drill's own, as if the site failed at
+    ``started_at``. Parameters and errors as :func:`plan_failover`."""
+    return _plan(
+        PlanKind.DRILL, contracts, vault, source_site=source_site, target_site=target_site,
+        declared_at=started_at, failed_at=started_at, point=point, points=points or {}, datasets=datasets,
+        served={}, scratch=scratch,
+    )  # fmt: skip
+
+
+def _plan(
+    kind: PlanKind,
+    contracts: Contracts,
+    vault: PointSource,
+    *,
+    source_site: str,
+    target_site: str,
+    declared_at: datetime,
+    failed_at: datetime,
+    point: str,
+    points: Mapping[str, str],
+    datasets: Collection[str] | None,
+    served: Mapping[str, str],
+    scratch: str | None,
+) -> RecoveryPlan:
+    for selector in (point, *points.values()):
+        check_selector(selector)
+    _check_known(contracts, [*(datasets or ()), *points])
+    protected = set(vault.datasets())
+    scope, left_out = _scope(contracts, protected, datasets, served)
+    raised_by = {raised.dataset: raised.needed_by for raised in contracts.raised()}
+    tiers = contracts.effective_tiers()
+    planned = []
+    for name in contracts.order():
+        if name not in scope:
+            continue
+        dataset = contracts.datasets[name]
+        serving_url = dataset.location(target_site).url
+        chosen = choose_point(name, points.get(name, point), vault.records(name), vault.facts("verified", name))
+        found = None if isinstance(chosen, NoPoint) else chosen
+        planned.append(
+            PlannedDataset(
+                name=name,
+                tier=tiers[name],
+                stated_tier=dataset.tier,
+                raised_by=raised_by.get(name, ()),
+                depends_on=tuple(sorted(dataset.depends_on)),
+                contract=_contract_pin(dataset),
+                objective=PlannedObjective(rpo=dataset.objective.rpo, rto=dataset.objective.rto),
+                owner=dataset.owner,
+                contacts=tuple(Contact(name=c.name, tool=c.tool, url=c.url) for c in dataset.channels),
+                target_url=serving_url if scratch is None else str(PurePosixPath(scratch) / name),
+                serving_url=serving_url,
+                point=found,
+                rpa=None if found is None else max(timedelta(0), failed_at - found.consistent_at),
+                problem=chosen.problem if isinstance(chosen, NoPoint) else "",
+                hint=chosen.hint if isinstance(chosen, NoPoint) else "",
+            )
+        )
+    order = [
+        DatasetOrder(name=d.name, tier=d.tier, depends_on=tuple(n for n in d.depends_on if n in scope)) for d in planned
+    ]
+    return RecoveryPlan(
+        kind=kind,
+        vault=vault.id,
+        source_site=source_site,
+        target_site=target_site,
+        selector=point,
+        declared_at=declared_at,
+        failed_at=failed_at,
+        contracts=contracts.digest,
+        datasets=tuple(planned),
+        served={name: url for name, url in sorted(served.items()) if name in contracts.datasets},
+        left_out=left_out,
+        steps=lay_out(order, promotes=kind is PlanKind.FAILOVER),
+    )
+
+
+def _scope(
+    contracts: Contracts, protected: Collection[str], datasets: Collection[str] | None, served: Mapping[str, str]
+) -> tuple[set[str], tuple[LeftOut, ...]]:
+    """The datasets to recover, and every other one with the reason (I2)."""
+    wanted = set(contracts.datasets) if datasets is None else _with_dependencies(contracts, datasets)
+    scope, left_out = set(), []
+    for name in sorted({*contracts.datasets, *protected}):
+        if name not in contracts.datasets:
+            left_out.append(LeftOut(dataset=name, reason="it has snapshots and no contract (retired)"))
+        elif name in served:
+            left_out.append(LeftOut(dataset=name, reason=f"it serves already, at {served[name]}"))
+        elif name not in wanted:
+            left_out.append(LeftOut(dataset=name, reason="it was not asked for, and nothing in the plan needs it"))
+        elif name not in protected and datasets is None and not _needed(contracts, name):
+            left_out.append(LeftOut(dataset=name, reason="it has no snapshot in this vault"))
+        else:
+            scope.add(name)
+    return scope, tuple(left_out)
+
+
+def _needed(contracts: Contracts, name: str) -> bool:
+    # What others depend on stays in the plan without a snapshot, so that its dependants fail with that reason.
+    return any(name in dataset.depends_on for dataset in contracts.datasets.values())
+
+
+def _with_dependencies(contracts: Contracts, names: Collection[str]) -> set[str]:
+    closure: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in closure:
+            closure.add(name)
+            todo += contracts.datasets[name].depends_on
+    return closure
+
+
+def _check_known(contracts: Contracts, names: Collection[str]) -> None:
+    unknown = sorted(set(names) - set(contracts.datasets))
+    if unknown:
+        raise NotFound(
+            f"no contract describes {', '.join(unknown)}.", hint=f"There are: {', '.join(contracts.datasets)}."
+        )
+
+
+def _contract_pin(dataset: Dataset) -> ContractPin:
+    return ContractPin(id=dataset.contract_id, version=dataset.contract_version, digest=dataset.contract_digest)

@@ -1,0 +1,224 @@
+"""A small business for the tests of recovery: contracts, a vault's listing, and verbs that can be told to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from reopen.clock import FixedClock
+from reopen.contracts.load import Contracts
+from reopen.contracts.model import Channel, Dataset, Location, Objective, SourceKind, Temperature
+from reopen.control.log import EpochLog
+from reopen.control.records import Fence, FenceLevel
+from reopen.control.rules import RISK_OLD_PRIMARY
+from reopen.ids import seeded_random
+from reopen.recover.context import BadEntry, Checked, Delivery, Integrity, Notice, RecoveryContext, Restored
+from reopen.recover.failover import FailoverResult, execute_failover
+from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_failover
+from reopen.storage.base import ObjectStore
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FAILED_AT = NOON - timedelta(minutes=5)
+COOPERATIVE = Fence(level=FenceLevel.COOPERATIVE, by="anna", accepted_risks=(RISK_OLD_PRIMARY,))
+
+TIERS: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "region": (2, ()),
+    "nation": (2, ("region",)),
+    "customer": (1, ("nation",)),
+    "orders": (1, ("customer",)),
+    "part": (2, ()),
+    "lineitem": (2, ("orders", "part")),
+    "papers": (3, ()),
+}
+"""Name -> stated tier and dependencies. region and nation are raised to tier 1."""
+
+
+class SimulatedCrash(BaseException):
+    """The process dies here: no handler of errors sees it."""
+
+
+def a_dataset(name: str, tier: int = 1, depends_on: tuple[str, ...] = (), **changes: Any) -> Dataset:
+    dataset = Dataset(
+        name=name,
+        contract_path=Path(f"{name}.odcs.yaml"),
+        contract_id=f"id-{name}",
+        contract_version="1.0.0",
+        contract_digest=f"{name:0<64}",
+        kind=SourceKind.FILES,
+        tier=tier,
+        depends_on=depends_on,
+        temperature=Temperature.COLD,
+        objective=Objective(rpo=timedelta(minutes=30), rto=timedelta(hours=1)),
+        locations={
+            site: Location(site=site, url=f"/sites/{site}/{name}", pattern="*.parquet")
+            for site in ("production", "standby")
+        },
+        owner=f"team-{name}",
+        channels=(Channel(name="on call", tool="phone", url=f"tel:{name}"),),
+    )
+    return replace(dataset, **changes)
+
+
+def contracts_of(tiers: Mapping[str, tuple[int, tuple[str, ...]]] = TIERS) -> Contracts:
+    return Contracts(datasets={name: a_dataset(name, *tiers[name]) for name in sorted(tiers)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeTotals:
+    files: int = 3
+    size_bytes: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeSnapshot:
+    dataset: str
+    seq: int
+    id: str
+    site: str = "production"
+    epoch: int = 0
+    state: str = "complete"
+    consistent_at: datetime = FAILED_AT - timedelta(minutes=10)
+    totals: FakeTotals = field(default_factory=FakeTotals)
+
+    @property
+    def digest(self) -> str:
+        return self.id * 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeFact:
+    dataset: str
+    snapshot: str
+    at: datetime = FAILED_AT
+    body: Mapping[str, Any] = field(default_factory=lambda: {"level": "stored"})
+
+
+@dataclass
+class FakeVault:
+    """Snapshots and facts as a vault lists them; no bytes."""
+
+    snapshots: list[FakeSnapshot]
+    verified: list[FakeFact]
+    id: str = "c0ffee" * 5 + "00"
+
+    def datasets(self) -> list[str]:
+        return sorted({snapshot.dataset for snapshot in self.snapshots})
+
+    def records(self, dataset: str | None = None) -> Sequence[FakeSnapshot]:
+        found = [s for s in self.snapshots if dataset in (None, s.dataset)]
+        return sorted(found, key=lambda s: (s.dataset, s.seq))
+
+    def facts(self, kind: str | None = None, dataset: str | None = None) -> Sequence[FakeFact]:
+        assert kind == "verified"
+        return [fact for fact in self.verified if dataset in (None, fact.dataset)]
+
+
+def snapshot_id(dataset: str, seq: int) -> str:
+    return (dataset.encode().hex() + "0" * 16)[:14] + f"{seq:02x}"
+
+
+def vault_of(names: Sequence[str] = tuple(TIERS)) -> FakeVault:
+    """One verified snapshot of each dataset."""
+    return FakeVault(
+        snapshots=[FakeSnapshot(dataset=name, seq=1, id=snapshot_id(name, 1)) for name in names],
+        verified=[FakeFact(dataset=name, snapshot=snapshot_id(name, 1)) for name in names],
+    )
+
+
+Interference = Callable[[str, str], None]
+"""Called with verb and dataset before the verb does anything; raises or moves the clock."""
+
+
+class FakeVerbs:
+    """Verbs that note their calls. Restored datasets are remembered as bytes at a target would be."""
+
+    def __init__(self, interfere: Interference = lambda verb, dataset: None) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.restored: dict[str, str] = {}
+        self.damaged: set[str] = set()
+        self.failing_checks: set[str] = set()
+        self.related: dict[str, Mapping[str, str]] = {}
+        self._interfere = interfere
+        self._lock = threading.Lock()
+
+    def _call(self, verb: str, dataset: str) -> None:
+        with self._lock:
+            self.calls.append((verb, dataset))
+        self._interfere(verb, dataset)
+
+    def restore(self, dataset: PlannedDataset) -> Restored:
+        self._call("restore", dataset.name)
+        assert dataset.point is not None
+        self.restored[dataset.name] = dataset.point.snapshot
+        self.damaged.discard(dataset.name)
+        return Restored(files=3, size_bytes=1000, written_files=3, written_bytes=1000, seconds=1.5)
+
+    def check_tree(self, dataset: PlannedDataset) -> Integrity:
+        self._call("check", dataset.name)
+        assert dataset.name in self.restored, "checked before it was restored"
+        if dataset.name in self.damaged:
+            bad = (BadEntry(path="a.parquet", status="digest_mismatch", detail=""),)
+            return Integrity(checked=3, bad_count=1, bad=bad)
+        return Integrity(checked=3, bad_count=0)
+
+    def validate(self, dataset: PlannedDataset, related: Mapping[str, str]) -> Checked:
+        self._call("validate", dataset.name)
+        self.related[dataset.name] = related
+        good = {"rule": "rows", "kind": "profile", "status": "pass", "message": "1000 rows"}
+        bad = {"rule": "unique", "kind": "contract", "status": "fail", "message": "key has 3 duplicates"}
+        if dataset.name in self.failing_checks:
+            return Checked(status="fail", checks=(good, bad), seconds=0.5, versions={"duckdb": "2.0"})
+        return Checked(status="pass", checks=(good,), seconds=0.5, versions={"duckdb": "2.0"})
+
+
+class TickingClock(FixedClock):
+    """A clock that moves a second on each look, so that every instant is its own."""
+
+    def now(self) -> datetime:
+        self.advance(timedelta(seconds=1))
+        return super().now()
+
+
+@dataclass
+class Told:
+    """A notifier that notes what it was told."""
+
+    notices: list[Notice] = field(default_factory=list)
+
+    def __call__(self, notice: Notice) -> Sequence[Delivery]:
+        self.notices.append(notice)
+        return (Delivery(event=notice.event, channel="memory", status="sent", attempts=1),)
+
+
+def context_of(verbs: FakeVerbs, *, orchestrator: str = "o1", **changes: Any) -> RecoveryContext:
+    fields: dict[str, Any] = {
+        "clock": TickingClock(NOON),
+        "orchestrator": orchestrator,
+        "verbs": verbs,
+        "versions": {"reopen": "test"},
+    }
+    return RecoveryContext(**{**fields, **changes})
+
+
+def plan_of(contracts: Contracts | None = None, vault: FakeVault | None = None, **changes: Any) -> RecoveryPlan:
+    fields: dict[str, Any] = {
+        "source_site": "production",
+        "target_site": "standby",
+        "declared_at": NOON,
+        "failed_at": FAILED_AT,
+    }
+    return plan_failover(contracts or contracts_of(), vault or vault_of(), **{**fields, **changes})
+
+
+def fail_over(
+    store: ObjectStore, context: RecoveryContext, plan: RecoveryPlan | None = None, *, workers: int = 1, seed: int = 1
+) -> FailoverResult:
+    log = EpochLog(store, clock=context.clock, random_bytes=seeded_random(seed))
+    return execute_failover(
+        plan or plan_of(), context, log, fence=COOPERATIVE, reason="the site burnt down", workers=workers,
+        random_bytes=seeded_random(seed),
+    )  # fmt: skip

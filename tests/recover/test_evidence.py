@@ -1,0 +1,134 @@
+"""Evidence is a signed chain in which every tampering is found (V1, V2)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from reopen.control import rules
+from reopen.control.chain import Defect
+from reopen.control.log import EpochLog
+from reopen.errors import Corrupt
+from reopen.recover.drill import drill_folder, execute_drill
+from reopen.recover.evidence import VerifySignature, read_evidence, verify_chain
+from reopen.recover.plan import plan_drill
+from reopen.storage.canonical import encode
+from reopen.storage.local import LocalStore
+from tests.recover.business import NOON, FakeVerbs, context_of, contracts_of, fail_over, vault_of
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def sign(message: bytes) -> tuple[str, str]:
+    return "key-1", KEY.sign(message).hex()
+
+
+def verify(key: str, message: bytes, signature: bytes) -> bool:
+    try:
+        KEY.public_key().verify(signature, message)
+    except InvalidSignature:
+        return False
+    return key == "key-1"
+
+
+def drills(root: Path, count: int = 4, **changes: Any) -> list[Path]:
+    """Write a chain of ``count`` drills; returns the files of the records."""
+    store = LocalStore(root / "control")
+    scratch = str(root / "scratch")
+    for number in range(count):
+        plan = plan_drill(
+            contracts_of({"papers": (1, ())}), vault_of(["papers"]), source_site="production",
+            target_site="standby", scratch=drill_folder(scratch, str(number)), started_at=NOON,
+        )  # fmt: skip
+        context = context_of(FakeVerbs(), **{"sign": sign, **changes})
+        execute_drill(plan, context, store, scratch=scratch, identifier=str(number), workers=1)
+    return sorted((root / "control" / "evidence").iterdir())
+
+
+def defects(root: Path, check: VerifySignature | None = verify) -> list[tuple[str, Defect]]:
+    problems = verify_chain(LocalStore(root / "control"), verify=check)
+    return [(problem.name[-7:], problem.defect) for problem in problems]
+
+
+def test_an_untouched_chain_has_no_problem(tmp_path: Path) -> None:
+    drills(tmp_path)
+
+    assert defects(tmp_path) == []
+    stored = read_evidence(LocalStore(tmp_path / "control"))
+    assert [(record.number, record.key, record.evidence.id) for record in stored] == [
+        (number + 1, "key-1", str(number)) for number in range(4)
+    ]
+
+
+def test_a_changed_record_is_found_by_its_signature_and_by_the_next_record(tmp_path: Path) -> None:
+    path = drills(tmp_path)[1]
+    value = json.loads(path.read_bytes())
+    value["body"]["evidence"]["measured"]["verdict"] = "failed"
+    path.write_bytes(encode(value))
+
+    assert defects(tmp_path) == [("03.json", Defect.BROKEN_LINK), ("02.json", Defect.BAD_SIGNATURE)]
+    assert defects(tmp_path, None) == [("03.json", Defect.BROKEN_LINK)]
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = drills(tmp_path)[1]
+    data = bytearray(path.read_bytes())
+    data[5] ^= 0x80
+    path.write_bytes(data)
+
+    assert ("02.json", Defect.UNDECODABLE) in defects(tmp_path)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_removed_record_is_found(tmp_path: Path, index: int) -> None:
+    drills(tmp_path)[index].unlink()
+
+    assert defects(tmp_path) == [(f"0{index + 1}.json", Defect.MISSING)]
+    with pytest.raises(Corrupt):
+        read_evidence(LocalStore(tmp_path / "control"))
+
+
+def test_reordered_records_are_found(tmp_path: Path) -> None:
+    paths = drills(tmp_path)
+    first, second = paths[1].read_bytes(), paths[2].read_bytes()
+    paths[1].write_bytes(second)
+    paths[2].write_bytes(first)
+
+    assert {name for name, defect in defects(tmp_path) if defect is Defect.MISPLACED} == {"02.json", "03.json"}
+
+
+def test_a_chain_that_was_linked_anew_after_a_removal_is_found_by_its_signatures(tmp_path: Path) -> None:
+    """Whoever can write the store can renumber and link the rest again, but not sign it."""
+    paths = drills(tmp_path, 3)
+    third = json.loads(paths[2].read_bytes())
+    second = json.loads(paths[1].read_bytes())
+    paths[1].write_bytes(encode({**third, "number": 2, "prev": second["prev"]}))
+    paths[2].unlink()
+
+    assert defects(tmp_path, None) == []
+    assert defects(tmp_path) == [("02.json", Defect.BAD_SIGNATURE)]
+
+
+def test_an_unsigned_record_is_told_apart(tmp_path: Path) -> None:
+    drills(tmp_path, 1, sign=None)
+
+    assert defects(tmp_path) == [("01.json", Defect.UNSIGNED)]
+
+
+def test_a_removed_last_record_is_found_by_what_the_log_quotes(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    context = context_of(FakeVerbs())
+    fail_over(store, context)
+    quoted = rules.quoted_evidence(EpochLog(store, clock=context.clock).records())
+    assert verify_chain(store, quoted=quoted) == ()
+    (path,) = (tmp_path / "evidence").iterdir()
+    path.unlink()
+
+    (problem,) = verify_chain(store, quoted=quoted)
+
+    assert problem.defect is Defect.MISSING

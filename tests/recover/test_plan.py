@@ -1,0 +1,186 @@
+"""What a plan says, and that it is a value (reopen/recover/plan.py, points.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from reopen.errors import InvalidInput, NotFound
+from reopen.recover.plan import PlanKind, plan_drill, read_plan
+from tests.recover.business import (
+    FAILED_AT,
+    NOON,
+    TIERS,
+    FakeFact,
+    FakeSnapshot,
+    FakeVault,
+    contracts_of,
+    plan_of,
+    snapshot_id,
+    vault_of,
+)
+
+
+def history(*snapshots: FakeSnapshot, verified: tuple[FakeFact, ...] = ()) -> FakeVault:
+    return FakeVault(snapshots=list(snapshots), verified=list(verified))
+
+
+def paper(seq: int, minutes_before: int = 10, state: str = "complete") -> FakeSnapshot:
+    consistent_at = FAILED_AT - timedelta(minutes=minutes_before)
+    return FakeSnapshot(
+        dataset="papers", seq=seq, id=snapshot_id("papers", seq), state=state, consistent_at=consistent_at
+    )
+
+
+def proof(seq: int, level: str = "stored", result: str = "ok", minutes_before: int = 0) -> FakeFact:
+    at = FAILED_AT - timedelta(minutes=minutes_before)
+    return FakeFact(
+        dataset="papers", snapshot=snapshot_id("papers", seq), at=at, body={"level": level, "result": result}
+    )
+
+
+PAPERS = contracts_of({"papers": (3, ())})
+
+
+def chosen_seq(vault: FakeVault, point: str) -> int | None:
+    (dataset,) = plan_of(PAPERS, vault, point=point, datasets=["papers"]).datasets
+    return None if dataset.point is None else dataset.point.seq
+
+
+def test_tiers_ascend_and_dependencies_come_first() -> None:
+    plan = plan_of()
+
+    assert [dataset.name for dataset in plan.datasets] == [
+        "region", "nation", "customer", "orders", "part", "lineitem", "papers"
+    ]  # fmt: skip
+    assert plan.tiers == (1, 2, 3)
+    nation = plan.dataset("nation")
+    assert (nation.stated_tier, nation.tier, nation.raised_by) == (2, 1, ("customer", "orders"))
+
+
+def test_the_rpa_is_the_age_of_the_recovery_point_when_the_site_failed() -> None:
+    assert plan_of().dataset("orders").rpa == timedelta(minutes=10)
+
+
+def test_a_snapshot_that_is_younger_than_the_failure_loses_nothing() -> None:
+    vault = history(paper(1, minutes_before=-3), verified=(proof(1),))
+
+    assert plan_of(PAPERS, vault).dataset("papers").rpa == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("point", "seq"),
+    [
+        ("last-verified", 2),
+        ("latest", 3),
+        ("at:2026-01-01T11:36:00Z", 1),
+        ("at:2026-01-01T12:36:00+01:00", 1),
+        (snapshot_id("papers", 4), 4),
+        (snapshot_id("papers", 9), None),
+    ],
+)
+def test_each_selector_chooses_its_snapshot(point: str, seq: int | None) -> None:
+    vault = history(
+        paper(1, 20), paper(2, 15), paper(3, 10), paper(4, 5, state="incomplete"),
+        verified=(proof(1), proof(2), proof(3, level="structure"), proof(4)),
+    )  # fmt: skip
+
+    assert chosen_seq(vault, point) == seq
+
+
+def test_damage_found_later_takes_a_proof_back() -> None:
+    verified = (proof(1), proof(2, minutes_before=5), proof(2, result="damaged", minutes_before=1))
+
+    assert chosen_seq(history(paper(1), paper(2), verified=verified), "last-verified") == 1
+
+
+def test_a_dataset_without_a_usable_point_stays_in_the_plan_and_says_what_to_do() -> None:
+    (dataset,) = plan_of(PAPERS, history(paper(1)), datasets=["papers"]).datasets
+
+    assert dataset.point is None
+    assert dataset.problem == "papers has no complete snapshot that was verified"
+    assert "--point latest" in dataset.hint
+
+
+@pytest.mark.parametrize("point", ["newest", "at:yesterday", "at:2026-01-01T00:00:00", "123"])
+def test_a_text_that_is_no_recovery_point_is_refused(point: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a recovery point"):
+        plan_of(point=point)
+
+
+def test_a_point_may_be_named_for_one_dataset() -> None:
+    vault = vault_of()
+    vault.snapshots.append(FakeSnapshot(dataset="part", seq=2, id=snapshot_id("part", 2)))
+
+    plan = plan_of(vault=vault, points={"part": "latest"})
+
+    assert [d.name for d in plan.datasets if d.point is not None and d.point.seq == 2] == ["part"]
+
+
+def test_every_dataset_is_planned_or_left_out_with_a_reason() -> None:
+    vault = vault_of([*(name for name in TIERS if name not in ("papers", "region")), "old_sales"])
+
+    plan = plan_of(vault=vault)
+
+    assert {item.dataset: item.reason for item in plan.left_out} == {
+        "old_sales": "it has snapshots and no contract (retired)",
+        "papers": "it has no snapshot in this vault",
+    }
+    assert plan.dataset("region").problem, "others depend on it, so it stays and fails"
+
+
+def test_asking_for_some_datasets_brings_what_they_depend_on() -> None:
+    plan = plan_of(datasets=["customer"])
+
+    assert [dataset.name for dataset in plan.datasets] == ["region", "nation", "customer"]
+    assert {item.dataset for item in plan.left_out} == {"orders", "part", "lineitem", "papers"}
+
+
+def test_what_serves_already_is_not_recovered_again() -> None:
+    served = {name: f"/sites/standby/{name}" for name in ("region", "nation", "customer", "orders")}
+
+    plan = plan_of(datasets=["lineitem"], served=served)
+
+    assert [dataset.name for dataset in plan.datasets] == ["part", "lineitem"]
+    assert plan.served == served
+    assert plan.dependencies["lineitem"] == ("part",)
+
+
+def test_an_unknown_dataset_is_refused_with_those_there_are() -> None:
+    with pytest.raises(NotFound, match="sales"):
+        plan_of(datasets=["sales"])
+
+
+def test_a_failure_after_its_declaration_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="after its declaration"):
+        plan_of(failed_at=NOON + timedelta(seconds=1))
+
+
+def test_a_plan_goes_through_its_stored_form_unchanged() -> None:
+    plan = plan_of()
+
+    assert read_plan(plan.encoded, "plan") == plan
+    assert plan_of().digest == plan.digest
+
+
+def test_a_drill_has_the_shape_of_the_failover_it_proves_and_another_digest() -> None:
+    drill = plan_drill(
+        contracts_of(), vault_of(), source_site="production", target_site="standby", scratch="/scratch/drill-1",
+        started_at=NOON,
+    )  # fmt: skip
+    plan = plan_of()
+
+    assert (drill.kind, drill.shape) == (PlanKind.DRILL, plan.shape)
+    assert drill.digest != plan.digest
+    assert {dataset.target_url for dataset in drill.datasets} == {f"/scratch/drill-1/{name}" for name in TIERS}
+    assert {step.verb for step in drill.steps} == {"restore", "validate", "barrier"}
+
+
+def test_an_edited_contract_changes_the_shape() -> None:
+    contracts = contracts_of()
+    edited = replace(contracts.datasets["part"], contract_digest="f" * 64)
+    changed = replace(contracts, datasets={**contracts.datasets, "part": edited})
+
+    assert plan_of(changed).shape != plan_of().shape
