@@ -1,0 +1,527 @@
+"""Owns the restore of a dataset: from a snapshot to files that are byte for byte what was captured.
+
+Into an empty target everything is written; into an existing one only what differs: each file that is there is read
+and compared chunk by chunk with the manifest (size and time alone are not believed), and chunks that match are kept.
+
+Invariants
+    I1  Only chunks whose id was derived again are written (:mod:`reopen.recover.fetch`).
+    I2  All names are checked before the first write (:mod:`reopen.recover.names`).
+    I3  A second run after any interruption finishes the work and writes only what is missing.
+    I4  Nothing is deleted unless asked; then only what the snapshot does not have.
+
+A remote target is filled through a local folder, file by file; it keeps bytes and names, no modes, times or links.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from reopen.errors import Corrupt, InvalidInput, NotFound, TargetUnwritable
+from reopen.progress import SILENT, Progress
+from reopen.recover.fetch import FetchPlan, execute_fetch, plan_fetch
+from reopen.recover.names import check_names
+from reopen.recover.tree import Attributes, LocalTree
+from reopen.sources.files import Selection
+from reopen.storage import local_path, open_filesystem
+from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.content import ChunkHasher
+from reopen.vault.index import ChunkIndex
+from reopen.vault.indexparts import load_index
+from reopen.vault.tables import chunk_layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """What a restore will do. ``manifest`` holds the chosen entries; ``left_out`` counts files that the snapshot itself could
+    not read, and special files."""
+
+    vault: Vault
+    record: SnapshotRecord
+    target_url: str
+    patterns: tuple[str, ...]
+    delete: bool
+    manifest: pa.Table
+    index: ChunkIndex
+    files: int
+    size_bytes: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreResult:
+    """What a restore did. ``unchanged_files`` were right already; ``written_bytes`` counts bytes that came from the vault."""
+
+    dataset: str
+    snapshot: str
+    target_url: str
+    files: int
+    size_bytes: int
+    written_files: int
+    written_bytes: int
+    unchanged_files: int
+    deleted: int
+    left_out: int
+    seconds: float
+
+
+def plan_restore(
+    vault: Vault, record: SnapshotRecord, target_url: str, *, patterns: Sequence[str] = (), delete: bool = False
+) -> RestorePlan:
+    """Choose the entries of a snapshot, check their names and find their chunks; writes nothing.
+
+    :param patterns: gitignore-style patterns of what to restore; none means everything.
+    :param delete: remove from the target what the snapshot does not have.
+    :raises InvalidInput: patterns together with ``delete``; or patterns that match nothing.
+    :raises Refused: an unsafe name, or no recovery key.
+    :raises Corrupt: manifest or index damaged, or chunks that no present pack holds.
+    """
+    if patterns and delete:
+        raise InvalidInput(
+            "deleting what the snapshot does not have cannot be limited to patterns.",
+            hint="Leave out --path, or leave out --delete.",
+        )
+    manifest = select(vault.manifest(record), patterns)
+    if patterns and manifest.num_rows == 0:
+        raise NotFound(
+            f"nothing in snapshot {record.id} of {record.dataset} matches {', '.join(patterns)}.",
+            hint=f"`reopen ls {record.dataset} --at {record.id}` lists what is there.",
+        )
+    check_names(zip(raw_names(manifest), manifest.column("type").to_pylist(), strict=True))
+    readable = pc.and_(
+        pc.equal(manifest.column("type"), "file"), pc.not_equal(manifest.column("read_state"), "unreadable")
+    )
+    files = manifest.filter(readable)
+    return RestorePlan(
+        vault=vault,
+        record=record,
+        target_url=target_url,
+        patterns=tuple(patterns),
+        delete=delete,
+        manifest=manifest,
+        index=load_index(vault),
+        files=files.num_rows,
+        size_bytes=pc.sum(files.column("size_bytes")).as_py() or 0,
+        left_out=int(
+            pc.sum(
+                pc.or_(
+                    pc.equal(manifest.column("type"), "special"), pc.equal(manifest.column("read_state"), "unreadable")
+                )
+            ).as_py()
+            or 0
+        ),
+    )
+
+
+def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT) -> RestoreResult:
+    """Carry out a restore.
+
+    :raises TargetUnwritable: the target is full or refuses writes; run again to finish.
+    :raises Corrupt: bytes in the vault are damaged; what was already restored is right and stays.
+    """
+    path = local_path(plan.target_url)
+    workers = workers or os.cpu_count() or 1
+    if path is None:
+        return _restore_remote(plan, workers, progress)
+    return _LocalRestore(plan, LocalTree(path), workers, progress).run()
+
+
+def check_tree(
+    vault: Vault, record: SnapshotRecord, target_url: str, *, patterns: Sequence[str] = (), workers: int = 0
+) -> pa.Table:
+    """Read every restored file again and compare it with the manifest: the integrity check of a recovery.
+
+    :returns: columns ``path`` (string), ``status`` (``ok, missing, type_mismatch, size_mismatch, digest_mismatch, unreadable``),
+        ``detail`` (string); one row a file, symlink or folder of the snapshot, in manifest order.
+    """
+    manifest = select(vault.manifest(record), patterns)
+    path = local_path(target_url)
+    reader = _LocalReader(path) if path is not None else _RemoteReader(target_url)
+    layout = _Layout(manifest)
+    hasher = ChunkHasher(vault.roots.chunk_id_key())
+    names, kinds = raw_names(manifest), manifest.column("type").to_pylist()
+    states = manifest.column("read_state").to_pylist()
+    targets = manifest.column("link_target").to_pylist()
+
+    def check(row: int) -> tuple[str, str]:
+        if states[row] == "unreadable" or kinds[row] == "special":
+            return "ok", "not in the snapshot"
+        if kinds[row] == "file":
+            return reader.check_file(names[row], layout, row, hasher)
+        return reader.check_other(names[row], kinds[row], targets[row])
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-check") as pool:
+        found = list(pool.map(check, range(manifest.num_rows)))
+    return pa.table(
+        {
+            "path": manifest.column("path"),
+            "status": pa.array([status for status, _ in found], pa.string()),
+            "detail": pa.array([detail for _, detail in found], pa.string()),
+        }
+    )
+
+
+def select(manifest: pa.Table, patterns: Sequence[str]) -> pa.Table:
+    """The entries of a manifest that patterns choose, with the folders that lead to them."""
+    if not patterns:
+        return manifest
+    selection = Selection(include=patterns)
+    paths, kinds = manifest.column("path").to_pylist(), manifest.column("type").to_pylist()
+    chosen = {
+        path for path, kind in zip(paths, kinds, strict=True) if selection.takes(path + "/" if kind == "dir" else path)
+    }
+    folders = {path[:at] for path in chosen for at in range(len(path)) if path[at] == "/"}
+    return manifest.filter(pa.array([path in chosen or path in folders for path in paths], pa.bool_()))
+
+
+def raw_names(manifest: pa.Table) -> list[bytes]:
+    """The raw names of a manifest's rows."""
+    names: list[bytes] = pc.coalesce(
+        manifest.column("path_raw"), pc.cast(manifest.column("path"), pa.binary())
+    ).to_pylist()
+    return names
+
+
+class _Layout:
+    """The chunks of a manifest by row: which ids, at which offsets of the file."""
+
+    def __init__(self, manifest: pa.Table) -> None:
+        self.ids, self.rows, self.sizes = chunk_layout(manifest)
+        counts = np.bincount(self.rows, minlength=manifest.num_rows)
+        self.first: NDArray[np.int64] = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        ends = np.cumsum(self.sizes)
+        starts = ends - self.sizes
+        base = starts[self.first[:-1][counts > 0]]
+        self.offsets: NDArray[np.int64] = starts - np.repeat(base, counts[counts > 0])
+        self.file_sizes = manifest.column("size_bytes").to_numpy()
+
+    def chunks_of(self, row: int) -> range:
+        """Numbers of the chunks of a row, in file order."""
+        return range(int(self.first[row]), int(self.first[row + 1]))
+
+
+class _LocalRestore:
+    def __init__(self, plan: RestorePlan, tree: LocalTree, workers: int, progress: Progress) -> None:
+        self._plan = plan
+        self._tree = tree
+        self._workers = workers
+        self._progress = progress
+        self._vault = plan.vault
+        self._hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
+        self._names = raw_names(plan.manifest)
+        self._layout = _Layout(plan.manifest)
+        self._columns = {
+            name: plan.manifest.column(name).to_pylist()
+            for name in (
+                "type",
+                "mode",
+                "uid",
+                "gid",
+                "mtime_s",
+                "mtime_ns",
+                "link_target",
+                "link_target_raw",
+                "link_group",
+                "read_state",
+            )
+        }
+        self._remaining: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._written_bytes = 0
+        self._written_files = 0
+        self._unchanged_files = 0
+
+    def run(self) -> RestoreResult:
+        started = self._vault.clock.elapsed_seconds()
+        self._progress.start(self._plan.record.dataset, self._plan.size_bytes, "bytes")
+        self._tree.begin()
+        folders = self._rows("dir")
+        for row in folders:
+            self._tree.make_folder(self._names[row])
+        first_of_group, links = self._split_links()
+        wanted = self._compare(first_of_group)
+        self._fetch(wanted)
+        for row, first in links:
+            self._written_files += self._tree.write_hard_link(self._names[row], self._names[first])
+        for row in self._rows("symlink"):
+            self._tree.make_folder(self._names[row].rpartition(b"/")[0])
+            target = self._columns["link_target_raw"][row] or self._columns["link_target"][row].encode()
+            self._tree.write_symlink(self._names[row], target, self._attributes(row))
+        deleted = self._delete_others() if self._plan.delete else 0
+        self._tree.finish_folders((self._names[row], self._attributes(row)) for row in folders)
+        self._tree.end()
+        self._progress.finish()
+        return RestoreResult(
+            dataset=self._plan.record.dataset,
+            snapshot=self._plan.record.id,
+            target_url=self._plan.target_url,
+            files=self._plan.files,
+            size_bytes=self._plan.size_bytes,
+            written_files=self._written_files,
+            written_bytes=self._written_bytes,
+            unchanged_files=self._unchanged_files,
+            deleted=deleted,
+            left_out=self._plan.left_out,
+            seconds=self._vault.clock.elapsed_seconds() - started,
+        )
+
+    def _rows(self, kind: str) -> list[int]:
+        return [row for row, found in enumerate(self._columns["type"]) if found == kind]
+
+    def _split_links(self) -> tuple[list[int], list[tuple[int, int]]]:
+        """Files to write, and hard links as (row, row of the file it links to)."""
+        first: dict[str, int] = {}
+        write, links = [], []
+        for row in self._rows("file"):
+            if self._columns["read_state"][row] == "unreadable":
+                continue
+            group = self._columns["link_group"][row]
+            if group is not None and group in first:
+                links.append((row, first[group]))
+                continue
+            if group is not None:
+                first[group] = row
+            write.append(row)
+        return write, links
+
+    def _compare(self, rows: list[int]) -> NDArray[np.int64]:
+        """Settle every file that is right already; returns the numbers of the chunks that must be fetched."""
+        wanted: list[int] = []
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-compare") as pool:
+            for row, missing in zip(rows, pool.map(self._missing_chunks, rows), strict=True):
+                if missing is not None:
+                    wanted.extend(missing)
+                    self._remaining[row] = len(missing)
+        return np.array(wanted, dtype=np.int64)
+
+    def _missing_chunks(self, row: int) -> list[int] | None:
+        """Chunks of a file that its present version lacks; ``None`` when nothing needs to be fetched for it."""
+        name, layout = self._names[row], self._layout
+        self._tree.make_folder(name.rpartition(b"/")[0])
+        chunks = layout.chunks_of(row)
+        descriptor = self._tree.open_existing(name)
+        try:
+            if descriptor is not None:
+                matching = [at for at in chunks if self._matches(descriptor, at)]
+                right_size = os.fstat(descriptor).st_size == layout.file_sizes[row]
+                if len(matching) == len(chunks) and right_size:
+                    changed = self._tree.apply(name, self._attributes(row))
+                    self._count(row, unchanged=not changed)
+                    return None
+                for at in matching:
+                    data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
+                    self._tree.write_at(name, row, int(layout.offsets[at]), memoryview(data))
+                if len(matching) == len(chunks) and chunks:
+                    self._tree.finish_file(name, row, self._attributes(row))
+                    self._count(row, unchanged=False)
+                    return None
+                kept = set(matching)
+                chunks_left = [at for at in chunks if at not in kept]
+            else:
+                chunks_left = list(chunks)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        if not chunks_left:
+            self._tree.write_empty(name, row, self._attributes(row))
+            self._count(row, unchanged=False)
+            return None
+        return chunks_left
+
+    def _matches(self, descriptor: int, at: int) -> bool:
+        size = int(self._layout.sizes[at])
+        data = os.pread(descriptor, size, int(self._layout.offsets[at]))
+        return len(data) == size and self._hasher(data) == self._layout.ids[at].tobytes()
+
+    def _count(self, row: int, *, unchanged: bool) -> None:
+        with self._lock:
+            self._unchanged_files += unchanged
+            self._written_files += not unchanged
+        if unchanged:
+            self._progress.advance(int(self._layout.file_sizes[row]))
+
+    def _fetch(self, wanted: NDArray[np.int64]) -> None:
+        fetch = plan_fetch(self._plan.index, self._layout.ids[wanted])
+        _refuse_missing(fetch, self._plan, wanted, self._layout)
+
+        def receive(position: int, data: memoryview) -> None:
+            at = int(wanted[position])
+            row = int(self._layout.rows[at])
+            self._tree.write_at(self._names[row], row, int(self._layout.offsets[at]), data)
+            with self._lock:
+                self._written_bytes += len(data)
+                self._remaining[row] -= 1
+                complete = self._remaining[row] == 0
+            if complete:
+                self._tree.finish_file(self._names[row], row, self._attributes(row))
+                self._count(row, unchanged=False)
+            self._progress.advance(len(data))
+
+        execute_fetch(self._vault, fetch, receive, workers=self._workers)
+
+    def _delete_others(self) -> int:
+        keep = set(self._names)
+        keep |= {name[:at] for name in keep for at in range(len(name)) if name[at : at + 1] == b"/"}
+        return sum(self._tree.remove(name, folder=folder) for name, folder in self._tree.names() if name not in keep)
+
+    def _attributes(self, row: int) -> Attributes:
+        seconds, nanoseconds = self._columns["mtime_s"][row], self._columns["mtime_ns"][row]
+        return Attributes(
+            mode=self._columns["mode"][row],
+            uid=self._columns["uid"][row],
+            gid=self._columns["gid"][row],
+            mtime_ns=None if seconds is None else seconds * 1_000_000_000 + (nanoseconds or 0),
+        )
+
+
+def _refuse_missing(fetch: FetchPlan, plan: RestorePlan, wanted: NDArray[np.int64], layout: _Layout) -> None:
+    if len(fetch.missing) == 0:
+        return
+    rows = np.unique(layout.rows[wanted[fetch.missing]])
+    examples = ", ".join(plan.manifest.column("path")[int(row)].as_py() for row in rows[:3])
+    raise Corrupt(
+        f"{len(rows)} files of snapshot {plan.record.id} of {plan.record.dataset} lack chunks in {plan.vault.store.url}: {examples}"
+        f"{' …' if len(rows) > 3 else ''}.",
+        hint="`reopen repair` rebuilds a lost index; for lost packs restore from the replica, or --path the files that are whole.",
+        dataset=plan.record.dataset,
+    )
+
+
+class _LocalReader:
+    """Checks restored entries on a local file system."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.fsencode(root)
+
+    def check_file(self, name: bytes, layout: _Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        path = os.path.join(self._root, name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return "missing", "the file is not there"
+        except OSError as error:
+            return "unreadable", str(error.strerror)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != layout.file_sizes[row]:
+                return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"
+            for at in layout.chunks_of(row):
+                data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
+                if hasher(data) != layout.ids[at].tobytes():
+                    return (
+                        "digest_mismatch",
+                        f"differs at bytes {layout.offsets[at]} to {layout.offsets[at] + layout.sizes[at]}",
+                    )
+        except OSError as error:
+            return "unreadable", str(error.strerror)
+        finally:
+            os.close(descriptor)
+        return "ok", ""
+
+    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        path = os.path.join(self._root, name)
+        if not os.path.lexists(path):
+            return "missing", f"the {kind} is not there"
+        if kind == "dir":
+            return (
+                ("ok", "") if os.path.isdir(path) and not os.path.islink(path) else ("type_mismatch", "is not a folder")
+            )
+        if not os.path.islink(path):
+            return "type_mismatch", "is not a symlink"
+        found = os.readlink(path).decode("utf-8", "backslashreplace")
+        return ("ok", "") if found == target else ("digest_mismatch", f"points to {found} instead of {target}")
+
+
+class _RemoteReader:
+    """Checks restored files on any other file system; folders and links do not exist there."""
+
+    def __init__(self, url: str) -> None:
+        self._filesystem, self._root = open_filesystem(url)
+
+    def check_file(self, name: bytes, layout: _Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
+        try:
+            with self._filesystem.open(path, "rb") as file:
+                for at in layout.chunks_of(row):
+                    if hasher(file.read(int(layout.sizes[at]))) != layout.ids[at].tobytes():
+                        return "digest_mismatch", f"differs at byte {layout.offsets[at]}"
+                if file.read(1):
+                    return "size_mismatch", f"longer than {layout.file_sizes[row]} bytes"
+        except FileNotFoundError:
+            return "missing", "the file is not there"
+        except OSError as error:
+            return "unreadable", str(error)
+        return "ok", ""
+
+    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        return "ok", f"a {kind} has no form here"
+
+
+def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> RestoreResult:
+    started = plan.vault.clock.elapsed_seconds()
+    filesystem, root = open_filesystem(plan.target_url)
+    layout, reader = _Layout(plan.manifest), _RemoteReader(plan.target_url)
+    hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
+    names = raw_names(plan.manifest)
+    is_file = pc.and_(
+        pc.equal(plan.manifest.column("type"), "file"), pc.not_equal(plan.manifest.column("read_state"), "unreadable")
+    ).to_numpy()
+    differing = [
+        row for row in np.flatnonzero(is_file).tolist() if reader.check_file(names[row], layout, row, hasher)[0] != "ok"
+    ]
+    with tempfile.TemporaryDirectory(prefix="reopen-restore-") as folder:
+        chosen = plan.manifest.take(pa.array(differing, pa.int64()))
+        local = RestorePlan(
+            vault=plan.vault,
+            record=plan.record,
+            target_url=folder,
+            patterns=(),
+            delete=False,
+            manifest=chosen,
+            index=plan.index,
+            files=chosen.num_rows,
+            size_bytes=pc.sum(chosen.column("size_bytes")).as_py() or 0,
+            left_out=plan.left_out,
+        )
+        result = _LocalRestore(local, LocalTree(folder), workers, progress).run()
+        try:
+            for name in raw_names(chosen):
+                target = f"{root}/{name.decode('utf-8', 'backslashreplace')}"
+                filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+                filesystem.put_file(str(Path(folder) / os.fsdecode(name)), target)
+            keep = {name.decode("utf-8", "backslashreplace") for name in names}
+            others = (
+                [path for path in filesystem.find(root) if path[len(root) :].lstrip("/") not in keep]
+                if plan.delete
+                else []
+            )
+            for path in others:
+                filesystem.rm_file(path)
+        except OSError as error:
+            raise TargetUnwritable(
+                f"{plan.target_url} cannot be written: {error}.",
+                hint="Run the same command again: it goes on where it stopped.",
+            ) from error
+    return RestoreResult(
+        dataset=plan.record.dataset,
+        snapshot=plan.record.id,
+        target_url=plan.target_url,
+        files=plan.files,
+        size_bytes=plan.size_bytes,
+        written_files=len(differing),
+        written_bytes=result.written_bytes,
+        unchanged_files=plan.files - len(differing),
+        deleted=len(others),
+        left_out=plan.left_out,
+        seconds=plan.vault.clock.elapsed_seconds() - started,
+    )
