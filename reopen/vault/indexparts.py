@@ -21,7 +21,8 @@ from reopen.vault.record import Part
 from reopen.vault.tables import INDEX, decode_parquet, encode_parquet
 from reopen.vault.vault import Vault
 
-WRITER_ROLES = ("writer", "retention", "verifier")
+WRITER_ROLES = ("writer", "retention")
+REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,10 @@ def read_statements(vault: Vault) -> list[IndexStatement]:
     statements = []
     for info in vault.store.list("index/"):
         if info.name.endswith(".json"):
-            statements.append(read_statement(vault, info.name))
+            try:
+                statements.append(read_statement(vault, info.name))
+            except Corrupt as error:
+                raise Corrupt(error.message, hint=REPAIR_HINT, object=info.name) from error
     return statements
 
 
@@ -100,12 +104,11 @@ def load_index(vault: Vault, *, trusted: Callable[[IndexStatement], bool] = lamb
         except NotFound as error:
             raise NotFound(
                 f"{statement.parquet.name} is missing from {vault.store.url}; {statement.part.name} says it was there.",
-                hint="`reopen repair` rebuilds it from the packs; nothing else is lost.",
+                hint=REPAIR_HINT,
                 object=statement.parquet.name,
             ) from error
         except Corrupt as error:
-            hint = "`reopen repair` rebuilds it from the packs; nothing else is lost."
-            raise Corrupt(error.message, hint=hint, object=statement.parquet.name) from error
+            raise Corrupt(error.message, hint=REPAIR_HINT, object=statement.parquet.name) from error
         tables.append(decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name))
     table = pa.concat_tables(tables) if tables else INDEX.empty_table()
     return ChunkIndex(table, set(list_packs(vault)))

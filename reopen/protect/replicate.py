@@ -1,0 +1,195 @@
+"""Owns copying a vault to another site. Needs no content key and changes nothing that is already there.
+
+Order: the list of records is fixed first; then keys and ``vault.json`` (an empty replica), packs, index parts, profiles and
+manifests, records, ledger. So the replica never has a record that refers to something it lacks, wherever it stops.
+
+Invariants
+    I1  Every object is checked against what its name or a signed pin says before it is created at the target.
+    I2  Nothing is deleted or replaced at the target: deletions, leases and tombstones stay where they are.
+    I3  A run that was interrupted is continued by the next: what is present is not copied again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from reopen.errors import Conflict, Corrupt, Refused
+from reopen.progress import SILENT, Progress
+from reopen.storage import ObjectStore
+from reopen.vault import Vault
+from reopen.vault.create import VAULT_OBJECT
+from reopen.vault.indexparts import read_statements
+from reopen.vault.packreader import check_stored
+from reopen.vault.record import Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One object to copy. ``pin`` is its BLAKE3 where a signed document states it; packs are checked by their name."""
+
+    name: str
+    size_bytes: int
+    pin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicatePlan:
+    """What a replication will copy, in stages that must follow each other. ``newest_at`` is the newest consistent time
+    among the records to copy, as text; empty when the replica is complete."""
+
+    source: Vault
+    target: ObjectStore
+    stages: tuple[tuple[str, tuple[Copy, ...]], ...]
+    present_objects: int
+    snapshots: int
+
+    @property
+    def objects(self) -> int:
+        """How many objects will be copied."""
+        return sum(len(copies) for _, copies in self.stages)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes will be copied."""
+        return sum(copy.size_bytes for _, copies in self.stages for copy in copies)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicateResult:
+    """What a replication did. ``lag_seconds``: how long the oldest snapshot of this run had waited for its replica."""
+
+    copied_objects: int
+    copied_bytes: int
+    present_objects: int
+    snapshots: int
+    lag_seconds: float | None
+    seconds: float
+
+
+def plan_replicate(source: Vault, target: ObjectStore) -> ReplicatePlan:
+    """List what the target lacks.
+
+    :raises Refused: the target holds another vault.
+    """
+    if source.store.url == target.url:
+        raise Refused("a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml.")
+    # The records are listed before anything else: what they refer to is durable already.
+    listed = [info for info in source.store.list("snapshots/")]
+    present = {info.name for info in target.list()}
+    _check_same_vault(source, target, VAULT_OBJECT in present)
+    pins = _pins(source)
+    total = 0
+
+    def missing(names: Iterator[Copy]) -> tuple[Copy, ...]:
+        nonlocal total
+        every = list(names)
+        total += len(every)
+        return tuple(copy for copy in every if copy.name not in present)
+
+    def under(prefix: str) -> Iterator[Copy]:
+        for info in source.store.list(prefix):
+            yield Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
+
+    records = missing(Copy(name=info.name, size_bytes=info.size_bytes) for info in listed)
+    # Only index parts with a statement count; the Parquet file goes first, as when it was written.
+    index = [copy for copy in under("index/") if copy.pin or copy.name.endswith(".json")]
+    index.sort(key=lambda copy: copy.name.endswith(".json"))
+    stages = (
+        ("keys", missing(under("keys/"))),
+        ("vault", missing(under(VAULT_OBJECT))),
+        ("packs", missing(under("packs/"))),
+        ("index", missing(iter(index))),
+        ("tables", missing(copy for kind in ("profiles/", "manifests/") for copy in under(kind) if copy.pin)),
+        ("records", records),
+        ("ledger", missing(under("ledger/"))),
+    )
+    copied = sum(len(copies) for _, copies in stages)
+    return ReplicatePlan(
+        source=source, target=target, stages=stages, present_objects=total - copied, snapshots=len(records)
+    )
+
+
+def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progress = SILENT) -> ReplicateResult:
+    """Copy what the target lacks, every object checked on the way.
+
+    :raises Corrupt: an object at the source is damaged; nothing that refers to it was copied.
+    :raises VaultUnwritable: the target is full or refuses writes.
+    """
+    clock = plan.source.clock
+    started = clock.elapsed_seconds()
+    oldest = _oldest_commit(plan)
+    progress.start("replicate", plan.size_bytes, "bytes")
+
+    def copy(item: Copy) -> None:
+        data = plan.source.store.get(item.name)
+        _check(item, data)
+        try:
+            plan.target.create(item.name, [data])
+        except Conflict:
+            if plan.target.get(item.name) != data:
+                raise Conflict(
+                    f"{item.name} in {plan.target.url} differs from the one in {plan.source.store.url}.",
+                    hint="One of the two was changed; `reopen verify` on each tells which.",
+                ) from None
+        progress.advance(len(data))
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-replicate") as pool:
+        for _, copies in plan.stages:
+            # A stage is complete before the next begins: what refers comes after what is referred to.
+            for _ in pool.map(copy, copies):
+                pass
+    progress.finish()
+    return ReplicateResult(
+        copied_objects=plan.objects,
+        copied_bytes=plan.size_bytes,
+        present_objects=plan.present_objects,
+        snapshots=plan.snapshots,
+        lag_seconds=oldest,
+        seconds=clock.elapsed_seconds() - started,
+    )
+
+
+def _check(item: Copy, data: bytes) -> None:
+    if item.name.startswith("packs/"):
+        check_stored(item.name.rpartition("/")[2], data)
+    elif item.pin and blake3(data).hexdigest() != item.pin:
+        raise Corrupt(
+            f"{item.name} fails its digest at the source.",
+            hint="`reopen verify` names what is affected; nothing damaged was copied.",
+            object=item.name,
+        )
+
+
+def _pins(source: Vault) -> dict[str, str]:
+    pins: dict[str, str] = {}
+
+    def add(part: Part) -> None:
+        pins[part.name] = part.digest
+
+    for statement in read_statements(source):
+        add(statement.part)
+        add(statement.parquet)
+    for record in source.records():
+        for reference in (record.manifest, record.profile):
+            for part in reference.parts if reference is not None else ():
+                add(part)
+    return pins
+
+
+def _check_same_vault(source: Vault, target: ObjectStore, exists: bool) -> None:
+    if exists and target.get(VAULT_OBJECT) != source.store.get(VAULT_OBJECT):
+        raise Refused(
+            f"{target.url} holds another vault than {source.store.url}.",
+            hint="A replica belongs to one vault; name an empty folder, or the right replica.",
+        )
+
+
+def _oldest_commit(plan: ReplicatePlan) -> float | None:
+    copied = {copy.name for stage, copies in plan.stages if stage == "records" for copy in copies}
+    times = [record.committed_at for record in plan.source.records() if record.name in copied]
+    return (plan.source.clock.now() - min(times)).total_seconds() if times else None

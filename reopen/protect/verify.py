@@ -1,0 +1,372 @@
+"""Owns checking that copies are what they claim to be, at three depths.
+
+``structure``  records, manifests, profiles, indexes and the listing of packs agree; needs a key that knows the roots
+``stored``     structure, and every pack's bytes are read again and hashed; no content key
+``content``    stored, and every frame is opened and every chunk's id derived again; needs the recovery key
+
+Invariants
+    I1  A result is a value with a place: which object, and through it which dataset, snapshot and path is affected.
+    I2  One finding never hides another: the check goes on to the end.
+    I3  A ``verified`` fact is signed only for snapshots without any finding, and says the level and the parts it saw.
+    I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered.
+"""
+
+from __future__ import annotations
+
+import os
+
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from reopen.errors import Corrupt, NotFound, ReopenError
+from reopen.progress import SILENT, Progress
+from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.content import ContentKeys
+from reopen.vault.index import NOT_FOUND, ChunkIndex
+from reopen.vault.indexparts import IndexStatement, list_packs, read_statement
+from reopen.vault.packreader import check_content, check_stored, open_pack
+from reopen.vault.record import pack_name
+from reopen.vault.tables import INDEX, MANIFEST, PROFILE, chunk_layout, decode_parquet
+
+Status = Literal["ok", "missing", "size_mismatch", "digest_mismatch", "undecodable", "unreadable", "invalid"]
+PATHS_SHOWN_MAX = 5
+
+
+class Level(StrEnum):
+    """How deep a check goes; each includes the one before."""
+
+    STRUCTURE = "structure"
+    STORED = "stored"
+    CONTENT = "content"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong. ``dataset``, ``snapshot`` and ``path`` name what it affects where that is known."""
+
+    object: str
+    status: Status
+    detail: str
+    dataset: str = ""
+    snapshot: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotVerdict:
+    """Whether one snapshot passed. ``state`` repeats the record's: an incomplete snapshot can be intact."""
+
+    dataset: str
+    snapshot: str
+    seq: int
+    state: str
+    intact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """What a check saw and found. ``seconds`` is wall time; ``checked_bytes`` what was read and hashed."""
+
+    level: Level
+    checked_objects: int
+    checked_bytes: int
+    findings: tuple[Finding, ...]
+    snapshots: tuple[SnapshotVerdict, ...]
+    facts: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+@dataclass(slots=True)
+class _Seen:
+    objects: int = 0
+    size_bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+def verify_vault(
+    vault: Vault,
+    *,
+    level: Level = Level.STRUCTURE,
+    datasets: Sequence[str] = (),
+    latest_only: bool = False,
+    record: bool = True,
+    workers: int = 0,
+    progress: Progress = SILENT,
+) -> VerifyResult:
+    """Check a vault.
+
+    :param datasets: restrict to these; none means all, and packs that no snapshot needs as well.
+    :param latest_only: only the newest snapshot of each dataset.
+    :param record: sign a ``verified`` fact for every snapshot that passed, where the verifier key is at hand.
+    :raises Refused: level ``content`` without a recovery key.
+    """
+    return _Verification(vault, Level(level), workers or os.cpu_count() or 1, progress).run(datasets, latest_only, record)
+
+
+class _Verification:
+    def __init__(self, vault: Vault, level: Level, workers: int, progress: Progress) -> None:
+        self._vault = vault
+        self._level = level
+        self._workers = workers
+        self._progress = progress
+        self._seen = _Seen()
+        self._keys = ContentKeys(vault.id, vault.keyring)
+        if level is Level.CONTENT:
+            self._keys.learn((), "")  # Refuses at once, not after an hour of reading, when there is no recovery key.
+
+    def run(self, datasets: Sequence[str], latest_only: bool, record: bool) -> VerifyResult:
+        started = self._vault.clock.elapsed_seconds()
+        records = self._records(datasets, latest_only)
+        packs = list_packs(self._vault)
+        index, statements = self._load_index(packs)
+        needed = self._check_tables(records, index)
+        wanted = set(packs) if not datasets and not latest_only else _packs_of(needed.values(), index)
+        bad_packs, bad_chunks = self._check_packs(sorted(wanted), packs)
+        hurt = self._trace(records, needed, index, bad_packs, bad_chunks)
+        hurt |= {(finding.dataset, finding.snapshot) for finding in self._seen.findings if finding.snapshot}
+        verdicts = tuple(
+            SnapshotVerdict(
+                dataset=item.dataset,
+                snapshot=item.id,
+                seq=item.seq,
+                state=item.state,
+                intact=(item.dataset, item.id) not in hurt,
+            )
+            for item in records
+        )
+        facts = self._record_facts(records, verdicts, statements) if record else 0
+        return VerifyResult(
+            level=self._level,
+            checked_objects=self._seen.objects,
+            checked_bytes=self._seen.size_bytes,
+            findings=tuple(self._seen.findings),
+            snapshots=verdicts,
+            facts=facts,
+            seconds=self._vault.clock.elapsed_seconds() - started,
+        )
+
+    def _records(self, datasets: Sequence[str], latest_only: bool) -> list[SnapshotRecord]:
+        chosen: list[SnapshotRecord] = []
+        for name in datasets or self._vault.datasets():
+            for invalid in self._vault.invalid_records(name):
+                self._find(invalid.name, "invalid", invalid.error.message, dataset=name)
+            records = self._vault.records(name)
+            if datasets and not records:
+                known = ", ".join(self._vault.datasets()) or "none"
+                raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
+            self._check_chain(records)
+            chosen += records[-1:] if latest_only else records
+        self._seen.objects += len(chosen)
+        return chosen
+
+    def _check_chain(self, records: Iterable[SnapshotRecord]) -> None:
+        """A record quotes the digest of the one it followed: a record that was there and is gone leaves a gap."""
+        digests: set[str] = set()
+        expired = {fact.snapshot for fact in self._vault.facts("expired")}
+        for item in records:
+            if item.prev is not None and item.prev not in digests and not expired:
+                self._find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
+            digests.add(item.digest)
+
+    def _load_index(self, packs: dict[bytes, int]) -> tuple[ChunkIndex, list[IndexStatement]]:
+        tables, statements = [], []
+        for info in self._vault.store.list("index/"):
+            if not info.name.endswith(".json"):
+                continue
+            try:
+                statement = read_statement(self._vault, info.name)
+                data = self._vault.get_pinned(statement.parquet)
+                key = self._vault.metadata_key(statement.key)
+                tables.append(decode_parquet(data, INDEX, key, statement.parquet.name))
+                statements.append(statement)
+                self._count(2, len(data))
+            except ReopenError as error:
+                self._find_error(info.name, error)
+                continue
+            for pack, size in statement.packs.items():
+                stored = packs.get(bytes.fromhex(pack))
+                if stored is None:
+                    self._find(pack_name(pack), "missing", f"{info.name} lists it")
+                elif stored != size:
+                    self._find(pack_name(pack), "size_mismatch", f"{stored} bytes instead of {size}")
+        table = pa.concat_tables(tables) if tables else INDEX.empty_table()
+        return ChunkIndex(table, set(packs)), statements
+
+    def _check_tables(self, records: list[SnapshotRecord], index: ChunkIndex) -> dict[str, pa.Table]:
+        """Read each manifest once, however many snapshots refer to it; returns them by owner's id."""
+        needed: dict[str, pa.Table] = {}
+        broken: set[str] = set()
+        for item in records:
+            place = {"dataset": item.dataset, "snapshot": item.id}
+            owner = item.manifest.snapshot
+            if owner not in needed and owner not in broken:
+                try:
+                    needed[owner] = self._vault.table(item.manifest, MANIFEST)
+                    self._count(len(item.manifest.parts), sum(part.size for part in item.manifest.parts))
+                except ReopenError as error:
+                    broken.add(owner)
+                    self._find_error(item.manifest.parts[0].name, error, **place)
+            elif owner in broken:
+                self._find(item.manifest.parts[0].name, "undecodable", "its manifest is damaged", **place)
+            try:
+                if item.profile is not None:
+                    self._vault.table(item.profile, PROFILE)
+                    self._count(len(item.profile.parts), sum(part.size for part in item.profile.parts))
+            except ReopenError as error:
+                self._find_error(item.profile.parts[0].name if item.profile else "", error, **place)
+        return needed
+
+    def _check_packs(self, wanted: list[bytes], packs: dict[bytes, int]) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
+        """Read packs as deep as the level asks; returns what is wrong with packs and with single chunks."""
+        bad_packs: dict[bytes, Status] = {}
+        bad_chunks: dict[bytes, Status] = {}
+        if self._level is Level.STRUCTURE:
+            self._seen.objects += len(wanted)
+            return bad_packs, bad_chunks
+        self._progress.start(f"verify {self._level}", sum(packs.get(pack, 0) for pack in wanted), "bytes")
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-verify") as pool:
+            for pack, (status, detail, size, chunks) in zip(wanted, pool.map(self._check_pack, wanted), strict=True):
+                self._count(1, size)
+                self._progress.advance(size)
+                if status != "ok":
+                    bad_packs[pack] = status
+                    self._find(pack_name(pack.hex()), status, detail)
+                bad_chunks |= chunks
+        self._progress.finish()
+        return bad_packs, bad_chunks
+
+    def _check_pack(self, pack: bytes) -> tuple[Status, str, int, dict[bytes, Status]]:
+        name = pack.hex()
+        bad: dict[bytes, Status] = {}
+        try:
+            data = self._vault.store.get(pack_name(name))
+        except NotFound:
+            return "missing", "the pack is not there", 0, bad
+        except ReopenError as error:
+            return "unreadable", error.message, 0, bad
+        try:
+            check_stored(name, data)
+        except Corrupt as error:
+            stored: Status = "digest_mismatch"
+            detail = error.message
+        else:
+            stored, detail = "ok", ""
+        if self._level is Level.CONTENT:
+            try:
+                opened = open_pack(self._vault, name, data)
+                bad = {chunk: _chunk_status(found) for chunk, found in check_content(self._vault, opened, self._keys) if found != "ok"}
+            except ReopenError as error:
+                return ("undecodable" if stored == "ok" else stored), error.message, len(data), bad
+        if bad and stored == "ok":
+            stored, detail = "undecodable", f"{len(bad)} chunks do not open"
+        return stored, detail, len(data), bad
+
+    def _trace(
+        self,
+        records: list[SnapshotRecord],
+        needed: dict[str, pa.Table],
+        index: ChunkIndex,
+        bad_packs: dict[bytes, Status],
+        bad_chunks: dict[bytes, Status],
+    ) -> set[tuple[str, str]]:
+        """From packs and chunks to the files that need them (I1)."""
+        hurt: set[tuple[str, str]] = set()
+        paths_of: dict[str, list[str]] = {}
+        for owner, manifest in needed.items():
+            rows = affected_rows(manifest, index, set(bad_packs), set(bad_chunks))
+            paths_of[owner] = [manifest.column("path")[int(row)].as_py() for row in rows]
+        for item in records:
+            paths = paths_of.get(item.manifest.snapshot, [])
+            for path in paths[:PATHS_SHOWN_MAX]:
+                more = f" and {len(paths) - PATHS_SHOWN_MAX} more" if len(paths) > PATHS_SHOWN_MAX else ""
+                detail = f"its bytes are missing or damaged in the vault ({len(paths)} files{more})" if more else "its bytes are missing or damaged in the vault"
+                self._find(item.name, "undecodable", detail, dataset=item.dataset, snapshot=item.id, path=path)
+            if paths:
+                hurt.add((item.dataset, item.id))
+                self._name_lost_index(item)
+        return hurt
+
+    def _name_lost_index(self, record: SnapshotRecord) -> None:
+        """A pinned index part that is gone explains missing chunks; one that was rebuilt under another name does not matter."""
+        for part in record.indexes:
+            if not any(info.name == part.name for info in self._vault.store.list(part.name)):
+                detail = "this index part is gone; `reopen repair` rebuilds it from the packs"
+                self._find(part.name, "missing", detail, dataset=record.dataset, snapshot=record.id)
+
+    def _record_facts(
+        self, records: list[SnapshotRecord], verdicts: Sequence[SnapshotVerdict], statements: list[IndexStatement]
+    ) -> int:
+        if not self._vault.keyring.has_role("verifier"):
+            return 0
+        proven = [item.part.digest for item in statements] if self._level is Level.CONTENT and not self._seen.findings else []
+        count = 0
+        for item, verdict in zip(records, verdicts, strict=True):
+            if verdict.intact:
+                body = {
+                    "level": str(self._level),
+                    "record": item.digest,
+                    "files": item.totals.files,
+                    "size_bytes": item.totals.size_bytes,
+                    "store": self._vault.store.url,
+                    "proven_indexes": proven,
+                }
+                self._vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
+                count += 1
+        return count
+
+    def _count(self, objects: int, size_bytes: int) -> None:
+        self._seen.objects += objects
+        self._seen.size_bytes += size_bytes
+
+    def _find(self, name: str, status: Status, detail: str, **place: str) -> None:
+        self._seen.findings.append(Finding(object=name, status=status, detail=detail, **place))
+
+    def _find_error(self, name: str, error: ReopenError, **place: str) -> None:
+        status: Status = "missing" if isinstance(error, NotFound) else "digest_mismatch" if "digest" in error.message else "undecodable"
+        if not isinstance(error, NotFound | Corrupt):
+            status = "unreadable"
+        self._find(str(error.context.get("object", name)), status, error.message, **place)
+
+
+def affected_rows(
+    manifest: pa.Table, index: ChunkIndex, bad_packs: Collection[bytes], bad_chunks: Collection[bytes]
+) -> list[int]:
+    """Rows of a manifest with a chunk that no good pack holds."""
+    ids, rows, _ = chunk_layout(manifest)
+    positions = index.find(ids)
+    bad = positions == NOT_FOUND
+    if bad_packs or bad_chunks:
+        present = np.flatnonzero(~bad)
+        located = index.locate(positions[present])
+        is_bad_pack = np.array([pack in bad_packs for pack in index.packs], dtype=np.bool_)
+        bad[present] |= is_bad_pack[located.pack]
+    if bad_chunks:
+        bad |= np.array([chunk.tobytes() in bad_chunks for chunk in ids], dtype=np.bool_)
+    return [int(row) for row in np.unique(rows[bad])]
+
+
+def _packs_of(manifests: Iterable[pa.Table], index: ChunkIndex) -> set[bytes]:
+    packs: set[bytes] = set()
+    for manifest in manifests:
+        ids, _, _ = chunk_layout(manifest)
+        positions = index.find(ids)
+        located = index.locate(positions[positions != NOT_FOUND])
+        packs |= {index.packs[number] for number in np.unique(located.pack)}
+    return packs
+
+
+def _chunk_status(found: str) -> Status:
+    return "digest_mismatch" if found == "digest_mismatch" else "undecodable"
+
+
