@@ -7,7 +7,8 @@
 Invariants
     I1  A result is a value with a place: which object, and through it which dataset, snapshot and path is affected.
     I2  One finding never hides another: the check goes on to the end.
-    I3  A ``verified`` fact is signed only for snapshots without any finding, and says the level and the parts it saw.
+    I3  A ``verified`` fact says ``ok`` only of snapshots without any finding, and says the level and the parts it saw; of
+        the others it says ``damaged``.
     I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered.
 """
 
@@ -108,7 +109,7 @@ def verify_vault(
 
     :param datasets: restrict to these; none means all, and packs that no snapshot needs as well.
     :param latest_only: only the newest snapshot of each dataset.
-    :param record: sign a ``verified`` fact for every snapshot that passed, where the verifier key is at hand.
+    :param record: sign a ``verified`` fact about every snapshot, where the verifier key is at hand.
     :raises Refused: level ``content`` without a recovery key.
     """
     return _Verification(vault, Level(level), workers or os.cpu_count() or 1, progress).run(datasets, latest_only, record)
@@ -312,17 +313,18 @@ class _Verification:
         proven = [item.part.digest for item in statements] if self._level is Level.CONTENT and not self._seen.findings else []
         count = 0
         for item, verdict in zip(records, verdicts, strict=True):
-            if verdict.intact:
-                body = {
-                    "level": str(self._level),
-                    "record": item.digest,
-                    "files": item.totals.files,
-                    "size_bytes": item.totals.size_bytes,
-                    "store": self._vault.store.url,
-                    "proven_indexes": proven,
-                }
-                self._vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
-                count += 1
+            body = {
+                "level": str(self._level),
+                "result": "ok" if verdict.intact else "damaged",
+                "record": item.digest,
+                "files": item.totals.files,
+                "size_bytes": item.totals.size_bytes,
+                "store": self._vault.store.url,
+                "proven_indexes": proven,
+            }
+            # Damage is stated as well: the newest fact decides, so it takes an earlier proof back.
+            self._vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
+            count += 1
         return count
 
     def _count(self, objects: int, size_bytes: int) -> None:

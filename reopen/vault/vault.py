@@ -142,7 +142,7 @@ class Vault:
     def find(self, dataset: str, selector: str = "latest") -> SnapshotRecord:
         """The snapshot that a selector names.
 
-        :param selector: ``latest`` (newest complete), ``last-verified`` (newest complete with a ``verified`` fact),
+        :param selector: ``latest`` (newest complete), ``last-verified`` (newest complete whose every byte was verified),
             ``at:<RFC 3339 time>`` (newest complete whose consistent time is not after it), or a snapshot id or its
             unambiguous beginning, which may name an incomplete one.
         :raises NotFound: nothing matches; the message says what there is.
@@ -155,7 +155,9 @@ class Vault:
         if selector == "latest":
             matching = complete
         elif selector == "last-verified":
-            verified = {fact.snapshot for fact in self.facts("verified", dataset)}
+            # The newest fact decides: damage that was found later takes an earlier proof back.
+            newest = {fact.snapshot: fact for fact in self.facts("verified", dataset) if fact.body.get("level") != "structure"}
+            verified = {snapshot for snapshot, fact in newest.items() if fact.body.get("result") == "ok"}
             matching = [record for record in complete if record.id in verified]
         elif selector.startswith("at:"):
             instant = _parse_instant(selector[3:])
