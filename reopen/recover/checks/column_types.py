@@ -115,10 +115,11 @@ def from_sql(con: duckdb.DuckDBPyConnection, text: str) -> str | None:
     if not _SQL_TYPE.fullmatch(text.strip()):
         return None
     try:
-        row = con.execute(f"SELECT typeof(CAST(NULL AS {text}))").fetchone()
+        # fetchall everywhere in this package: after fetchone the connection counts as busy and refuses other work.
+        rows = con.execute(f"SELECT typeof(CAST(NULL AS {text}))").fetchall()
     except duckdb.Error:
         return None
-    return None if row is None else str(row[0])
+    return str(rows[0][0])
 
 
 def same(left: str, right: str) -> bool:

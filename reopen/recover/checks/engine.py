@@ -235,13 +235,12 @@ def _explain_measure(con: duckdb.DuckDBPyConnection, spec: Measure, *, hidden: b
     import duckdb
 
     try:
-        row = con.execute(spec.sql).fetchone()
+        value = con.execute(spec.sql).fetchall()[0][0]
         rows: list[tuple[Any, ...]] = []
         if spec.offenders and not hidden:
             rows = con.execute(f"SELECT * FROM ({spec.offenders}) LIMIT {SAMPLE_ROWS_MAX}").fetchall()
     except duckdb.Error as error:
         return Outcome(status=CheckStatus.FAIL, message=f"no sample: {short(error)}")
-    value = None if row is None else row[0]
     shown = "withheld" if hidden and not spec.counts_offenders else _shown(value)
     return Outcome(
         status=CheckStatus.FAIL,

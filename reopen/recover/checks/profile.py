@@ -325,5 +325,4 @@ def _differences(con: duckdb.DuckDBPyConnection, measure: str, pairs: str, diffe
 
 
 def _number(con: duckdb.DuckDBPyConnection, sql: str) -> int:
-    row = con.execute(sql).fetchone()
-    return 0 if row is None else int(row[0])
+    return int(con.execute(sql).fetchall()[0][0])

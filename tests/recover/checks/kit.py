@@ -85,7 +85,8 @@ def write(folder: Path, files: Mapping[str, pa.Table | str | bytes]) -> str:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, pa.Table):
-            pq.write_table(content, path)
+            with path.open("wb") as file:
+                pq.write_table(content, file)
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(folder)
