@@ -11,7 +11,8 @@ class Progress(Protocol):
     """What an operation calls while it works."""
 
     def start(self, label: str, total: int | None, unit: str) -> None:
-        """A stage begins: its name, how much there is to do (``None``: unknown) and in which unit (``bytes``, ``files``)."""
+        """A stage begins: its name, how much there is to do (``None``: unknown) and in which unit (``bytes``,
+        ``files``)."""
         ...
 
     def advance(self, amount: int) -> None:

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,7 +74,14 @@ class Capture:
     """One snapshot's reading, shared by all its shards. Use from any number of threads; close or abandon at the end."""
 
     def __init__(
-        self, vault: Vault, plan: SnapshotPlan, packs: PackWriter, sealer: Sealer, *, workers: int, progress: Progress = SILENT
+        self,
+        vault: Vault,
+        plan: SnapshotPlan,
+        packs: PackWriter,
+        sealer: Sealer,
+        *,
+        workers: int,
+        progress: Progress = SILENT,
     ) -> None:
         self._plan = plan
         self._packs = packs
@@ -337,5 +343,3 @@ def _merge(into: _Findings, found: _Findings) -> None:
     into.profile.extend(found.profile)
     into.read_bytes += found.read_bytes
     into.new_raw_bytes += found.new_raw_bytes
-
-

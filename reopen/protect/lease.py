@@ -128,7 +128,11 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
     if not leases:
         return []
     now = vault.store.now()
-    records = {found[1:] for info in vault.store.list(f"snapshots/dataset={dataset}/") if (found := parse_record_name(info.name))}
+    records = {
+        found[1:]
+        for info in vault.store.list(f"snapshots/dataset={dataset}/")
+        if (found := parse_record_name(info.name))
+    }
     voided = []
     for info in leases:
         if now - info.modified_at < timedelta(seconds=LEASE_SECONDS):
@@ -140,9 +144,18 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
         vault.check_signature(body, signer, signature, ("writer",), info.name)
         seq, snapshot = int(body["seq"]), str(body["snapshot"])
         if (seq, snapshot) not in records:
-            void = {"kind": "void", "vault": vault.id, "dataset": dataset, "seq": seq, "id": snapshot, "at": to_text(vault.clock.now())}
+            void = {
+                "kind": "void",
+                "vault": vault.id,
+                "dataset": dataset,
+                "seq": seq,
+                "id": snapshot,
+                "at": to_text(vault.clock.now()),
+            }
             try:
-                vault.store.create(record_name(dataset, seq, snapshot), [seal_envelope(void, vault.keyring.signer("writer"))])
+                vault.store.create(
+                    record_name(dataset, seq, snapshot), [seal_envelope(void, vault.keyring.signer("writer"))]
+                )
                 voided.append(snapshot)
             except Conflict:
                 pass  # It committed after all: one of the two wins (I3), and the lease is done either way.

@@ -49,8 +49,8 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPlan:
-    """What a snapshot will do. ``parent_row`` maps each scanned row to the parent's manifest (-1: new); ``carried`` marks
-    rows taken over unread."""
+    """What a snapshot will do. ``parent_row`` maps each scanned row to the parent's manifest (-1: new); ``carried``
+    marks rows taken over unread."""
 
     dataset: Dataset
     site: str

@@ -1,7 +1,7 @@
 """Owns the data profile of captured bytes: what a table held, taken while its files streamed into the vault.
 
-Parquet: the footer's own statistics, from the bytes that were captured (the tail of the stream); no data page is decoded.
-CSV: the stream is parsed as it passes, under the contract's types.
+Parquet: the footer's own statistics, from the bytes that were captured (the tail of the stream); no data page is
+decoded. CSV: the stream is parsed as it passes, under the contract's types.
 
 Invariants
     I1  A profile never costs a second read and never stops a snapshot: what cannot be profiled leaves one row whose
@@ -129,7 +129,9 @@ class CsvTap:
     def _profile(self) -> list[Row]:
         types = contract_types(self._table)
         convert = pc_csv.ConvertOptions(
-            column_types={name: kind for name, kind in types.items()}, strings_can_be_null=True, quoted_strings_can_be_null=False
+            column_types=types,
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
         )
         read = pc_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False)
         summaries: dict[str, _Summary] = {}
@@ -143,7 +145,8 @@ class CsvTap:
                 summaries[name].add(column)
         classified = set(self._table.classified)
         return [
-            summary.row(self._path, name, rows, "csv decode", hide=name in classified) for name, summary in summaries.items()
+            summary.row(self._path, name, rows, "csv decode", hide=name in classified)
+            for name, summary in summaries.items()
         ]
 
 

@@ -1,7 +1,7 @@
 """Owns rebuilding what can be derived: index parts from packs, which describe themselves.
 
-Nothing is destroyed: a damaged index part is copied to ``aside/`` before it is removed from ``index/``, where it would stop
-every reader, and a new part covers its packs.
+Nothing is destroyed: a damaged index part is copied to ``aside/`` before it is removed from ``index/``, where it would
+stop every reader, and a new part covers its packs.
 
 Invariants
     I1  Only packs whose directory opens and whose signature is right contribute rows.
@@ -24,8 +24,8 @@ from reopen.vault.packwriter import StoredPack, index_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairPlan:
-    """What can be rebuilt. ``damaged`` lists index objects that are missing or wrong, ``packs`` the packs (32-byte ids) that no
-    good index part covers."""
+    """What can be rebuilt. ``damaged`` lists index objects that are missing or wrong, ``packs`` the packs (32-byte
+    ids) that no good index part covers."""
 
     vault: Vault
     damaged: tuple[str, ...]
@@ -90,7 +90,9 @@ def execute_repair(plan: RepairPlan, *, progress: Progress = SILENT) -> RepairRe
     covered = _covered(vault)
     left = [pack for pack in stored if pack.id.hex() not in covered]
     if left:
-        part = write_index_part(vault, f"repair-{blake3(b''.join(pack.id for pack in left)).hexdigest()[:16]}", left, signer)
+        part = write_index_part(
+            vault, f"repair-{blake3(b''.join(pack.id for pack in left)).hexdigest()[:16]}", left, signer
+        )
         written.append(part.name)
     return RepairResult(
         rebuilt_packs=len(stored), written_parts=tuple(written), moved_aside=tuple(aside), unreadable=tuple(unreadable)
@@ -118,4 +120,3 @@ def _covered(vault: Vault) -> set[str]:
         if info.name.endswith(".json")
         for pack in read_statement(vault, info.name).packs
     }
-

@@ -1,7 +1,8 @@
 """Owns copying a vault to another site. Needs no content key and changes nothing that is already there.
 
-Order: the list of records is fixed first; then keys and ``vault.json`` (an empty replica), packs, index parts, profiles and
-manifests, records, ledger. So the replica never has a record that refers to something it lacks, wherever it stops.
+Order: the list of records is fixed first; then keys and ``vault.json`` (an empty replica), packs, index parts,
+profiles and manifests, records, ledger. So the replica never has a record that refers to something it lacks, wherever
+it stops.
 
 Invariants
     I1  Every object is checked against what its name or a signed pin says before it is created at the target.
@@ -77,9 +78,11 @@ def plan_replicate(source: Vault, target: ObjectStore) -> ReplicatePlan:
     :raises Refused: the target holds another vault.
     """
     if source.store.url == target.url:
-        raise Refused("a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml.")
+        raise Refused(
+            "a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml."
+        )
     # The records are listed before anything else: what they refer to is durable already.
-    listed = [info for info in source.store.list("snapshots/")]
+    listed = list(source.store.list("snapshots/"))
     present = {info.name for info in target.list()}
     _check_same_vault(source, target, VAULT_OBJECT in present)
     pins = _pins(source)

@@ -13,7 +13,8 @@ index parts and does not store them again. A crash after 5 leaves a lease that e
 
 Invariants
     I1  The record never claims more than what is durable.
-    I2  One unreadable file makes the snapshot incomplete; it is recorded, and never chosen as a recovery point unless named.
+    I2  One unreadable file makes the snapshot incomplete; it is recorded, and never chosen as a recovery point unless
+        named.
     I3  A dataset that did not change refers to the manifest of the snapshot that owns it, never through a chain.
 """
 
@@ -22,7 +23,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-
 
 import numpy as np
 import pyarrow as pa
@@ -59,8 +59,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotResult:
-    """A committed snapshot and what it took. ``reused_manifest``: nothing had changed. ``voided``: ids of snapshots whose
-    writers were found dead."""
+    """A committed snapshot and what it took. ``reused_manifest``: nothing had changed. ``voided``: ids of snapshots
+    whose writers were found dead."""
 
     record: SnapshotRecord
     reused_manifest: bool
@@ -410,5 +410,3 @@ def _replace(scan: pa.Table, name: str, values: Mapping[int, int | None]) -> pa.
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {str(item["values"]): int(item["counts"]) for item in pc.value_counts(column).to_pylist()}
-
-

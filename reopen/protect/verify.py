@@ -7,15 +7,14 @@
 Invariants
     I1  A result is a value with a place: which object, and through it which dataset, snapshot and path is affected.
     I2  One finding never hides another: the check goes on to the end.
-    I3  A ``verified`` fact says ``ok`` only of snapshots without any finding, and says the level and the parts it saw; of
-        the others it says ``damaged``.
+    I3  A ``verified`` fact says ``ok`` only of snapshots without any finding, and says the level and the parts it saw;
+        of the others it says ``damaged``.
     I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered.
 """
 
 from __future__ import annotations
 
 import os
-
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -112,7 +111,9 @@ def verify_vault(
     :param record: sign a ``verified`` fact about every snapshot, where the verifier key is at hand.
     :raises Refused: level ``content`` without a recovery key.
     """
-    return _Verification(vault, Level(level), workers or os.cpu_count() or 1, progress).run(datasets, latest_only, record)
+    return _Verification(vault, Level(level), workers or os.cpu_count() or 1, progress).run(
+        datasets, latest_only, record
+    )
 
 
 class _Verification:
@@ -228,7 +229,9 @@ class _Verification:
                 self._find_error(item.profile.parts[0].name if item.profile else "", error, **place)
         return needed
 
-    def _check_packs(self, wanted: list[bytes], packs: dict[bytes, int]) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
+    def _check_packs(
+        self, wanted: list[bytes], packs: dict[bytes, int]
+    ) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
         """Read packs as deep as the level asks; returns what is wrong with packs and with single chunks."""
         bad_packs: dict[bytes, Status] = {}
         bad_chunks: dict[bytes, Status] = {}
@@ -266,7 +269,11 @@ class _Verification:
         if self._level is Level.CONTENT:
             try:
                 opened = open_pack(self._vault, name, data)
-                bad = {chunk: _chunk_status(found) for chunk, found in check_content(self._vault, opened, self._keys) if found != "ok"}
+                bad = {
+                    chunk: _chunk_status(found)
+                    for chunk, found in check_content(self._vault, opened, self._keys)
+                    if found != "ok"
+                }
             except ReopenError as error:
                 return ("undecodable" if stored == "ok" else stored), error.message, len(data), bad
         if bad and stored == "ok":
@@ -291,7 +298,11 @@ class _Verification:
             paths = paths_of.get(item.manifest.snapshot, [])
             for path in paths[:PATHS_SHOWN_MAX]:
                 more = f" and {len(paths) - PATHS_SHOWN_MAX} more" if len(paths) > PATHS_SHOWN_MAX else ""
-                detail = f"its bytes are missing or damaged in the vault ({len(paths)} files{more})" if more else "its bytes are missing or damaged in the vault"
+                detail = (
+                    f"its bytes are missing or damaged in the vault ({len(paths)} files{more})"
+                    if more
+                    else "its bytes are missing or damaged in the vault"
+                )
                 self._find(item.name, "undecodable", detail, dataset=item.dataset, snapshot=item.id, path=path)
             if paths:
                 hurt.add((item.dataset, item.id))
@@ -299,7 +310,8 @@ class _Verification:
         return hurt
 
     def _name_lost_index(self, record: SnapshotRecord) -> None:
-        """A pinned index part that is gone explains missing chunks; one that was rebuilt under another name does not matter."""
+        """A pinned index part that is gone explains missing chunks; one that was rebuilt under another name does not
+        matter."""
         for part in record.indexes:
             if not any(info.name == part.name for info in self._vault.store.list(part.name)):
                 detail = "this index part is gone; `reopen repair` rebuilds it from the packs"
@@ -310,7 +322,11 @@ class _Verification:
     ) -> int:
         if not self._vault.keyring.has_role("verifier"):
             return 0
-        proven = [item.part.digest for item in statements] if self._level is Level.CONTENT and not self._seen.findings else []
+        proven = (
+            [item.part.digest for item in statements]
+            if self._level is Level.CONTENT and not self._seen.findings
+            else []
+        )
         count = 0
         for item, verdict in zip(records, verdicts, strict=True):
             body = {
@@ -335,7 +351,13 @@ class _Verification:
         self._seen.findings.append(Finding(object=name, status=status, detail=detail, **place))
 
     def _find_error(self, name: str, error: ReopenError, **place: str) -> None:
-        status: Status = "missing" if isinstance(error, NotFound) else "digest_mismatch" if "digest" in error.message else "undecodable"
+        status: Status = (
+            "missing"
+            if isinstance(error, NotFound)
+            else "digest_mismatch"
+            if "digest" in error.message
+            else "undecodable"
+        )
         if not isinstance(error, NotFound | Corrupt):
             status = "unreadable"
         self._find(str(error.context.get("object", name)), status, error.message, **place)
@@ -370,5 +392,3 @@ def _packs_of(manifests: Iterable[pa.Table], index: ChunkIndex) -> set[bytes]:
 
 def _chunk_status(found: str) -> Status:
     return "digest_mismatch" if found == "digest_mismatch" else "undecodable"
-
-

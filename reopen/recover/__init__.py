@@ -1,0 +1,1 @@
+"""Verbs on running again: plan, restore, validate, drill, fail over; and the evidence of it."""

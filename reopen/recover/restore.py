@@ -29,22 +29,22 @@ from numpy.typing import NDArray
 
 from reopen.errors import Corrupt, InvalidInput, NotFound, TargetUnwritable
 from reopen.progress import SILENT, Progress
+from reopen.recover.check import RemoteReader
+from reopen.recover.entries import Layout, raw_names, select
 from reopen.recover.fetch import FetchPlan, execute_fetch, plan_fetch
 from reopen.recover.names import check_names
 from reopen.recover.tree import Attributes, LocalTree
-from reopen.sources.files import Selection
 from reopen.storage import local_path, open_filesystem
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexparts import load_index
-from reopen.vault.tables import chunk_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
-    """What a restore will do. ``manifest`` holds the chosen entries; ``left_out`` counts files that the snapshot itself could
-    not read, and special files."""
+    """What a restore will do. ``manifest`` holds the chosen entries; ``left_out`` counts files that the snapshot
+    itself could not read, and special files."""
 
     vault: Vault
     record: SnapshotRecord
@@ -60,7 +60,8 @@ class RestorePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreResult:
-    """What a restore did. ``unchanged_files`` were right already; ``written_bytes`` counts bytes that came from the vault."""
+    """What a restore did. ``unchanged_files`` were right already; ``written_bytes`` counts bytes that came from the
+    vault."""
 
     dataset: str
     snapshot: str
@@ -136,80 +137,6 @@ def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress =
     return _LocalRestore(plan, LocalTree(path), workers, progress).run()
 
 
-def check_tree(
-    vault: Vault, record: SnapshotRecord, target_url: str, *, patterns: Sequence[str] = (), workers: int = 0
-) -> pa.Table:
-    """Read every restored file again and compare it with the manifest: the integrity check of a recovery.
-
-    :returns: columns ``path`` (string), ``status`` (``ok, missing, type_mismatch, size_mismatch, digest_mismatch, unreadable``),
-        ``detail`` (string); one row a file, symlink or folder of the snapshot, in manifest order.
-    """
-    manifest = select(vault.manifest(record), patterns)
-    path = local_path(target_url)
-    reader = _LocalReader(path) if path is not None else _RemoteReader(target_url)
-    layout = _Layout(manifest)
-    hasher = ChunkHasher(vault.roots.chunk_id_key())
-    names, kinds = raw_names(manifest), manifest.column("type").to_pylist()
-    states = manifest.column("read_state").to_pylist()
-    targets = manifest.column("link_target").to_pylist()
-
-    def check(row: int) -> tuple[str, str]:
-        if states[row] == "unreadable" or kinds[row] == "special":
-            return "ok", "not in the snapshot"
-        if kinds[row] == "file":
-            return reader.check_file(names[row], layout, row, hasher)
-        return reader.check_other(names[row], kinds[row], targets[row])
-
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-check") as pool:
-        found = list(pool.map(check, range(manifest.num_rows)))
-    return pa.table(
-        {
-            "path": manifest.column("path"),
-            "status": pa.array([status for status, _ in found], pa.string()),
-            "detail": pa.array([detail for _, detail in found], pa.string()),
-        }
-    )
-
-
-def select(manifest: pa.Table, patterns: Sequence[str]) -> pa.Table:
-    """The entries of a manifest that patterns choose, with the folders that lead to them."""
-    if not patterns:
-        return manifest
-    selection = Selection(include=patterns)
-    paths, kinds = manifest.column("path").to_pylist(), manifest.column("type").to_pylist()
-    chosen = {
-        path for path, kind in zip(paths, kinds, strict=True) if selection.takes(path + "/" if kind == "dir" else path)
-    }
-    folders = {path[:at] for path in chosen for at in range(len(path)) if path[at] == "/"}
-    return manifest.filter(pa.array([path in chosen or path in folders for path in paths], pa.bool_()))
-
-
-def raw_names(manifest: pa.Table) -> list[bytes]:
-    """The raw names of a manifest's rows."""
-    names: list[bytes] = pc.coalesce(
-        manifest.column("path_raw"), pc.cast(manifest.column("path"), pa.binary())
-    ).to_pylist()
-    return names
-
-
-class _Layout:
-    """The chunks of a manifest by row: which ids, at which offsets of the file."""
-
-    def __init__(self, manifest: pa.Table) -> None:
-        self.ids, self.rows, self.sizes = chunk_layout(manifest)
-        counts = np.bincount(self.rows, minlength=manifest.num_rows)
-        self.first: NDArray[np.int64] = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        ends = np.cumsum(self.sizes)
-        starts = ends - self.sizes
-        base = starts[self.first[:-1][counts > 0]]
-        self.offsets: NDArray[np.int64] = starts - np.repeat(base, counts[counts > 0])
-        self.file_sizes = manifest.column("size_bytes").to_numpy()
-
-    def chunks_of(self, row: int) -> range:
-        """Numbers of the chunks of a row, in file order."""
-        return range(int(self.first[row]), int(self.first[row + 1]))
-
-
 class _LocalRestore:
     def __init__(self, plan: RestorePlan, tree: LocalTree, workers: int, progress: Progress) -> None:
         self._plan = plan
@@ -219,7 +146,7 @@ class _LocalRestore:
         self._vault = plan.vault
         self._hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
         self._names = raw_names(plan.manifest)
-        self._layout = _Layout(plan.manifest)
+        self._layout = Layout(plan.manifest)
         self._columns = {
             name: plan.manifest.column(name).to_pylist()
             for name in (
@@ -384,93 +311,23 @@ class _LocalRestore:
         )
 
 
-def _refuse_missing(fetch: FetchPlan, plan: RestorePlan, wanted: NDArray[np.int64], layout: _Layout) -> None:
+def _refuse_missing(fetch: FetchPlan, plan: RestorePlan, wanted: NDArray[np.int64], layout: Layout) -> None:
     if len(fetch.missing) == 0:
         return
     rows = np.unique(layout.rows[wanted[fetch.missing]])
     examples = ", ".join(plan.manifest.column("path")[int(row)].as_py() for row in rows[:3])
     raise Corrupt(
-        f"{len(rows)} files of snapshot {plan.record.id} of {plan.record.dataset} lack chunks in {plan.vault.store.url}: {examples}"
-        f"{' …' if len(rows) > 3 else ''}.",
-        hint="`reopen repair` rebuilds a lost index; for lost packs restore from the replica, or --path the files that are whole.",
+        f"{len(rows)} files of snapshot {plan.record.id} of {plan.record.dataset} lack chunks in "
+        f"{plan.vault.store.url}: {examples}{' …' if len(rows) > 3 else ''}.",
+        hint="`reopen repair` rebuilds a lost index; for lost packs restore from the replica.",
         dataset=plan.record.dataset,
     )
-
-
-class _LocalReader:
-    """Checks restored entries on a local file system."""
-
-    def __init__(self, root: str) -> None:
-        self._root = os.fsencode(root)
-
-    def check_file(self, name: bytes, layout: _Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
-        path = os.path.join(self._root, name)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return "missing", "the file is not there"
-        except OSError as error:
-            return "unreadable", str(error.strerror)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size != layout.file_sizes[row]:
-                return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"
-            for at in layout.chunks_of(row):
-                data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
-                if hasher(data) != layout.ids[at].tobytes():
-                    return (
-                        "digest_mismatch",
-                        f"differs at bytes {layout.offsets[at]} to {layout.offsets[at] + layout.sizes[at]}",
-                    )
-        except OSError as error:
-            return "unreadable", str(error.strerror)
-        finally:
-            os.close(descriptor)
-        return "ok", ""
-
-    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
-        path = os.path.join(self._root, name)
-        if not os.path.lexists(path):
-            return "missing", f"the {kind} is not there"
-        if kind == "dir":
-            return (
-                ("ok", "") if os.path.isdir(path) and not os.path.islink(path) else ("type_mismatch", "is not a folder")
-            )
-        if not os.path.islink(path):
-            return "type_mismatch", "is not a symlink"
-        found = os.readlink(path).decode("utf-8", "backslashreplace")
-        return ("ok", "") if found == target else ("digest_mismatch", f"points to {found} instead of {target}")
-
-
-class _RemoteReader:
-    """Checks restored files on any other file system; folders and links do not exist there."""
-
-    def __init__(self, url: str) -> None:
-        self._filesystem, self._root = open_filesystem(url)
-
-    def check_file(self, name: bytes, layout: _Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
-        path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
-        try:
-            with self._filesystem.open(path, "rb") as file:
-                for at in layout.chunks_of(row):
-                    if hasher(file.read(int(layout.sizes[at]))) != layout.ids[at].tobytes():
-                        return "digest_mismatch", f"differs at byte {layout.offsets[at]}"
-                if file.read(1):
-                    return "size_mismatch", f"longer than {layout.file_sizes[row]} bytes"
-        except FileNotFoundError:
-            return "missing", "the file is not there"
-        except OSError as error:
-            return "unreadable", str(error)
-        return "ok", ""
-
-    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
-        return "ok", f"a {kind} has no form here"
 
 
 def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> RestoreResult:
     started = plan.vault.clock.elapsed_seconds()
     filesystem, root = open_filesystem(plan.target_url)
-    layout, reader = _Layout(plan.manifest), _RemoteReader(plan.target_url)
+    layout, reader = Layout(plan.manifest), RemoteReader(plan.target_url)
     hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
     names = raw_names(plan.manifest)
     is_file = pc.and_(

@@ -1,7 +1,8 @@
 """Owns writing a local tree: folders, files by way of temporary ones, links, modes and times.
 
 Invariants
-    I1  A file appears under its name whole or not at all: it grows below ``.reopen-restore`` in the target and is renamed.
+    I1  A file appears under its name whole or not at all: it grows below ``.reopen-restore`` in the target and is
+        renamed.
     I2  No write follows a symlink: a folder on the way must be a real folder, and a symlink under a file's name is
         replaced, not written through.
     I3  Nothing is removed but what the restore itself replaces; what it did not write stays unless asked.

@@ -1,0 +1,1 @@
+"""What can be protected, one file a kind."""

@@ -76,7 +76,9 @@ class SourceFile(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class FileSource(Protocol):
@@ -283,7 +285,9 @@ class _LocalFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
 
 
@@ -361,14 +365,14 @@ class _RemoteFile:
             info = self._filesystem.info(self._path)
         except OSError as error:
             raise _unreadable(self._path.encode(), error) from error
-        return Stamp(
-            size_bytes=int(info.get("size") or 0), mtime_ns=_unix_ns(modified_at_of(info)), etag=_etag(info)
-        )
+        return Stamp(size_bytes=int(info.get("size") or 0), mtime_ns=_unix_ns(modified_at_of(info)), etag=_etag(info))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 

@@ -67,7 +67,7 @@ class LocalStore:
             raise self._read_error(error, name) from error
         if len(data) != length:
             raise Corrupt(
-                f"{name} in {self.url} ends at byte {start + len(data)}, but bytes up to {start + length} were expected.",
+                f"{name} in {self.url} ends at byte {start + len(data)}; bytes up to {start + length} were expected.",
                 hint="`reopen verify --level stored` lists every damaged object.",
                 object=name,
             )
@@ -187,9 +187,7 @@ class LocalStore:
             return VaultUnwritable(f"{self.url} is full: {name} was not written.", hint=hint, object=name)
         if error.errno in _NO_RIGHT:
             hint = f"Give this user write access to {self.url}."
-            return VaultUnwritable(
-                f"{self.url} does not accept {name}: {error.strerror}.", hint=hint, object=name
-            )
+            return VaultUnwritable(f"{self.url} does not accept {name}: {error.strerror}.", hint=hint, object=name)
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             self._known_folders.clear()
             return Transient(f"{self.url} changed while {name} was written: {error.strerror}.", object=name)

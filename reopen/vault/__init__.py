@@ -1,4 +1,5 @@
-"""The vault: a self-describing, sealed, signed set of objects in any store. ``docs/vault-format.md`` is the specification.
+"""The vault: a self-describing, sealed, signed set of objects in any store. ``docs/vault-format.md`` is the
+specification.
 
 Heavy modules (Arrow, numpy) are imported where they are used, so that opening a vault to list its snapshots is quick.
 """

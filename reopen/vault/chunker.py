@@ -34,9 +34,7 @@ def cut_stream(readinto: ReadInto, sizes: ChunkSizes, seed: int) -> Iterator[mem
 
     :param readinto: fills a buffer and returns how many bytes it wrote; 0 is the end of the stream.
     """
-    cutter = FastCDC(
-        sizes.avg_size, min_size=sizes.min_size, max_size=sizes.max_size, normalized_chunking=1, seed=seed
-    )
+    cutter = FastCDC(sizes.avg_size, min_size=sizes.min_size, max_size=sizes.max_size, normalized_chunking=1, seed=seed)
     carried = memoryview(b"")
     ended = False
     while not ended:

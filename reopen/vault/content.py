@@ -137,7 +137,9 @@ class ContentKeys:
                     pack=name,
                 )
 
-    def open(self, stored: bytes | memoryview, salt: bytes, counter: int, codec: int, raw_length: int, name: str) -> bytes:
+    def open(
+        self, stored: bytes | memoryview, salt: bytes, counter: int, codec: int, raw_length: int, name: str
+    ) -> bytes:
         """The raw bytes of a frame; ``Corrupt`` names the pack when tag or decoding fails."""
         aad = frame_aad(self._vault_id, salt, counter, codec, raw_length)
         try:
@@ -163,7 +165,9 @@ def _compress(raw: bytes | memoryview) -> tuple[int, bytes | memoryview]:
     if len(encoded) > len(raw) * _INCOMPRESSIBLE_ABOVE:
         return CODEC_RAW, raw
     if _decompress(encoded, len(raw)) != raw:
-        raise Internal("a compressed frame does not decode to what went in; the memory or processor of this host is faulty.")
+        raise Internal(
+            "a compressed frame does not decode to what went in; the memory or processor of this host is faulty."
+        )
     return CODEC_ZSTD, encoded
 
 

@@ -1,12 +1,12 @@
 """Owns the making of a vault: its keys, ``vault.json`` and ``keys/``.
 
-Order: key files first (the caller saves them), then ``keys/*.json``, then ``vault.json`` by exclusive create. A crash before
-the last step leaves keys without a vault, which is harmless; the reverse would be a vault that nobody can open.
+Order: key files first (the caller saves them), then ``keys/*.json``, then ``vault.json`` by exclusive create. A crash
+before the last step leaves keys without a vault, which is harmless; the reverse would be a vault that nobody can open.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from reopen.clock import to_text
@@ -34,7 +34,7 @@ FRAME_BYTES = 1 << 20
 class Parameters:
     """What is settled when a vault is made and never changes. Sizes in bytes."""
 
-    chunks: ChunkSizes = ChunkSizes()
+    chunks: ChunkSizes = field(default_factory=ChunkSizes)
     pack_bytes: int = PACK_BYTES
     frame_bytes: int = FRAME_BYTES
     """Small files are packed together into frames of up to this size."""
@@ -128,9 +128,7 @@ def create_vault(
     store.create(VAULT_OBJECT, [seal_envelope(body, root)])
 
 
-def _key_documents(
-    keys: NewKeys, created_at: datetime, random_bytes: RandomBytes
-) -> list[tuple[str, JsonObject]]:
+def _key_documents(keys: NewKeys, created_at: datetime, random_bytes: RandomBytes) -> list[tuple[str, JsonObject]]:
     vault_id = keys.pins.vault_id
     plain_roots = keys.roots.id_root + keys.roots.meta_root
     documents: list[tuple[str, JsonObject]] = []

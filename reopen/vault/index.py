@@ -95,10 +95,10 @@ class ChunkIndex:
         taken = self._table.take(pa.array(rows))
 
         def column(name: str) -> NDArray[np.int64]:
-            return taken.column(name).to_numpy().astype(np.int64)
+            return np.asarray(taken.column(name).to_numpy(), dtype=np.int64)
 
         return Located(
-            pack=self._pack_numbers[rows],
+            pack=np.asarray(self._pack_numbers[rows], dtype=np.int64),
             salt=_fixed_bytes(taken.column("slot_salt"), 16).view("V16").reshape(-1),
             frame_offset=column("frame_offset"),
             frame_length=column("frame_length"),

@@ -206,7 +206,7 @@ class SigningKey:
         except (InvalidTag, ValueError) as error:
             raise Corrupt(
                 f"the vault's roots do not unwrap with {self.role} key {self.id}.",
-                hint="The key file belongs to another vault, or keys/ in the vault is damaged; the recovery key still works.",
+                hint="The key file is not of this vault, or its keys/ is damaged; a recovery key still works.",
                 key=self.id,
             ) from error
         return roots_from_bytes(plain)
@@ -236,9 +236,7 @@ def verify_signature(public: bytes, signature: bytes, message: bytes) -> bool:
 class Keyring:
     """The keys that this process holds for one vault."""
 
-    def __init__(
-        self, pins: Pins, *, signing: Iterable[SigningKey] = (), recovery: Iterable[RecoveryKey] = ()
-    ) -> None:
+    def __init__(self, pins: Pins, *, signing: Iterable[SigningKey] = (), recovery: Iterable[RecoveryKey] = ()) -> None:
         self.pins = pins
         self._signing = {key.role: key for key in signing}
         self._recovery = tuple(recovery)
@@ -290,7 +288,14 @@ def save_key(folder: Path, key: RecoveryKey | SigningKey, pins: Pins) -> Path:
         secret = {"mlkem768_seed": key.mlkem_seed.hex(), "x25519": key.x25519_private.hex()}
     else:
         secret = {"ed25519_seed": key.seed.hex(), "wrap_key": key.wrap_key.hex()}
-    document = {"kind": "reopen-key", "version": 1, "role": role, "id": key.id, "pins": pins.to_json(), "secret": secret}
+    document = {
+        "kind": "reopen-key",
+        "version": 1,
+        "role": role,
+        "id": key.id,
+        "pins": pins.to_json(),
+        "secret": secret,
+    }
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -313,7 +318,7 @@ def load_keyring(folder: Path) -> Keyring:
     if not paths:
         raise NotFound(
             f"there is no key file in {folder}.",
-            hint="`reopen init` makes keys; at a standby, copy the recovery key there or set REOPEN_KEYS to its folder.",
+            hint="`reopen init` makes keys; at a standby, copy the recovery key there or set REOPEN_KEYS.",
             path=folder,
         )
     pins: Pins | None = None

@@ -59,7 +59,12 @@ class TableRef:
 
     def to_json(self) -> JsonObject:
         """As stored in a record."""
-        return {"snapshot": self.snapshot, "key": self.key, "rows": self.rows, "parts": [asdict(part) for part in self.parts]}
+        return {
+            "snapshot": self.snapshot,
+            "key": self.key,
+            "rows": self.rows,
+            "parts": [asdict(part) for part in self.parts],
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TableRef:
@@ -81,8 +86,8 @@ class ContractRef:
 class Totals:
     """Counts of a snapshot. ``*_bytes`` are bytes, everything else counts entries or files.
 
-    ``read_*``: what was read from the source; ``new_raw_bytes``: of that, what no earlier snapshot held; ``stored_bytes``: what
-    the packs of this snapshot take in the store.
+    ``read_*``: what was read from the source; ``new_raw_bytes``: of that, what no earlier snapshot held;
+    ``stored_bytes``: what the packs of this snapshot take in the store.
     """
 
     entries: int = 0
@@ -105,7 +110,8 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRecord:
-    """A committed snapshot. ``digest`` is the BLAKE3 of the record's stored bytes; ``prev`` that of the record before it.
+    """A committed snapshot. ``digest`` is the BLAKE3 of the record's stored bytes; ``prev`` that of the record before
+    it.
 
     ``consistent_at`` is the source-consistent time: for files, the start of the scan.
     """
@@ -204,7 +210,9 @@ class SnapshotRecord:
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
         if record.name != name or record.state not in ("complete", "incomplete"):
-            raise Corrupt(f"{name} holds the record of {record.name}; a record belongs under its own name.", object=name)
+            raise Corrupt(
+                f"{name} holds the record of {record.name}; a record belongs under its own name.", object=name
+            )
         return record
 
 

@@ -58,12 +58,13 @@ MANIFEST = pa.schema(
 )
 """One row an entry, sorted bytewise by ``coalesce(path_raw, path)``.
 
-``path`` is relative to the dataset's root, ``/``-separated; where the name is not UTF-8, ``path_raw`` holds its bytes and
-``path`` shows them with ``\\xNN``. ``type``: file, dir, symlink, special (metadata only). ``chunks``: the 32-byte chunk ids,
-concatenated. ``chunk_sizes``: the raw sizes as u32 little-endian, null when there is at most one chunk. ``change``
-against the snapshot before: added, modified, metadata, unchanged. ``read_state``: ok, changed_while_read, unreadable (then
-``error`` says why and ``chunks`` is empty). ``link_group`` is equal for hard links to one file. ``inode`` is the u64 inode
-stored as i64.
+``path`` is relative to the dataset's root, ``/``-separated; where the name is not UTF-8, ``path_raw`` has its bytes and
+``path`` shows them with ``\\xNN``. ``type``: file, dir, symlink, special (metadata only). ``chunks``: the 32-byte
+chunk ids, concatenated. ``chunk_sizes``: the raw sizes as u32 little-endian, null when there is at most one chunk.
+``change`` against the snapshot before: added, modified, metadata, unchanged. ``read_state``: ok, changed_while_read,
+unreadable (then
+``error`` says why and ``chunks`` is empty). ``link_group`` is equal for hard links to one file. ``inode`` is the
+u64 inode stored as i64.
 """
 
 PROFILE = pa.schema(
@@ -78,9 +79,10 @@ PROFILE = pa.schema(
         pa.field("source", pa.string(), nullable=False),
     ]
 )
-"""One row a (file, column) of a tabular dataset, taken from the captured bytes. ``type`` is the DuckDB name of the column's
-type. ``min`` and ``max`` are text (as ``CAST(x AS VARCHAR)``), null where the column is classified, the statistics are
-inexact, or there is no value. ``source``: ``parquet footer``, ``csv decode``, or ``undecodable: <reason>`` with an empty column."""
+"""One row a (file, column) of a tabular dataset, taken from the captured bytes. ``type`` is the DuckDB name of the
+column's type. ``min`` and ``max`` are text (as ``CAST(x AS VARCHAR)``), null where the column is classified, the
+statistics are inexact, or there is no value. ``source``: ``parquet footer``, ``csv decode``, or ``undecodable:
+<reason>`` with an empty column."""
 
 INDEX = pa.schema(
     [
@@ -98,7 +100,19 @@ INDEX = pa.schema(
 )
 """One row a stored copy of a chunk: where its frame lies in which pack, and where the chunk lies in the frame."""
 
-_DICTIONARY_COLUMNS = {"type", "owner", "group", "change", "read_state", "source", "pack", "slot_salt", "uid", "gid", "mode"}
+_DICTIONARY_COLUMNS = {
+    "type",
+    "owner",
+    "group",
+    "change",
+    "read_state",
+    "source",
+    "pack",
+    "slot_salt",
+    "uid",
+    "gid",
+    "mode",
+}
 _BLOB_COLUMNS = ("chunks", "chunk_sizes", "holes", "xattrs", "path", "link_target")
 
 

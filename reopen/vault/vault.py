@@ -142,7 +142,8 @@ class Vault:
     def find(self, dataset: str, selector: str = "latest") -> SnapshotRecord:
         """The snapshot that a selector names.
 
-        :param selector: ``latest`` (newest complete), ``last-verified`` (newest complete whose every byte was verified),
+        :param selector: ``latest`` (newest complete), ``last-verified`` (newest complete whose every byte was
+            verified),
             ``at:<RFC 3339 time>`` (newest complete whose consistent time is not after it), or a snapshot id or its
             unambiguous beginning, which may name an incomplete one.
         :raises NotFound: nothing matches; the message says what there is.
@@ -156,7 +157,9 @@ class Vault:
             matching = complete
         elif selector == "last-verified":
             # The newest fact decides: damage that was found later takes an earlier proof back.
-            newest = {fact.snapshot: fact for fact in self.facts("verified", dataset) if fact.body.get("level") != "structure"}
+            newest = {
+                fact.snapshot: fact for fact in self.facts("verified", dataset) if fact.body.get("level") != "structure"
+            }
             verified = {snapshot for snapshot, fact in newest.items() if fact.body.get("result") == "ok"}
             matching = [record for record in complete if record.id in verified]
         elif selector.startswith("at:"):
@@ -176,7 +179,9 @@ class Vault:
             )
         return matching[-1]
 
-    def check_signature(self, body: JsonObject, signer: str, signature: bytes, roles: tuple[str, ...], name: str) -> None:
+    def check_signature(
+        self, body: JsonObject, signer: str, signature: bytes, roles: tuple[str, ...], name: str
+    ) -> None:
         """Refuse a body that no certified key of these roles signed, or not for its dataset (I1)."""
         certificate = self.certificates.get(signer)
         hint = "Somebody without the right key wrote it; compare with the replica."
@@ -194,7 +199,8 @@ class Vault:
     def manifest(self, record: SnapshotRecord) -> pa.Table:
         """Every entry of a snapshot, schema :data:`reopen.vault.tables.MANIFEST`, sorted by path.
 
-        ``change`` is what the *owning* snapshot saw; in a snapshot that reuses an earlier manifest everything is unchanged.
+        ``change`` is what the *owning* snapshot saw; in a snapshot that reuses an earlier manifest everything is
+        unchanged.
         """
         from reopen.vault import tables
 
@@ -216,7 +222,9 @@ class Vault:
         parts = [tables.decode_parquet(self.get_pinned(part), schema, key, part.name) for part in reference.parts]
         table = pa.concat_tables(parts) if parts else schema.empty_table()
         if table.num_rows != reference.rows:
-            raise Corrupt(f"the table of snapshot {reference.snapshot} has {table.num_rows} rows instead of {reference.rows}.")
+            raise Corrupt(
+                f"the table of snapshot {reference.snapshot} has {table.num_rows} rows instead of {reference.rows}."
+            )
         return table
 
     def get_pinned(self, part: Part) -> bytes:
@@ -318,7 +326,9 @@ def _check_against_pins(body: JsonObject, signature: bytes, keyring: Keyring, ur
     pins = keyring.pins
     hint = "Check that REOPEN_KEYS and the vault's URL belong together; if they do, the store was tampered with."
     if body.get("id") != pins.vault_id:
-        raise Refused(f"the keys here belong to vault {pins.vault_id}, but {url} holds vault {body.get('id')}.", hint=hint)
+        raise Refused(
+            f"the keys here belong to vault {pins.vault_id}, but {url} holds vault {body.get('id')}.", hint=hint
+        )
     if body.get("root_public") != pins.root_public.hex() or not verify_signature(
         pins.root_public, signature, signed_message(body)
     ):
@@ -383,5 +393,3 @@ def _parse_instant(text: str) -> datetime:
         raise InvalidInput(
             f"{text!r} is not a time with a UTC offset.", hint="Write it like at:2026-11-22T13:00:00Z."
         ) from error
-
-

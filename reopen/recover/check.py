@@ -1,0 +1,124 @@
+"""Owns the integrity check of a recovery: every restored entry is read again and compared with the manifest.
+
+A file is right when each of its chunks has the id that the manifest names: what is compared is content, not size and
+time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from reopen.recover.entries import Layout, raw_names, select
+from reopen.storage import local_path, open_filesystem
+from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.content import ChunkHasher
+
+
+def check_tree(
+    vault: Vault, record: SnapshotRecord, target_url: str, *, patterns: Sequence[str] = (), workers: int = 0
+) -> pa.Table:
+    """Read every restored file again and compare it with the manifest: the integrity check of a recovery.
+
+    :returns: columns ``path`` (string), ``status`` (``ok, missing, type_mismatch, size_mismatch, digest_mismatch,
+        unreadable``),
+        ``detail`` (string); one row a file, symlink or folder of the snapshot, in manifest order.
+    """
+    manifest = select(vault.manifest(record), patterns)
+    path = local_path(target_url)
+    reader = LocalReader(path) if path is not None else RemoteReader(target_url)
+    layout = Layout(manifest)
+    hasher = ChunkHasher(vault.roots.chunk_id_key())
+    names, kinds = raw_names(manifest), manifest.column("type").to_pylist()
+    states = manifest.column("read_state").to_pylist()
+    targets = manifest.column("link_target").to_pylist()
+
+    def check(row: int) -> tuple[str, str]:
+        if states[row] == "unreadable" or kinds[row] == "special":
+            return "ok", "not in the snapshot"
+        if kinds[row] == "file":
+            return reader.check_file(names[row], layout, row, hasher)
+        return reader.check_other(names[row], kinds[row], targets[row])
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-check") as pool:
+        found = list(pool.map(check, range(manifest.num_rows)))
+    return pa.table(
+        {
+            "path": manifest.column("path"),
+            "status": pa.array([status for status, _ in found], pa.string()),
+            "detail": pa.array([detail for _, detail in found], pa.string()),
+        }
+    )
+
+
+class LocalReader:
+    """Checks restored entries on a local file system."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.fsencode(root)
+
+    def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        path = os.path.join(self._root, name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return "missing", "the file is not there"
+        except OSError as error:
+            return "unreadable", str(error.strerror)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != layout.file_sizes[row]:
+                return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"
+            for at in layout.chunks_of(row):
+                data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
+                if hasher(data) != layout.ids[at].tobytes():
+                    return (
+                        "digest_mismatch",
+                        f"differs at bytes {layout.offsets[at]} to {layout.offsets[at] + layout.sizes[at]}",
+                    )
+        except OSError as error:
+            return "unreadable", str(error.strerror)
+        finally:
+            os.close(descriptor)
+        return "ok", ""
+
+    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        path = os.path.join(self._root, name)
+        if not os.path.lexists(path):
+            return "missing", f"the {kind} is not there"
+        if kind == "dir":
+            return (
+                ("ok", "") if os.path.isdir(path) and not os.path.islink(path) else ("type_mismatch", "is not a folder")
+            )
+        if not os.path.islink(path):
+            return "type_mismatch", "is not a symlink"
+        found = os.readlink(path).decode("utf-8", "backslashreplace")
+        return ("ok", "") if found == target else ("digest_mismatch", f"points to {found} instead of {target}")
+
+
+class RemoteReader:
+    """Checks restored files on any other file system; folders and links do not exist there."""
+
+    def __init__(self, url: str) -> None:
+        self._filesystem, self._root = open_filesystem(url)
+
+    def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
+        try:
+            with self._filesystem.open(path, "rb") as file:
+                for at in layout.chunks_of(row):
+                    if hasher(file.read(int(layout.sizes[at]))) != layout.ids[at].tobytes():
+                        return "digest_mismatch", f"differs at byte {layout.offsets[at]}"
+                if file.read(1):
+                    return "size_mismatch", f"longer than {layout.file_sizes[row]} bytes"
+        except FileNotFoundError:
+            return "missing", "the file is not there"
+        except OSError as error:
+            return "unreadable", str(error)
+        return "ok", ""
+
+    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        return "ok", f"a {kind} has no form here"
