@@ -80,6 +80,7 @@ class Chain:
 
     @property
     def store(self) -> ObjectStore:
+        """Where the chain is."""
         return self._store
 
     def name(self, number: int) -> str:

@@ -139,6 +139,8 @@ def judge_dataset(
             verdict = Verdict.MISSED
             reason = " and ".join([*(["RTA is over RTO"] if late else []), *(["RPA is over RPO"] if lossy else [])])
     checks = validate.details.get("checks", []) if validate is not None else []
+    # A check that is not for a machine is neither passed nor counted.
+    checks = [check for check in checks if check.get("status") != "skipped"]
     return DatasetResult(
         name=dataset.name,
         tier=dataset.tier,

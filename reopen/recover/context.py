@@ -46,7 +46,7 @@ class Integrity:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """The result of the profile and contract checks: ``pass``, ``fail`` or ``error``; each check as a JSON object with
-    at least ``rule``, ``kind``, ``status`` and ``message``."""
+    at least ``rule``, ``kind``, ``severity``, ``status`` and ``message``."""
 
     status: str
     checks: tuple[Mapping[str, Any], ...]

@@ -50,7 +50,7 @@ class CleanUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrillResult:
-    """What a drill came to. ``passed``: every dataset met its objectives, every check passed, nothing was left."""
+    """What a drill came to."""
 
     plan: RecoveryPlan
     outcomes: Outcomes
@@ -63,6 +63,7 @@ class DrillResult:
 
     @property
     def passed(self) -> bool:
+        """Whether it proves the plan: objectives met, checks passed, nothing left behind."""
         return self.measured.verdict is Verdict.MET and self.clean_up.gone
 
 

@@ -21,7 +21,7 @@ from reopen.control.rules import Superseded
 from reopen.errors import Internal, NotFound, ReopenError
 from reopen.recover.context import Integrity, RecoveryContext
 from reopen.recover.journal import Journal
-from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
 from reopen.recover.steps import Outcomes, Step, Verb, step_id
 
 TEXT_MAX = 240
@@ -182,7 +182,8 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
     }
     if checked.status == "pass":
         return _Report(details=details)
-    bad = [check for check in checked.checks if check.get("status") != "pass"]
+    # Broken rules of a lesser severity are kept in the details; they do not fail a dataset.
+    bad = [c for c in checked.checks if c["status"] in ("fail", "error") and c.get("severity", "error") == "error"]
     named = "; ".join(str(check.get("message") or check.get("rule")) for check in bad[:FAILED_CHECKS_NAMED_MAX])
     more = f"; and {len(bad) - FAILED_CHECKS_NAMED_MAX} more" if len(bad) > FAILED_CHECKS_NAMED_MAX else ""
     return _Report(
@@ -216,8 +217,9 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
 
 def _barrier(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
     outcomes = journal.outcomes()
-    settled = [outcomes[identifier] for identifier in step.after]
-    results = {outcome.step.partition(":")[2]: str(outcome.result) for outcome in settled}
+    last = Verb.PROMOTE if plan.kind is PlanKind.FAILOVER else Verb.VALIDATE
+    datasets = plan.tier(step.tier) if step.tier is not None else ()
+    results = {dataset.name: str(outcomes[step_id(last, dataset.name)].result) for dataset in datasets}
     return _Report(details={"datasets": dict(sorted(results.items()))})
 
 

@@ -106,6 +106,7 @@ class LogJournal:
 
     @property
     def log(self) -> EpochLog:
+        """The log that the steps are in."""
         return self._log
 
     @property

@@ -12,7 +12,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -27,13 +27,12 @@ from reopen.recover.points import (
     LAST_VERIFIED,
     NoPoint,
     RecoveryPoint,
-    Snapshot,
-    Statement,
     check_selector,
     choose_point,
 )
 from reopen.recover.steps import DatasetOrder, Outcomes, Step, blocked_steps, lay_out, ready_steps
 from reopen.storage.canonical import decode, encode
+from reopen.vault.record import Fact, SnapshotRecord
 
 
 class PlanKind(StrEnum):
@@ -47,13 +46,21 @@ class PointSource(Protocol):
     """What planning asks of a vault."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The vault's id."""
+        ...
 
-    def datasets(self) -> list[str]: ...
+    def datasets(self) -> list[str]:
+        """Names of the datasets that have a record."""
+        ...
 
-    def records(self, dataset: str | None = None) -> Sequence[Snapshot]: ...
+    def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
+        """Committed snapshots, by dataset and seq."""
+        ...
 
-    def facts(self, kind: str | None = None, dataset: str | None = None) -> Sequence[Statement]: ...
+    def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
+        """Facts of the ledger, oldest first."""
+        ...
 
 
 @stored

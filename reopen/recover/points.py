@@ -12,14 +12,13 @@ Only a named id reaches an incomplete snapshot, or one that a fenced site wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
 
 from reopen.clock import from_text, to_text
 from reopen.control.values import Instant, stored
 from reopen.errors import InvalidInput
+from reopen.vault.record import Fact, SnapshotRecord
 
 LAST_VERIFIED = "last-verified"
 LATEST = "latest"
@@ -28,63 +27,6 @@ SUFFICIENT_LEVELS = ("stored", "content")
 """Levels of verification that read every byte; ``structure`` alone does not make a snapshot a recovery point."""
 
 _SNAPSHOT_ID = re.compile(r"[0-9a-f]{16}")
-
-
-class SnapshotTotals(Protocol):
-    """What a plan needs of a snapshot's totals."""
-
-    @property
-    def files(self) -> int: ...
-
-    @property
-    def size_bytes(self) -> int: ...
-
-
-class Snapshot(Protocol):
-    """What a plan needs of a snapshot record; ``reopen.vault``'s record has it."""
-
-    @property
-    def dataset(self) -> str: ...
-
-    @property
-    def seq(self) -> int: ...
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def site(self) -> str: ...
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def state(self) -> str: ...
-
-    @property
-    def consistent_at(self) -> datetime: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def totals(self) -> SnapshotTotals: ...
-
-
-class Statement(Protocol):
-    """What a plan needs of a fact of the ledger."""
-
-    @property
-    def dataset(self) -> str: ...
-
-    @property
-    def snapshot(self) -> str: ...
-
-    @property
-    def at(self) -> datetime: ...
-
-    @property
-    def body(self) -> Mapping[str, Any]: ...
 
 
 @stored
@@ -135,7 +77,7 @@ def check_selector(selector: str) -> None:
 
 
 def choose_point(
-    dataset: str, selector: str, snapshots: Sequence[Snapshot], verified: Sequence[Statement]
+    dataset: str, selector: str, snapshots: Sequence[SnapshotRecord], verified: Sequence[Fact]
 ) -> RecoveryPoint | NoPoint:
     """The recovery point that a selector means for one dataset.
 
@@ -186,7 +128,7 @@ def choose_point(
     )
 
 
-def proofs_of(verified: Sequence[Statement]) -> dict[str, Statement]:
+def proofs_of(verified: Sequence[Fact]) -> dict[str, Fact]:
     """The fact that proves a snapshot, by snapshot id.
 
     Of the facts that read every byte, the newest decides: damage found later takes an earlier proof back.

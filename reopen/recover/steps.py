@@ -75,17 +75,16 @@ def lay_out(datasets: Sequence[DatasetOrder], *, promotes: bool) -> tuple[Step, 
     ``promotes`` is false for a drill: no fence, no promotion, no finish; a dataset ends with its validation.
     """
     start = (FENCE,) if promotes else ()
-    last = Verb.PROMOTE if promotes else Verb.VALIDATE
     steps = [Step(id=FENCE, verb=Verb.FENCE)] if promotes else []
     barrier_before: tuple[str, ...] = ()
     for tier in sorted({dataset.tier for dataset in datasets}):
-        members = [dataset for dataset in datasets if dataset.tier == tier]
-        for dataset in members:
+        for dataset in (dataset for dataset in datasets if dataset.tier == tier):
             steps += _dataset_steps(dataset, needs=start + barrier_before, promotes=promotes)
-        # The barrier before it is named too: a tier whose datasets are all dead at once settles early, and must not
-        # open the next one while an earlier tier still restores.
-        ends = tuple(step_id(last, dataset.name) for dataset in members)
-        barrier = Step(id=barrier_id(tier), verb=Verb.BARRIER, tier=tier, needs=start + barrier_before, after=ends)
+        # After every step of the tier, not only the last of each dataset: one whose dependency died while it restores
+        # is given up at once, and its bytes still move. The barrier before it is named too: a tier whose datasets are
+        # all dead settles early, and must not open the next one while an earlier tier still restores.
+        within = tuple(step.id for step in steps if step.tier == tier)
+        barrier = Step(id=barrier_id(tier), verb=Verb.BARRIER, tier=tier, needs=start + barrier_before, after=within)
         steps.append(barrier)
         barrier_before = (barrier.id,)
     if promotes:

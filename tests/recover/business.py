@@ -20,6 +20,7 @@ from reopen.recover.context import BadEntry, Checked, Delivery, Integrity, Notic
 from reopen.recover.failover import FailoverResult, execute_failover
 from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_failover
 from reopen.storage.base import ObjectStore
+from reopen.vault.record import ContractRef, Fact, SnapshotRecord, TableRef, Totals
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAILED_AT = NOON - timedelta(minutes=5)
@@ -67,52 +68,61 @@ def contracts_of(tiers: Mapping[str, tuple[int, tuple[str, ...]]] = TIERS) -> Co
     return Contracts(datasets={name: a_dataset(name, *tiers[name]) for name in sorted(tiers)})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeTotals:
-    files: int = 3
-    size_bytes: int = 1000
+def a_snapshot(dataset: str, seq: int = 1, **changes: Any) -> SnapshotRecord:
+    identifier = snapshot_id(dataset, seq)
+    consistent_at = changes.get("consistent_at", FAILED_AT - timedelta(minutes=10))
+    record = SnapshotRecord(
+        vault="c0ffee",
+        dataset=dataset,
+        seq=seq,
+        id=identifier,
+        prev=None,
+        heads={},
+        site="production",
+        epoch=0,
+        confirmed=True,
+        group=None,
+        scan_started_at=consistent_at,
+        scan_ended_at=consistent_at,
+        consistent_at=consistent_at,
+        committed_at=consistent_at,
+        source_kind="files",
+        source_url=f"/sites/production/{dataset}",
+        contract=ContractRef(id=f"id-{dataset}", version="1.0.0", digest=f"{dataset:0<64}"),
+        state="complete",
+        manifest=TableRef(snapshot=identifier, key=1, rows=3, parts=()),
+        profile=None,
+        indexes=(),
+        totals=Totals(files=3, size_bytes=1000),
+        program="test",
+        digest=identifier * 4,
+    )
+    return replace(record, **changes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeSnapshot:
-    dataset: str
-    seq: int
-    id: str
-    site: str = "production"
-    epoch: int = 0
-    state: str = "complete"
-    consistent_at: datetime = FAILED_AT - timedelta(minutes=10)
-    totals: FakeTotals = field(default_factory=FakeTotals)
-
-    @property
-    def digest(self) -> str:
-        return self.id * 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeFact:
-    dataset: str
-    snapshot: str
-    at: datetime = FAILED_AT
-    body: Mapping[str, Any] = field(default_factory=lambda: {"level": "stored"})
+def a_proof(dataset: str, seq: int = 1, *, at: datetime = FAILED_AT, **body: str) -> Fact:
+    return Fact(
+        kind="verified", dataset=dataset, snapshot=snapshot_id(dataset, seq), at=at, signer="s", name="n",
+        body={"level": "stored", "result": "ok", **body},
+    )  # fmt: skip
 
 
 @dataclass
 class FakeVault:
     """Snapshots and facts as a vault lists them; no bytes."""
 
-    snapshots: list[FakeSnapshot]
-    verified: list[FakeFact]
+    snapshots: list[SnapshotRecord]
+    verified: list[Fact]
     id: str = "c0ffee" * 5 + "00"
 
     def datasets(self) -> list[str]:
         return sorted({snapshot.dataset for snapshot in self.snapshots})
 
-    def records(self, dataset: str | None = None) -> Sequence[FakeSnapshot]:
+    def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
         found = [s for s in self.snapshots if dataset in (None, s.dataset)]
         return sorted(found, key=lambda s: (s.dataset, s.seq))
 
-    def facts(self, kind: str | None = None, dataset: str | None = None) -> Sequence[FakeFact]:
+    def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         assert kind == "verified"
         return [fact for fact in self.verified if dataset in (None, fact.dataset)]
 
@@ -124,8 +134,8 @@ def snapshot_id(dataset: str, seq: int) -> str:
 def vault_of(names: Sequence[str] = tuple(TIERS)) -> FakeVault:
     """One verified snapshot of each dataset."""
     return FakeVault(
-        snapshots=[FakeSnapshot(dataset=name, seq=1, id=snapshot_id(name, 1)) for name in names],
-        verified=[FakeFact(dataset=name, snapshot=snapshot_id(name, 1)) for name in names],
+        snapshots=[a_snapshot(name) for name in names],
+        verified=[a_proof(name) for name in names],
     )
 
 

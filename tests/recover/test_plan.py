@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from reopen.errors import InvalidInput, NotFound
 from reopen.recover.plan import PlanKind, plan_drill, read_plan
+from reopen.vault.record import Fact, SnapshotRecord
 from tests.recover.business import (
     FAILED_AT,
     NOON,
     TIERS,
-    FakeFact,
-    FakeSnapshot,
     FakeVault,
+    a_proof,
+    a_snapshot,
     contracts_of,
     plan_of,
     snapshot_id,
@@ -23,22 +25,16 @@ from tests.recover.business import (
 )
 
 
-def history(*snapshots: FakeSnapshot, verified: tuple[FakeFact, ...] = ()) -> FakeVault:
+def history(*snapshots: SnapshotRecord, verified: tuple[Fact, ...] = ()) -> FakeVault:
     return FakeVault(snapshots=list(snapshots), verified=list(verified))
 
 
-def paper(seq: int, minutes_before: int = 10, state: str = "complete") -> FakeSnapshot:
-    consistent_at = FAILED_AT - timedelta(minutes=minutes_before)
-    return FakeSnapshot(
-        dataset="papers", seq=seq, id=snapshot_id("papers", seq), state=state, consistent_at=consistent_at
-    )
+def paper(seq: int, minutes_before: int = 10, **changes: Any) -> SnapshotRecord:
+    return a_snapshot("papers", seq, consistent_at=FAILED_AT - timedelta(minutes=minutes_before), **changes)
 
 
-def proof(seq: int, level: str = "stored", result: str = "ok", minutes_before: int = 0) -> FakeFact:
-    at = FAILED_AT - timedelta(minutes=minutes_before)
-    return FakeFact(
-        dataset="papers", snapshot=snapshot_id("papers", seq), at=at, body={"level": level, "result": result}
-    )
+def proof(seq: int, minutes_before: int = 0, **body: str) -> Fact:
+    return a_proof("papers", seq, at=FAILED_AT - timedelta(minutes=minutes_before), **body)
 
 
 PAPERS = contracts_of({"papers": (3, ())})
@@ -112,7 +108,7 @@ def test_a_text_that_is_no_recovery_point_is_refused(point: str) -> None:
 
 def test_a_point_may_be_named_for_one_dataset() -> None:
     vault = vault_of()
-    vault.snapshots.append(FakeSnapshot(dataset="part", seq=2, id=snapshot_id("part", 2)))
+    vault.snapshots.append(a_snapshot("part", 2))
 
     plan = plan_of(vault=vault, points={"part": "latest"})
 

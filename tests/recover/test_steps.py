@@ -135,3 +135,20 @@ def test_when_the_fence_fails_nothing_runs() -> None:
 
     assert ready_steps(steps, outcomes, depends_on=depends_on) == ()
     assert len(blocked_steps(steps, outcomes, depends_on=depends_on)) == len(steps) - 1
+
+
+def test_a_dataset_that_is_given_up_while_it_restores_still_holds_its_tier_back() -> None:
+    """b (tier 1) depends on a, which fails while b's bytes still move: c (tier 2) has to wait for them."""
+    tiers: dict[str, tuple[int, tuple[str, ...]]] = {"a": (1, ()), "b": (1, ("a",)), "c": (2, ())}
+    steps, depends_on = layout(tiers, promotes=True)
+    outcomes = {
+        "fence": outcome("fence", StepResult.DONE),
+        "restore:a": outcome("restore:a", StepResult.FAILED),
+    }
+    for step, reason in blocked_steps(steps, outcomes, depends_on=depends_on, running=["restore:b"]):
+        outcomes[step.id] = outcome(step.id, StepResult.NOT_EXECUTED, reason)
+    assert outcomes["promote:b"].result is StepResult.NOT_EXECUTED
+
+    assert ready_steps(steps, outcomes, depends_on=depends_on, running=["restore:b"]) == ()
+    outcomes["restore:b"] = outcome("restore:b", StepResult.DONE)
+    assert [step.id for step in ready_steps(steps, outcomes, depends_on=depends_on)] == ["barrier:tier-1"]
