@@ -137,29 +137,27 @@ class _Property:
             yield TypeRule(rule=self._rule("logicalType"), column=self.column, logical=str(logical))
 
     def _presence(self) -> Iterator[Spec]:
-        is_key = bool(self.entry.get("primaryKey"))
-        if "required" in self.entry or is_key:
-            key = "required" if "required" in self.entry else "primaryKey"
-            if self.entry.get("required") or is_key:
-                yield Expectation(
-                    rule=self._rule(key),
-                    type="expect_column_values_to_not_be_null",
-                    kwargs={"column": self.column},
-                    columns=(self.column,),
-                    expected="no nulls",
-                )
-            else:
-                yield skipped(self._rule(key), "required", "the contract allows nulls")
-        if self.entry.get("unique") or self.keys == [self.column]:
-            yield unique(self._rule("unique" if self.entry.get("unique") else "primaryKey"), self.column)
-        elif "unique" in self.entry:
-            yield skipped(self._rule("unique"), "unique", "the contract allows duplicates")
-        if "primaryKey" in self.entry and not is_key:
-            yield skipped(self._rule("primaryKey"), "primaryKey", "the contract says that it is no key")
+        # `required: false` and the like are what the standard assumes anyway: they allow, and bind nobody.
+        required, is_unique, is_key = (bool(self.entry.get(key)) for key in ("required", "unique", "primaryKey"))
+        if required or is_key:
+            yield Expectation(
+                rule=self._rule("required" if required else "primaryKey"),
+                type="expect_column_values_to_not_be_null",
+                kwargs={"column": self.column},
+                columns=(self.column,),
+                expected="no nulls",
+            )
+        if is_unique or self.keys == [self.column]:
+            yield unique(self._rule("unique" if is_unique else "primaryKey"), self.column)
 
     def _values(self) -> Iterator[Spec]:
         if allowed := self.entry.get("enum"):
-            yield in_set(self._rule("enum"), self.column, [self._value(member["value"]) for member in allowed])
+            try:
+                values = [self._value(member["value"]) for member in allowed]
+            except ValueError as error:
+                yield refused(self._rule("enum"), "enum", f"it holds no {self.entry.get('logicalType')}: {error}")
+            else:
+                yield in_set(self._rule("enum"), self.column, values)
 
     def _options(self) -> Iterator[Spec]:
         options = dict(self.entry.get("logicalTypeOptions") or {})
