@@ -26,7 +26,7 @@ from reopen.errors import Internal, TargetUnwritable
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.clocks import Measured, Verdict, measure
 from reopen.recover.context import Delivery, RecoveryContext
-from reopen.recover.driver import drive
+from reopen.recover.driver import Drive, OnOutcome, drive
 from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
 from reopen.recover.journal import MemoryJournal
 from reopen.recover.messages import Messenger, drill_result
@@ -81,12 +81,16 @@ def execute_drill(
     identifier: str,
     workers: int,
     assumed_detection: timedelta = timedelta(0),
+    driver: Drive = drive,
+    on_outcome: OnOutcome = lambda step, outcome, outcomes: None,
     random_bytes: RandomBytes = system_random,
 ) -> DrillResult:
     """Run a drill and write its evidence to ``store``, the control store.
 
     :param scratch: the site's folder for drills; ``identifier`` is the one that the plan's targets were made with.
     :param assumed_detection: what detection and decision would have taken; it counts into the RTA.
+    :param driver: what runs the steps: threads of this process, or an orchestrator's tasks.
+    :param on_outcome: told of every step, for whoever shows progress.
     :raises Internal: the plan is no drill's, or aims outside the drill's folder.
     :raises TargetUnwritable: the scratch folder cannot be made.
     """
@@ -94,7 +98,7 @@ def execute_drill(
     journal = MemoryJournal()
     started_at = context.clock.now()
     with scratch_folder(scratch, identifier) as finish_up:
-        outcomes = drive(plan, context, journal, workers=workers)
+        outcomes = driver(plan, context, journal, workers=workers, on_outcome=on_outcome)
         finished_at = context.clock.now()
         clean_up = finish_up()
     measured = measure(

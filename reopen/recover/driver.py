@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from reopen.control.records import StepOutcome, StepResult
 from reopen.control.rules import Superseded
@@ -37,6 +37,9 @@ class _Report:
     problem: str = ""
     hint: str = ""
 
+
+OnOutcome = Callable[[Step, StepOutcome, Outcomes], None]
+"""Told of a step, its outcome, and all outcomes so far."""
 
 Act = Callable[[RecoveryPlan, Step, RecoveryContext, Journal], _Report]
 
@@ -71,13 +74,24 @@ def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journ
     return outcome
 
 
+class Drive(Protocol):
+    """Runs every step of a plan that can be run: :func:`drive`, or an orchestrator's own loop over the same functions
+    (:func:`standing_outcomes`, :meth:`RecoveryPlan.blocked`, :meth:`RecoveryPlan.ready`, :func:`execute_step`)."""
+
+    def __call__(
+        self, plan: RecoveryPlan, context: RecoveryContext, journal: Journal, *, workers: int, on_outcome: OnOutcome
+    ) -> dict[str, StepOutcome]:
+        """The outcome of every step; ``on_outcome`` is called from one thread, after each."""
+        ...
+
+
 def drive(
     plan: RecoveryPlan,
     context: RecoveryContext,
     journal: Journal,
     *,
     workers: int,
-    on_outcome: Callable[[Step, StepOutcome, Outcomes], None] = lambda step, outcome, outcomes: None,
+    on_outcome: OnOutcome,
 ) -> dict[str, StepOutcome]:
     """Run every step of a plan that can be run, ``workers`` at a time, and return all outcomes.
 

@@ -20,7 +20,7 @@ from reopen.errors import Internal
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
-from reopen.recover.driver import drive
+from reopen.recover.driver import Drive, OnOutcome, drive
 from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import Messenger, declared, failover_finished, objective_missed, tier_restored
@@ -66,12 +66,16 @@ def execute_failover(
     fence: Fence,
     reason: str,
     workers: int,
+    driver: Drive = drive,
+    on_outcome: OnOutcome = lambda step, outcome, outcomes: None,
     random_bytes: RandomBytes = system_random,
 ) -> FailoverResult:
     """Fail over, or go on with the failover of the same plan.
 
     :param fence: the fence as it is achieved; looked at only when the role has not moved yet.
     :param reason: why, in a person's words; it stands in the epoch record.
+    :param driver: what runs the steps: threads of this process, or an orchestrator's tasks.
+    :param on_outcome: told of every step, for whoever shows progress.
     :raises Refused: the fence does not suffice (L6).
     :raises Conflict: the target serves datasets that this plan would restore over; or nothing is left to do.
     :raises Superseded: another orchestrator took over meanwhile; what it does not redo stands.
@@ -84,9 +88,10 @@ def execute_failover(
     def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
         for notice in notices_after(plan, step, outcome, outcomes, reason=reason):
             messenger.send(notice)
+        on_outcome(step, outcome, outcomes)
 
     with messenger:
-        outcomes = drive(plan, context, journal, workers=workers, on_outcome=tell)
+        outcomes = driver(plan, context, journal, workers=workers, on_outcome=tell)
         return conclude_failover(
             plan, context, journal, outcomes, messenger, resumed=resumed, random_bytes=random_bytes
         )
