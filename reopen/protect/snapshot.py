@@ -37,6 +37,7 @@ from reopen.protect import lease as leases
 from reopen.protect.capture import Capture, Captured, ShardSummary
 from reopen.protect.plan import Shard, SnapshotPlan
 from reopen.protect.profiles import to_table
+from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
 from reopen.vault.canonical import seal_envelope
 from reopen.vault.content import Sealer
@@ -47,14 +48,6 @@ from reopen.vault.tables import MANIFEST, PROFILE, encode_parquet
 
 PART_ROWS = 1_000_000
 """Rows of one manifest part: about 60 MB, so that a reader of a few paths need not fetch them all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Who the writer is in the epoch log: its epoch, and whether the log could be reached to confirm it."""
-
-    epoch: int = 0
-    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

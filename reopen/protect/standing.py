@@ -1,0 +1,42 @@
+"""Owns what a snapshot says of its writer's right to write: the epoch it knew, and whether the log confirmed its role.
+
+A site that cannot reach the log, or that has lost the role, goes on making copies: they are kept, marked unconfirmed, and
+chosen as a recovery point only by id. Refusing to copy would lose data to keep a log tidy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reopen.control import rules
+from reopen.control.log import EpochLog
+from reopen.errors import ReopenError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a record will say: the ``epoch`` the writer knew, and whether its site was confirmed as primary in it;
+    ``reason`` says why not, for people."""
+
+    epoch: int = 0
+    confirmed: bool = True
+    reason: str = ""
+
+
+def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
+    """The standing of writers at a site.
+
+    :param log: the epoch log; ``None`` where the settings name no home for it (a single site: nobody to contend with).
+    :param primary: the primary of the settings, which holds before the first epoch.
+    """
+    if log is None:
+        return Standing()
+    try:
+        records = log.records()
+    except ReopenError as error:
+        return Standing(confirmed=False, reason=f"the epoch log cannot be read: {error.message}")
+    epoch = rules.current_epoch(records)
+    holder = rules.primary_site(records, initial=primary)
+    if holder == site:
+        return Standing(epoch=epoch)
+    return Standing(epoch=epoch, confirmed=False, reason=f"{holder} is primary since epoch {epoch}, not {site}")
