@@ -148,7 +148,7 @@ class _Property:
                 expected="no nulls",
             )
         if is_unique or self.keys == [self.column]:
-            yield unique(self._rule("unique" if is_unique else "primaryKey"), self.column)
+            yield unique(self._rule("unique" if is_unique else "primaryKey"), self.view, self.column)
 
     def _values(self) -> Iterator[Spec]:
         if allowed := self.entry.get("enum"):
