@@ -1,7 +1,7 @@
 """Owns what a snapshot says of its writer's right to write: the epoch it knew, and whether the log confirmed its role.
 
-A site that cannot reach the log, or that has lost the role, goes on making copies: they are kept, marked unconfirmed, and
-chosen as a recovery point only by id. Refusing to copy would lose data to keep a log tidy.
+A site that cannot reach the log, or that has lost the role, goes on making copies: they are kept, marked unconfirmed,
+and chosen as a recovery point only by id. Refusing to copy would lose data to keep a log tidy.
 """
 
 from __future__ import annotations

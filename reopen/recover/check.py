@@ -7,25 +7,34 @@ time.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from reopen.recover.entries import Layout, raw_names, select
+from reopen.recover.entries import Layout, raw_names, select, with_folders
+from reopen.recover.tree import LocalTree
+from reopen.sources.files import text_name
 from reopen.storage import local_path, open_filesystem
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
 
 
 def check_tree(
-    vault: Vault, record: SnapshotRecord, target_url: str, *, patterns: Sequence[str] = (), workers: int = 0
+    vault: Vault,
+    record: SnapshotRecord,
+    target_url: str,
+    *,
+    patterns: Sequence[str] = (),
+    exact: bool = False,
+    workers: int = 0,
 ) -> pa.Table:
     """Read every restored file again and compare it with the manifest: the integrity check of a recovery.
 
+    :param exact: also report what is in the target and not in the snapshot: a query over ``*.parquet`` would read it.
     :returns: columns ``path`` (string), ``status`` (``ok, missing, type_mismatch, size_mismatch, digest_mismatch,
-        unreadable``),
-        ``detail`` (string); one row a file, symlink or folder of the snapshot, in manifest order.
+        unreadable, extra``), ``detail`` (string); one row an entry of the snapshot, in manifest order, then the extra
+        ones.
     """
     manifest = select(vault.manifest(record), patterns)
     path = local_path(target_url)
@@ -45,9 +54,11 @@ def check_tree(
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-check") as pool:
         found = list(pool.map(check, range(manifest.num_rows)))
+    extra = [text_name(name)[0] for name in sorted(set(reader.names()) - set(with_folders(names)))] if exact else []
+    found += [("extra", "is not in the snapshot")] * len(extra)
     return pa.table(
         {
-            "path": manifest.column("path"),
+            "path": pa.chunked_array([*manifest.column("path").chunks, pa.array(extra, pa.string())], pa.string()),
             "status": pa.array([status for status, _ in found], pa.string()),
             "detail": pa.array([detail for _, detail in found], pa.string()),
         }
@@ -60,7 +71,12 @@ class LocalReader:
     def __init__(self, root: str) -> None:
         self._root = os.fsencode(root)
 
+    def names(self) -> Iterator[bytes]:
+        """Raw names of everything that is there."""
+        return (name for name, _ in LocalTree(os.fsdecode(self._root)).names())
+
     def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        """Status and detail of one file, every chunk read."""
         path = os.path.join(self._root, name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -86,6 +102,7 @@ class LocalReader:
         return "ok", ""
 
     def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        """Status and detail of a folder or a link."""
         path = os.path.join(self._root, name)
         if not os.path.lexists(path):
             return "missing", f"the {kind} is not there"
@@ -105,7 +122,15 @@ class RemoteReader:
     def __init__(self, url: str) -> None:
         self._filesystem, self._root = open_filesystem(url)
 
+    def names(self) -> Iterator[bytes]:
+        """Names of every file that is there."""
+        if not self._filesystem.exists(self._root):
+            return
+        for path in self._filesystem.find(self._root):
+            yield path[len(self._root) :].lstrip("/").encode()
+
     def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+        """Status and detail of one file, every chunk read."""
         path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
         try:
             with self._filesystem.open(path, "rb") as file:
@@ -121,4 +146,5 @@ class RemoteReader:
         return "ok", ""
 
     def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+        """Folders and links are not restored there, so nothing can be wrong with them."""
         return "ok", f"a {kind} has no form here"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,12 @@ def raw_names(manifest: pa.Table) -> list[bytes]:
         manifest.column("path_raw"), pc.cast(manifest.column("path"), pa.binary())
     ).to_pylist()
     return names
+
+
+def with_folders(names: Iterable[bytes]) -> set[bytes]:
+    """Names, and every folder that leads to one of them."""
+    found = set(names)
+    return found | {name[:at] for name in found for at in range(len(name)) if name[at : at + 1] == b"/"}
 
 
 class Layout:

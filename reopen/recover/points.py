@@ -85,6 +85,8 @@ def choose_point(
     :param verified: ``verified`` facts about them.
     """
     proofs = proofs_of(verified)
+    # What a site wrote without its role confirmed may have diverged from what served: it is taken only by its id.
+    usable = [snapshot for snapshot in snapshots if snapshot.state == "complete" and snapshot.confirmed]
     if _SNAPSHOT_ID.fullmatch(selector):
         candidates = [snapshot for snapshot in snapshots if snapshot.id == selector]
         none = NoPoint(
@@ -92,19 +94,19 @@ def choose_point(
         )
     elif selector.startswith(AT_PREFIX):
         limit = from_text(selector.removeprefix(AT_PREFIX))
-        candidates = [s for s in snapshots if s.state == "complete" and s.consistent_at <= limit]
+        candidates = [s for s in usable if s.consistent_at <= limit]
         none = NoPoint(
             problem=f"{dataset} has no complete snapshot of {to_text(limit)} or before",
             hint=f"`reopen snapshots {dataset}` lists those it has.",
         )
     elif selector == LATEST:
-        candidates = [s for s in snapshots if s.state == "complete"]
+        candidates = usable
         none = NoPoint(
             problem=f"{dataset} has no complete snapshot",
             hint=f"An incomplete one is taken only by its id; `reopen snapshots {dataset}` lists them.",
         )
     else:
-        candidates = [s for s in snapshots if s.state == "complete" and s.id in proofs]
+        candidates = [s for s in usable if s.id in proofs]
         none = NoPoint(
             problem=f"{dataset} has no complete snapshot that was verified",
             hint=f"`reopen verify --level stored {dataset}` proves one; --point {LATEST} takes the newest unproven.",

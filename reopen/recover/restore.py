@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from reopen.errors import Corrupt, InvalidInput, NotFound, TargetUnwritable
 from reopen.progress import SILENT, Progress
 from reopen.recover.check import RemoteReader
-from reopen.recover.entries import Layout, raw_names, select
+from reopen.recover.entries import Layout, raw_names, select, with_folders
 from reopen.recover.fetch import FetchPlan, execute_fetch, plan_fetch
 from reopen.recover.names import check_names
 from reopen.recover.tree import Attributes, LocalTree
@@ -297,8 +297,7 @@ class _LocalRestore:
         execute_fetch(self._vault, fetch, receive, workers=self._workers)
 
     def _delete_others(self) -> int:
-        keep = set(self._names)
-        keep |= {name[:at] for name in keep for at in range(len(name)) if name[at : at + 1] == b"/"}
+        keep = with_folders(self._names)
         return sum(self._tree.remove(name, folder=folder) for name, folder in self._tree.names() if name not in keep)
 
     def _attributes(self, row: int) -> Attributes:

@@ -71,16 +71,26 @@ class NewKeys:
     signing: tuple[SigningKey, ...]
 
     def role(self, role: str) -> RecoveryKey | SigningKey:
-        """The key of a role."""
+        """The key of a role; of the writers, the first."""
         if role == "recovery":
             return self.recovery
         return next(key for key in self.signing if key.role == role)
 
+    @property
+    def writers(self) -> tuple[SigningKey, ...]:
+        """One writer key for each site that writes."""
+        return tuple(key for key in self.signing if key.role == "writer")
 
-def make_keys(random_bytes: RandomBytes = system_random) -> NewKeys:
-    """A vault id, its roots, one recovery key and one key of every signing role."""
+
+def make_keys(random_bytes: RandomBytes = system_random, *, writers: int = 1) -> NewKeys:
+    """A vault id, its roots, one recovery key and one key of every signing role.
+
+    :param writers: how many writer keys: one for each site, so that what a lost site wrote is told apart from what
+        the site that took over writes.
+    """
     recovery = RecoveryKey.generate(random_bytes)
-    signing = tuple(SigningKey.generate(role, random_bytes) for role in SIGNING_ROLES)
+    roles = [*SIGNING_ROLES, *["writer"] * (writers - 1)]
+    signing = tuple(SigningKey.generate(role, random_bytes) for role in roles)
     root = next(key for key in signing if key.role == "root")
     pins = Pins(vault_id=random_bytes(16).hex(), root_public=root.public(), recipients=(recovery.recipient(),))
     roots = Roots(id_root=random_bytes(32), meta_root=random_bytes(32))

@@ -33,7 +33,8 @@ QUESTIONS = {
         FROM lineitem JOIN orders ON l_orderkey = o_orderkey JOIN customer ON o_custkey = c_custkey
         JOIN nation ON c_nationkey = n_nationkey GROUP BY ALL ORDER BY ALL""",
     "parts that no supplier has": """
-        SELECT count(*) AS parts FROM part WHERE p_partkey NOT IN (SELECT ps_partkey FROM partsupp WHERE ps_availqty > 0)""",
+        SELECT count(*) AS parts FROM part
+        WHERE p_partkey NOT IN (SELECT ps_partkey FROM partsupp WHERE ps_availqty > 0)""",
 }
 
 
@@ -142,9 +143,7 @@ def answers(data: Path) -> dict[str, str]:
 
 def measure(data: Path) -> Size:
     """Files and bytes below a folder."""
-    sizes = [
-        (Path(folder) / name).lstat().st_size for folder, _, names in os.walk(data) for name in names
-    ]
+    sizes = [(Path(folder) / name).lstat().st_size for folder, _, names in os.walk(data) for name in names]
     return Size(files=len(sizes), size_bytes=sum(sizes))
 
 
