@@ -42,7 +42,7 @@ def decode(data: bytes, name: str) -> JsonObject:
         raise Corrupt(f"{name} is not valid JSON: {error}.", hint=hint, object=name) from error
     try:
         canonical = isinstance(value, dict) and rfc8785.dumps(value) == data
-    except (rfc8785.CanonicalizationError, RecursionError):
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError):
         canonical = False
     if not canonical:
         raise Corrupt(f"{name} is not a canonical JSON object.", hint=hint, object=name)

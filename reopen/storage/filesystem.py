@@ -5,6 +5,7 @@ Object stores go through obstore's fsspec face, so that one set of credentials s
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -110,26 +111,22 @@ class FsspecStore:
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
         try:
-            present = self._filesystem.exists(self._path(name))
-        except Exception as error:
-            raise self._translate(error, name) from error
-        if present:
-            raise Conflict(f"{name} already exists in {self.url}.", object=name)
-        return self.put(name, pieces)
+            # Not fsspec's exists(): that takes any failure for absence.
+            self.head(name)
+        except NotFound:
+            return self.put(name, pieces)
+        raise Conflict(f"{name} already exists in {self.url}.", object=name)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         folder, _, _ = prefix.rpartition("/")
-        base = self._path(folder) if folder else self._root
         try:
-            if not self._filesystem.exists(base):
-                return
-            found = self._filesystem.find(base, detail=True)
+            self._filesystem.invalidate_cache()
+            found = list(self._walk(self._path(folder) if folder else self._root))
         except Exception as error:
             raise self._translate(error, prefix or "/") from error
-        names = {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
-        for name in sorted(names, key=str.encode):
-            if name.startswith(prefix) and not name.rpartition("/")[2].startswith(".tmp-"):
-                yield self._info(name, names[name])
+        for info in sorted(found, key=lambda info: info.name.encode()):
+            if info.name.startswith(prefix) and not info.name.rpartition("/")[2].startswith(".tmp-"):
+                yield info
 
     def delete(self, name: str) -> None:
         try:
@@ -147,6 +144,24 @@ class FsspecStore:
         finally:
             self.delete(probe)
 
+    def _walk(self, folder: str) -> Iterator[ObjectInfo]:
+        """Every file below a folder. Not fsspec's find(): that passes over folders which cannot be listed (D4)."""
+        pending = [folder]
+        while pending:
+            folder = pending.pop()
+            try:
+                entries = self._filesystem.ls(folder, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for info in entries:
+                path = str(info["name"]).rstrip("/")
+                if path == folder:
+                    continue  # Some file systems list a folder, or a file asked for as one, as its own entry.
+                if info["type"] == "directory":
+                    pending.append(path)
+                else:
+                    yield self._info(path[len(self._root) :].lstrip("/"), info)
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -158,7 +173,10 @@ class FsspecStore:
             return error
         if isinstance(error, FileNotFoundError):
             return NotFound(f"{name} is not in {self.url}.", object=name)
-        if isinstance(error, PermissionError):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free space there, then run the same command again."
+            return VaultUnwritable(f"{self.url} is full: {name} was not written.", hint=hint, object=name)
+        if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             return VaultUnwritable(f"{self.url} denies access to {name}.", object=name)
         return Transient(f"{self.url} did not answer for {name}: {error}.", object=name)
 

@@ -116,7 +116,7 @@ class LocalStore:
             with os.scandir(folder) as entries:
                 # A folder sorts as "name/": only so is the walk in bytewise order of whole names.
                 found = sorted((entry.name + ("/" if entry.is_dir() else ""), entry) for entry in entries)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise self._read_error(error, base or ".") from error
@@ -160,15 +160,20 @@ class LocalStore:
     def _make_folder(self, folder: Path) -> None:
         if folder in self._known_folders:
             return
-        missing = []
-        at = folder
-        while not at.exists():
-            missing.append(at)
-            at = at.parent
-        for made in reversed(missing):
-            made.mkdir(exist_ok=True)
-            _fsync_folder(made.parent)
-        self._known_folders.add(folder)
+        if folder == self._root:
+            missing = []
+            while not folder.exists():
+                missing.append(folder)
+                folder = folder.parent
+            for made in reversed(missing):
+                made.mkdir(exist_ok=True)
+                _fsync_folder(made.parent)
+        else:
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            # Also when it was there: whoever made it may not have come to this line yet, or may have died before it.
+            _fsync_folder(folder.parent)
+            self._known_folders.add(folder)
 
     def _read_error(self, error: OSError, name: str) -> ReopenError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -46,7 +46,8 @@ def cut_stream(readinto: ReadInto, sizes: ChunkSizes, seed: int) -> Iterator[mem
         start = 0
         for chunk in cutter.cut_buf(data):
             end = chunk.offset + chunk.length
-            if end == filled and not ended:
+            # A chunk of the largest size is final wherever the block ends; any other may grow with the next block.
+            if end == filled and not ended and chunk.length < sizes.max_size:
                 break
             yield data[chunk.offset : end]
             start = end

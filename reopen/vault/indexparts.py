@@ -17,7 +17,7 @@ from reopen.vault.canonical import open_envelope, seal_envelope
 from reopen.vault.index import ChunkIndex
 from reopen.vault.keys import SigningKey
 from reopen.vault.packwriter import StoredPack
-from reopen.vault.record import Part
+from reopen.vault.record import PACK_NAME, Part
 from reopen.vault.tables import INDEX, decode_parquet, encode_parquet
 from reopen.vault.vault import Vault
 
@@ -79,6 +79,8 @@ def read_statement(vault: Vault, name: str) -> IndexStatement:
     data = vault.store.get(name)
     body, signer, signature = open_envelope(data, name, "index")
     vault.check_signature(body, signer, signature, WRITER_ROLES, name)
+    if body.get("name") != f"{name.removesuffix('.json')}.parquet":
+        raise Corrupt(f"{name} speaks for {body.get('name')}; a statement belongs beside its own file.", object=name)
     try:
         return IndexStatement(
             part=Part(name=name, size=len(data), digest=blake3(data).hexdigest()),
@@ -118,7 +120,7 @@ def list_packs(vault: Vault) -> dict[bytes, int]:
     """Every pack in the store: id (32 bytes) to stored size."""
     found: dict[bytes, int] = {}
     for info in vault.store.list("packs/"):
-        name = info.name.rpartition("/")[2]
-        if len(name) == 64:
-            found[bytes.fromhex(name)] = info.size_bytes
+        match = PACK_NAME.fullmatch(info.name)
+        if match:
+            found[bytes.fromhex(match[1])] = info.size_bytes
     return found

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
-from reopen.errors import Conflict, ReopenError, VaultUnwritable
+from reopen.errors import Conflict, Internal, ReopenError, VaultUnwritable
 from reopen.ids import RandomBytes, system_random
 from reopen.storage import ObjectStore
 from reopen.vault.content import SealedFrame
@@ -114,6 +114,7 @@ class PackWriter:
         self._lock = threading.Lock()
         self._building: _Building | None = None
         self._failure: BaseException | None = None
+        self._ended = False
         self._unflushed: list[StoredPack] = []
         self.stored_bytes = 0
         self.packs = 0
@@ -129,6 +130,8 @@ class PackWriter:
         full: _Building | None = None
         with self._lock:
             self._raise_failure()
+            if self._ended:
+                raise Internal("a frame was added after its pack writer was closed.")
             if self._building is None:
                 self._building = _Building(self._head)
             self._building.add(frame)
@@ -155,7 +158,11 @@ class PackWriter:
         self._end()
 
     def _end(self) -> None:
-        self._waiting.put(None)
+        with self._lock:
+            ended, self._ended = self._ended, True
+        if not ended:
+            # Once only: nobody would take a second one out of the queue.
+            self._waiting.put(None)
         self._thread.join()
 
     def _raise_failure(self) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ from reopen.errors import Corrupt
 from reopen.vault.canonical import JsonObject
 
 DATASET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+PACK_NAME = re.compile(r"packs/[0-9a-f]{2}/([0-9a-f]{64})")
+"""A pack's name; the group is its id. The folder is the id's first two digits."""
 _RECORD_NAME = re.compile(r"snapshots/dataset=([a-z][a-z0-9_-]{0,62})/(\d{10})-([0-9a-f]{16})\.json")
 
 State = Literal["complete", "incomplete"]
@@ -107,6 +109,11 @@ class Totals:
     stored_bytes: int = 0
     packs: int = 0
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Totals:
+        """The counts in a record; one that this version does not know is passed over, one that is absent is zero."""
+        return cls(**{known.name: int(value.get(known.name, 0)) for known in fields(cls)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRecord:
@@ -179,6 +186,8 @@ class SnapshotRecord:
     @classmethod
     def from_body(cls, body: Mapping[str, Any], *, name: str, writer: str, digest: str) -> SnapshotRecord:
         """The record in a body whose signature was checked; ``Corrupt`` when a field is missing or malformed."""
+        if body.get("format") != 1:
+            raise Corrupt(f"{name} has format {body.get('format')}; this program reads format 1.", object=name)
         try:
             record = cls(
                 vault=str(body["vault"]),
@@ -202,12 +211,12 @@ class SnapshotRecord:
                 manifest=TableRef.from_json(body["manifest"]),
                 profile=None if body["profile"] is None else TableRef.from_json(body["profile"]),
                 indexes=tuple(Part(**part) for part in body["indexes"]),
-                totals=Totals(**body["totals"]),
+                totals=Totals.from_json(body["totals"]),
                 program=str(body["program"]),
                 writer=writer,
                 digest=digest,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
         if record.name != name or record.state not in ("complete", "incomplete"):
             raise Corrupt(
@@ -238,6 +247,11 @@ def parse_record_name(name: str) -> tuple[str, int, str] | None:
     """Dataset, seq and id from a record's name; ``None`` when it is not one."""
     match = _RECORD_NAME.fullmatch(name)
     return (match[1], int(match[2]), match[3]) if match else None
+
+
+def fact_name(kind: str, dataset: str, snapshot: str, fact_id: str) -> str:
+    """Where a fact is stored; ``snapshot`` is empty for a fact about the whole dataset."""
+    return f"ledger/{kind}/dataset={dataset}/{snapshot or 'dataset'}-{fact_id}.json"
 
 
 def lease_name(dataset: str, seq: int) -> str:

@@ -127,6 +127,8 @@ def encode_parquet(table: pa.Table, schema: pa.Schema, key: bytes) -> bytes:
         compression_level=3,
         use_dictionary=[name for name in schema.names if name in _DICTIONARY_COLUMNS],
         data_page_size=_PAGE_BYTES_MAX,
+        # A dictionary that outgrows its page makes the writer go on with a second data page.
+        dictionary_pagesize_limit=_PAGE_BYTES_MAX,
         max_rows_per_page=ROW_GROUP_ROWS_MAX,
         write_statistics=True,
         encryption_properties=pe.create_encryption_properties(footer_key=key),

@@ -27,7 +27,15 @@ from reopen.storage import ObjectStore
 from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope, signed_message
 from reopen.vault.create import VAULT_OBJECT, Parameters
 from reopen.vault.keys import FORMAT_VERSION, Keyring, Roots, roots_context, roots_from_bytes, verify_signature
-from reopen.vault.record import FACT_ROLES, Fact, Part, SnapshotRecord, TableRef, parse_record_name
+from reopen.vault.record import (
+    FACT_ROLES,
+    Fact,
+    Part,
+    SnapshotRecord,
+    TableRef,
+    fact_name,
+    parse_record_name,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -262,7 +270,7 @@ class Vault:
         signer = self.keyring.signer(FACT_ROLES[kind])
         at = self.clock.now()
         fact_id = new_id(self.random_bytes)
-        name = f"ledger/{kind}/dataset={dataset}/{snapshot or 'dataset'}-{fact_id}.json"
+        name = fact_name(kind, dataset, snapshot, fact_id)
         full = {
             "kind": "fact",
             "fact": kind,
@@ -299,13 +307,17 @@ class Vault:
         roles = ("retention", "writer") if kind == "void" else ("writer",)
         self.check_signature(body, signer, signature, roles, name)
         if kind == "void":
+            # Where it stands is part of what it says: moved elsewhere, it would hide somebody else's snapshot.
+            if parse_record_name(name) != (body.get("dataset"), body.get("seq"), body.get("id")):
+                raise Corrupt(f"{name} holds the void of another snapshot.", object=name)
             return None
         return SnapshotRecord.from_body(body, name=name, writer=signer, digest=blake3(data).hexdigest())
 
     def _read_fact(self, name: str) -> Fact:
         body, signer, signature = open_envelope(self.store.get(name), name, "fact")
         kind = str(body.get("fact"))
-        if kind not in FACT_ROLES or not name.startswith(f"ledger/{kind}/dataset={body.get('dataset')}/"):
+        expected = fact_name(kind, str(body.get("dataset")), str(body.get("snapshot")), str(body.get("id")))
+        if kind not in FACT_ROLES or name != expected:
             raise Corrupt(f"{name} holds a fact that does not belong there.", object=name)
         self.check_signature(body, signer, signature, (FACT_ROLES[kind],), name)
         try:
