@@ -50,7 +50,10 @@ class ObstoreStore:
         try:
             data = bytes(obstore.get_range(self._store, name, start=start, length=length))
         except Exception as error:
-            raise self._translate(error, name) from error
+            # A range that begins past the end is an error without a kind of its own; the object's size tells.
+            if isinstance(error, FileNotFoundError) or self.head(name).size_bytes >= start + length:
+                raise self._translate(error, name) from error
+            data = b""
         if len(data) != length:
             raise Corrupt(
                 f"{name} in {self.url} ends before byte {start + length}.",
