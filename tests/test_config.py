@@ -68,13 +68,11 @@ def test_what_init_writes_survives_odd_names(file: Path) -> None:
     assert settings.standby.vault == "s3://bucket/replica"
 
 
-def test_the_demo_s_settings_keep_all_of_production_in_one_folder() -> None:
+def test_the_demo_s_settings_are_the_standby_s_and_keep_nothing_of_it_in_production() -> None:
     settings = load_settings(ROOT / "reopen.toml")
-    production = ROOT / ".reopen/demo/production"
-    for place in (settings.home, settings.keys, Path(settings.primary.vault)):
-        assert place.is_relative_to(production)
-    for written in (settings.standby.vault, settings.standby.scratch, settings.control):
-        assert Path(str(written)).is_relative_to(ROOT / ".reopen/demo/standby")
+    assert Path(settings.primary.vault).is_relative_to(ROOT / ".reopen/demo/production")
+    for place in (settings.home, settings.keys, settings.standby.vault, settings.standby.scratch, settings.control):
+        assert Path(str(place)).is_relative_to(ROOT / ".reopen/demo/standby")
 
 
 def test_relative_paths_count_from_the_settings_file(

@@ -21,6 +21,9 @@ from reopen.vault.indexparts import list_packs, read_statement, write_index_part
 from reopen.vault.packreader import read_pack
 from reopen.vault.packwriter import StoredPack, index_rows
 
+PACKS_PER_PART_MAX = 1000
+"""A statement lists its packs by id and must stay far below the cap of a stored document."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairPlan:
@@ -89,11 +92,11 @@ def execute_repair(plan: RepairPlan, *, progress: Progress = SILENT) -> RepairRe
         aside += _move_aside(vault, name)
     covered = _covered(vault)
     left = [pack for pack in stored if pack.id.hex() not in covered]
-    if left:
-        part = write_index_part(
-            vault, f"repair-{blake3(b''.join(pack.id for pack in left)).hexdigest()[:16]}", left, signer
-        )
-        written.append(part.name)
+    for start in range(0, len(left), PACKS_PER_PART_MAX):
+        packs = left[start : start + PACKS_PER_PART_MAX]
+        # The name follows from the packs, so that two repairs at once write the same part.
+        name = blake3(b"".join(pack.id for pack in packs)).hexdigest()[:16]
+        written.append(write_index_part(vault, f"repair-{name}", packs, signer).name)
     return RepairResult(
         rebuilt_packs=len(stored), written_parts=tuple(written), moved_aside=tuple(aside), unreadable=tuple(unreadable)
     )

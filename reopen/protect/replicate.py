@@ -21,7 +21,8 @@ from blake3 import blake3
 
 from reopen.errors import Conflict, Corrupt, Refused
 from reopen.progress import SILENT, Progress
-from reopen.storage import ObjectStore
+from reopen.protect.witness import Witness
+from reopen.storage import ObjectInfo, ObjectStore
 from reopen.vault import Vault
 from reopen.vault.create import VAULT_OBJECT
 from reopen.vault.indexparts import read_statements
@@ -72,17 +73,20 @@ class ReplicateResult:
     seconds: float
 
 
-def plan_replicate(source: Vault, target: ObjectStore) -> ReplicatePlan:
+def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | None = None) -> ReplicatePlan:
     """List what the target lacks.
 
-    :raises Refused: the target holds another vault.
+    :param witness: what this reader saw of the source before.
+    :raises Refused: the target holds another vault, or the source lost records that the witness saw.
     """
+    if witness is not None:
+        witness.require_all(source)
     if source.store.url == target.url:
         raise Refused(
             "a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml."
         )
     # The records are listed before anything else: what they refer to is durable already.
-    listed = list(source.store.list("snapshots/"))
+    listed = _closed_listing(source)
     present = {info.name for info in target.list()}
     _check_same_vault(source, target, VAULT_OBJECT in present)
     pins = _pins(source)
@@ -182,6 +186,21 @@ def _pins(source: Vault) -> dict[str, str]:
             for part in reference.parts if reference is not None else ():
                 add(part)
     return pins
+
+
+def _closed_listing(source: Vault) -> list[ObjectInfo]:
+    """A list of records that holds every record its members saw: one that was committed behind the listing's back, and
+    seen by another that the listing did reach, would look rolled back at the replica."""
+    listed = {info.name: info for info in source.store.list("snapshots/")}
+    heads = {record.name: record.heads for record in source.records()}
+    waiting = list(listed)
+    while waiting:
+        for dataset, head in heads.get(waiting.pop(), {}).items():
+            name = f"snapshots/dataset={dataset}/{head}.json"
+            if name not in listed and name in heads:
+                listed[name] = source.store.head(name)
+                waiting.append(name)
+    return [listed[name] for name in sorted(listed)]
 
 
 def _check_same_vault(source: Vault, target: ObjectStore, exists: bool) -> None:

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
+from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys
 from reopen.vault.index import NOT_FOUND, ChunkIndex
@@ -101,6 +102,7 @@ def verify_vault(
     datasets: Sequence[str] = (),
     latest_only: bool = False,
     record: bool = True,
+    witness: Witness | None = None,
     workers: int = 0,
     progress: Progress = SILENT,
 ) -> VerifyResult:
@@ -109,17 +111,19 @@ def verify_vault(
     :param datasets: restrict to these; none means all, and packs that no snapshot needs as well.
     :param latest_only: only the newest snapshot of each dataset.
     :param record: sign a ``verified`` fact about every snapshot, where the verifier key is at hand.
+    :param witness: what this reader saw of the vault before; a record of it that is gone is a finding.
     :raises Refused: level ``content`` without a recovery key.
     """
-    return _Verification(vault, Level(level), workers or os.cpu_count() or 1, progress).run(
+    return _Verification(vault, Level(level), witness, workers or os.cpu_count() or 1, progress).run(
         datasets, latest_only, record
     )
 
 
 class _Verification:
-    def __init__(self, vault: Vault, level: Level, workers: int, progress: Progress) -> None:
+    def __init__(self, vault: Vault, level: Level, witness: Witness | None, workers: int, progress: Progress) -> None:
         self._vault = vault
         self._level = level
+        self._witness = witness
         self._workers = workers
         self._progress = progress
         self._seen = _Seen()
@@ -169,6 +173,7 @@ class _Verification:
                 raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
             self._check_chain(records)
             chosen += records[-1:] if latest_only else records
+        self._check_heads(chosen)
         self._seen.objects += len(chosen)
         return chosen
 
@@ -180,6 +185,22 @@ class _Verification:
             if item.prev is not None and item.prev not in digests and not expired:
                 self._find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
             digests.add(item.digest)
+
+    def _check_heads(self, records: Iterable[SnapshotRecord]) -> None:
+        """A record names the newest records that it saw, and this reader's witness those that it saw: a rolled-back
+        vault lacks some of them."""
+        present = {info.name for info in self._vault.store.list("snapshots/")}
+        expired = {fact.snapshot for fact in self._vault.facts("expired")}
+        seen = {head: dataset for item in records for dataset, head in item.heads.items()}
+        gone = {
+            f"snapshots/dataset={dataset}/{head}.json": dataset
+            for head, dataset in seen.items()
+            if head.partition("-")[2] not in expired
+        }
+        if self._witness is not None:
+            gone |= {name: name.split("/")[1].removeprefix("dataset=") for name in self._witness.missing(self._vault)}
+        for name in sorted(gone.keys() - present):
+            self._find(name, "missing", "this record was seen before and is gone: roll-back", dataset=gone[name])
 
     def _load_index(self, packs: dict[bytes, int]) -> tuple[ChunkIndex, list[IndexStatement]]:
         tables, statements = [], []
