@@ -41,7 +41,8 @@ class Witness:
         missing = self.missing(vault)
         if missing:
             raise Refused(
-                f"{vault.store.url} lacks {len(missing)} records that were seen in it before, the first is {missing[0]}.",
+                f"{vault.store.url} lacks {len(missing)} records that were seen in it before; the first is "
+                f"{missing[0]}.",
                 hint="Somebody rolled it back or removed them. Compare with the replica; nothing was copied.",
                 object=missing[0],
             )
