@@ -140,7 +140,8 @@ def names_of(table: pa.Table) -> pa.ChunkedArray:
 
 def make_shards(scan: pa.Table, carried: NDArray[np.bool_]) -> tuple[Shard, ...]:
     """The files to read in runs of about :data:`SHARD_BYTES` or :data:`SHARD_FILES`, whichever fills first (I2)."""
-    is_file = pc.equal(scan.column("type"), "file").to_numpy()
+    # What could not even be examined is not read: without its times nobody could tell later whether it changed.
+    is_file = pc.and_(pc.equal(scan.column("type"), "file"), pc.is_null(scan.column("error"))).to_numpy()
     rows = np.flatnonzero(is_file & ~carried)
     if len(rows) == 0:
         return ()
@@ -189,10 +190,16 @@ def _carried(
 def _trusted(vault: Vault) -> Callable[[IndexStatement], bool]:
     """Which index parts a writer may reuse chunks from: its own, and what a verifier has proven (dedup poisoning)."""
     own = vault.keyring.signer("writer").id
-    proven = {name for fact in vault.facts("verified") for name in fact.body.get("proven_indexes", ())}
+    proven: set[str] | None = None
 
     def is_trusted(statement: IndexStatement) -> bool:
-        return statement.writer == own or statement.part.digest in proven
+        nonlocal proven
+        if statement.writer == own:
+            return True
+        if proven is None:
+            # Read only when somebody else wrote here: the ledger grows with every verification.
+            proven = {name for fact in vault.facts("verified") for name in fact.body.get("proven_indexes", ())}
+        return statement.part.digest in proven
 
     return is_trusted
 

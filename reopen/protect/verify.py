@@ -174,6 +174,8 @@ class _Verification:
             self._check_chain(records)
             chosen += records[-1:] if latest_only else records
         self._check_heads(chosen)
+        for fact in self._vault.invalid_facts():
+            self._find(fact.name, "invalid", fact.error.message)
         self._seen.objects += len(chosen)
         return chosen
 

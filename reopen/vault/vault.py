@@ -59,7 +59,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidRecord:
-    """A record that cannot be believed, and why."""
+    """A record or fact that cannot be believed, and why."""
 
     name: str
     error: ReopenError
@@ -252,15 +252,11 @@ class Vault:
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         """The ledger's facts with valid signatures, oldest first."""
-        found = []
-        for info in self.store.list(f"ledger/{kind}/" if kind else "ledger/"):
-            try:
-                fact = self._read_fact(info.name)
-            except (Corrupt, NotFound):
-                continue  # Not believed; a structure check names it.
-            if dataset is None or fact.dataset == dataset:
-                found.append(fact)
-        return sorted(found, key=lambda fact: (fact.at, fact.name))
+        return self._read_facts(kind, dataset)[0]
+
+    def invalid_facts(self) -> list[InvalidRecord]:
+        """Facts that cannot be believed; a structure check reports them."""
+        return self._read_facts(None, None)[1]
 
     def record_fact(self, kind: str, *, dataset: str, snapshot: str, body: JsonObject) -> Fact:
         """Sign a fact and add it to the ledger.
@@ -297,6 +293,20 @@ class Vault:
             if record is not None:
                 valid.append(record)
         return sorted(valid, key=lambda record: (record.dataset, record.seq)), invalid
+
+    def _read_facts(self, kind: str | None, dataset: str | None) -> tuple[list[Fact], list[InvalidRecord]]:
+        prefix = "ledger/" if kind is None else f"ledger/{kind}/" + (f"dataset={dataset}/" if dataset else "")
+        valid: list[Fact] = []
+        invalid: list[InvalidRecord] = []
+        for info in self.store.list(prefix):
+            try:
+                fact = self._read_fact(info.name)
+            except (Corrupt, NotFound) as error:
+                invalid.append(InvalidRecord(name=info.name, error=error))
+                continue
+            if dataset is None or fact.dataset == dataset:
+                valid.append(fact)
+        return sorted(valid, key=lambda fact: (fact.at, fact.name)), invalid
 
     def _read_record(self, name: str) -> SnapshotRecord | None:
         if parse_record_name(name) is None:
