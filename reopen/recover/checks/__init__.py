@@ -10,6 +10,8 @@
 :mod:`.profile`         the restored files against the snapshot's profile
 :mod:`.compile`         contract schema -> specs: properties and relationships
 :mod:`.quality`         contract schema -> specs: quality rules
+:mod:`.specs`           what a contract compiles to
+:mod:`.sql`             names and literals as SQL
 :mod:`.engine`          specs -> Great Expectations -> outcomes; the only file that imports it
 :mod:`.dialect`         how SQLAlchemy speaks to a lent DuckDB connection
 ======================  ========================================================================================

@@ -149,47 +149,59 @@ class LentDialect(default.DefaultDialect):
 
     @classmethod
     def import_dbapi(cls) -> Any:
+        """The face that SQLAlchemy takes for a driver."""
         return _Driver
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[pool.Pool]:
+        """One connection a thread: it is the lent one anyway."""
         return pool.SingletonThreadPool
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        """The URL's path is the name that a connection was lent under."""
         return [], {"name": url.database}
 
     def initialize(self, connection: Connection) -> None:
         """Nothing to ask the server."""
 
     def get_schema_names(self, connection: Connection, **_: Any) -> list[str]:
+        """The only schema there is."""
         return ["main"]
 
     def get_table_names(self, connection: Connection, schema: str | None = None, **_: Any) -> list[str]:
+        """None: what is validated are views."""
         return []
 
     def get_view_names(self, connection: Connection, schema: str | None = None, **_: Any) -> list[str]:
+        """The views, sorted."""
         rows = connection.exec_driver_sql("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1")
         return [str(row[0]) for row in rows]
 
     def has_table(self, connection: Connection, table_name: str, schema: str | None = None, **_: Any) -> bool:
+        """Whether there is a view of this name."""
         sql = "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = ?"
         return bool(connection.exec_driver_sql(sql, (str(table_name),)).scalar())
 
     def get_columns(self, connection: Connection, table_name: str, schema: str | None = None, **_: Any) -> list[Any]:
+        """A view's columns with SQLAlchemy's types."""
         sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
         rows = connection.exec_driver_sql(sql, (str(table_name),)).fetchall()
         return [{"name": row[0], "type": _type(str(row[1])), "nullable": True, "default": None} for row in rows]
 
     def get_pk_constraint(self, connection: Connection, table_name: str, schema: str | None = None, **_: Any) -> Any:
+        """A view has no key."""
         return {"constrained_columns": [], "name": None}
 
     def get_foreign_keys(self, *_: Any, **__: Any) -> list[Any]:
+        """A view has none."""
         return []
 
     def get_indexes(self, *_: Any, **__: Any) -> list[Any]:
+        """A view has none."""
         return []
 
     def get_unique_constraints(self, *_: Any, **__: Any) -> list[Any]:
+        """A view has none."""
         return []
 
 

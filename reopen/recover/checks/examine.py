@@ -103,7 +103,7 @@ def _checks(con: duckdb.DuckDBPyConnection, request: Examination) -> tuple[list[
         # Rules over a part of a table would be neither true nor false: a row count, a key that points to a lost row.
         reason = "not run: the table's files cannot all be read" if table.files else "not run: there are no files"
         return [*checks, *problems, *(_not_run(spec, reason) for spec in specs)], None
-    create_view(con, table, [_VIEW, *names[subject.dataset]])
+    create_view(con, table, [_VIEW, *names[subject.dataset]], staged=request.spill / "staged.duckdb")
     if len(table.groups()) > 1:
         checks.append(_not_uniform(table))
     outcomes, raw = _run(con, request, table, specs)

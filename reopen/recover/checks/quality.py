@@ -289,8 +289,8 @@ def unique(rule: Rule, view: str, column: str) -> Spec:
 
 
 def unique_together(rule: Rule, view: str, columns: list[str]) -> Spec:
-    """No combination of values occurs twice. A ``GROUP BY``, because the expectation's window over all rows needs a
-    multiple of the memory."""
+    """No combination of values occurs twice. A ``GROUP BY``: the expectation's window over all rows needs more memory
+    and more time."""
     return _duplicates({"mustBe": 0}, rule, view, columns)
 
 

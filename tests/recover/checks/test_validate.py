@@ -311,6 +311,21 @@ def kill_when_asked(validator: Validator, work: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def test_a_child_whose_parent_is_gone_ends_in_the_middle_of_a_query(tmp_path: Path) -> None:
+    """The end of a parent shows as the end of the pipe. Only the test can still see the child, because it holds it."""
+    doomed = Validator(work=tmp_path / "w", memory_limit="256MB")
+    asked = threading.Thread(target=run, args=(doomed, tmp_path, with_rules(ENDLESS), ORDERS))
+    asked.start()
+    while not list((tmp_path / "w").glob("orders-*/spill")):
+        time.sleep(0.01)
+    process = doomed._child.process if doomed._child else None
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 0
+    asked.join()
+
+
 def test_a_query_that_does_not_end_is_ended_at_the_limit(tmp_path: Path) -> None:
     with Validator(work=tmp_path / "w", memory_limit="256MB", timeout_seconds=1) as hung:
         path = write(tmp_path / "orders", {"a.parquet": ORDERS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from reopen.recover.checks import CheckStatus, ValidationRequest, Validator
 from reopen.recover.checks.model import ValidationResult
 from tests.recover.checks.kit import ORDERS_SCHEMA, dataset, profile_of
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
 REQUEST = ValidationRequest(dataset=dataset("orders", ORDERS_SCHEMA), folder="nowhere", profile=profile_of([]))
 
 # What a good child answers, as the body of a loop over requests.
@@ -189,12 +191,16 @@ def test_a_memory_limit_that_is_no_size_is_refused_at_once(tmp_path: Path, limit
         Validator(work=tmp_path, memory_limit=limit)
 
 
+def test_the_child_has_no_network() -> None:
+    code = "import sys, socket, reopen.recover.checks.child as c; sys.addaudithook(c._refuse_network); "
+    code += "socket.create_connection(('127.0.0.1', 9))"
+    run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert "PermissionError: the validator has no network" in run.stderr
+
+
 def test_importing_the_package_loads_no_heavy_library() -> None:
     code = "import sys, reopen.recover.checks; print({'duckdb', 'pyarrow', 'great_expectations'} & set(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    import subprocess
-
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 
 
