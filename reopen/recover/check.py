@@ -6,7 +6,9 @@ time.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,11 +82,15 @@ class LocalReader:
         path = os.path.join(self._root, name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return "missing", "the file is not there"
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                return "type_mismatch", "is not a file"
             return "unreadable", str(error.strerror)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return "type_mismatch", "is not a file"
             size = os.fstat(descriptor).st_size
             if size != layout.file_sizes[row]:
                 return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"

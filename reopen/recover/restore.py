@@ -134,7 +134,7 @@ def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress =
     workers = workers or os.cpu_count() or 1
     if path is None:
         return _restore_remote(plan, workers, progress)
-    return _LocalRestore(plan, LocalTree(path), workers, progress).run()
+    return _LocalRestore(plan, LocalTree(path, raw_names(plan.manifest)), workers, progress).run()
 
 
 class _LocalRestore:
@@ -203,22 +203,31 @@ class _LocalRestore:
         )
 
     def _rows(self, kind: str) -> list[int]:
-        return [row for row, found in enumerate(self._columns["type"]) if found == kind]
+        """Rows of a kind, less what the snapshot could not read (a folder that could not be listed is a folder)."""
+        states = self._columns["read_state"]
+        return [
+            row
+            for row, found in enumerate(self._columns["type"])
+            if found == kind and (kind == "dir" or states[row] != "unreadable")
+        ]
 
     def _split_links(self) -> tuple[list[int], list[tuple[int, int]]]:
         """Files to write, and hard links as (row, row of the file it links to)."""
-        first: dict[str, int] = {}
+        first: dict[tuple[str, bytes], int] = {}
         write, links = [], []
+        chunks = self._plan.manifest.column("chunks")
         for row in self._rows("file"):
-            if self._columns["read_state"][row] == "unreadable":
-                continue
             group = self._columns["link_group"][row]
-            if group is not None and group in first:
-                links.append((row, first[group]))
+            if group is None:
+                write.append(row)
                 continue
-            if group is not None:
-                first[group] = row
-            write.append(row)
+            # The scan saw one file under both names; what was read later under each may differ.
+            same = (group, chunks[row].as_py())
+            if same in first:
+                links.append((row, first[same]))
+            else:
+                first[same] = row
+                write.append(row)
         return write, links
 
     def _compare(self, rows: list[int]) -> NDArray[np.int64]:
@@ -349,7 +358,7 @@ def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> Rest
             size_bytes=pc.sum(chosen.column("size_bytes")).as_py() or 0,
             left_out=plan.left_out,
         )
-        result = _LocalRestore(local, LocalTree(folder), workers, progress).run()
+        result = _LocalRestore(local, LocalTree(folder, raw_names(chosen)), workers, progress).run()
         try:
             for name in raw_names(chosen):
                 target = f"{root}/{name.decode('utf-8', 'backslashreplace')}"

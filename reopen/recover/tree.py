@@ -38,9 +38,12 @@ class Attributes:
 class LocalTree:
     """The target of a restore on a local file system."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, names: Iterable[bytes] = ()) -> None:
+        """
+        :param names: the entries that will be written; the work folder takes none of their names.
+        """
         self._root = os.fsencode(root)
-        self._work = os.path.join(self._root, WORK_FOLDER)
+        self._work = os.path.join(self._root, _work_name(names))
         self._folders: set[bytes] = set()
         self._lock = threading.Lock()
         self._may_chown = os.geteuid() == 0
@@ -234,3 +237,13 @@ class LocalTree:
                 hint="Fix the cause, then run the same command again: what is restored already is not written twice.",
                 path=path,
             ) from error
+
+
+def _work_name(names: Iterable[bytes]) -> bytes:
+    """A name for the work folder that no entry has: a dataset may hold what an interrupted restore left behind."""
+    taken = {name.partition(b"/")[0] for name in names if name.startswith(WORK_FOLDER)}
+    number, name = 0, WORK_FOLDER
+    while name in taken:
+        number += 1
+        name = WORK_FOLDER + b"-%d" % number
+    return name

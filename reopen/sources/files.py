@@ -49,7 +49,8 @@ SCAN = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
-"""What a scan knows of an entry; ``error`` is set for a folder that could not be listed."""
+"""What a scan knows of an entry; ``error`` is set for a folder that could not be listed and for an entry that could not
+be examined, of which only name and kind are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +158,16 @@ class _Columns:
         keep = list(range(len(self.names)))
         if not wanted_folders:
             holders = {parent for name in self._kept_files() for parent in _parents(name)}
-            types = self.values["type"]
-            keep = [row for row in keep if types[row] != "dir" or self.names[row] in holders]
+            types, errors = self.values["type"], self.values["error"]
+            # A folder that could not be read stays: what it holds is not known, and that must be seen (I1).
+            keep = [row for row in keep if types[row] != "dir" or errors[row] or self.names[row] in holders]
         order = sorted(keep, key=self.names.__getitem__)
         table = pa.Table.from_arrays([arrays[field.name] for field in SCAN], schema=SCAN)
         return table.take(pa.array(order, pa.int64()))
 
     def _kept_files(self) -> Iterable[bytes]:
-        return (name for name, kind in zip(self.names, self.values["type"], strict=True) if kind != "dir")
+        facts = zip(self.names, self.values["type"], self.values["error"], strict=True)
+        return (name for name, kind, error in facts if kind != "dir" or error)
 
 
 class LocalFiles:
@@ -209,13 +212,18 @@ class LocalFiles:
     def open(self, name: bytes) -> SourceFile:
         path = os.path.join(self._root, name)
         try:
-            return _LocalFile(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), path)
+            # Without O_NONBLOCK a pipe that took the file's place would hold the snapshot up for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 raise FileNotFoundError(path) from error  # Something else took its place (I4).
             raise _unreadable(path, error) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileNotFoundError(path)
+        return _LocalFile(descriptor, path)
 
     def _add(self, columns: _Columns, names: _AccountNames, entry: os.DirEntry[bytes], name: bytes) -> bool:
         is_folder = entry.is_dir(follow_symlinks=False)
@@ -229,6 +237,12 @@ class LocalFiles:
             status = entry.stat(follow_symlinks=False)
             target = os.readlink(entry.path) if stat.S_ISLNK(status.st_mode) else None
         except FileNotFoundError:
+            return False
+        except OSError as error:
+            # A folder that may be listed but not entered shows names and kinds, nothing else (I1).
+            columns.add(
+                name, type=_listed_kind(entry), size_bytes=0, error=f"cannot be examined: {error.strerror or error}"
+            )
             return False
         kind = _kind(status.st_mode)
         text_target, raw_target = text_name(target) if target is not None else (None, None)
@@ -428,6 +442,15 @@ def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "dir"
     return "symlink" if stat.S_ISLNK(mode) else "special"
+
+
+def _listed_kind(entry: os.DirEntry[bytes]) -> str:
+    """The kind that the listing itself states."""
+    if entry.is_symlink():
+        return "symlink"
+    if entry.is_dir(follow_symlinks=False):
+        return "dir"
+    return "file" if entry.is_file(follow_symlinks=False) else "special"
 
 
 def _signed(inode: int) -> int:
