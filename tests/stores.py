@@ -211,7 +211,7 @@ class FullFrom:
 
 
 class LostAnswer:
-    """Loses the answer to the first write of a name with this beginning: the write happened, the caller hears otherwise."""
+    """Loses the answer to the first write of a name with this beginning: it happened, the caller hears otherwise."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix

@@ -1,7 +1,5 @@
 """Trees of files for tests: making them, ageing them, and telling where two differ, metadata included."""
 
-# ruff: noqa: PTH - names are bytes here, which pathlib does not take.
-
 from __future__ import annotations
 
 import os

@@ -169,7 +169,7 @@ def test_chunks_whose_pack_is_gone_are_read_and_stored_again(source: Path, tmp_p
     ],
 )
 def test_patterns_decide_what_is_protected(tmp_path: Path, patterns: Any, expected: set[str]) -> None:
-    """Under ``include`` a folder is kept only for what lies in it; an excluded folder takes everything below with it."""
+    """Under ``include`` a folder is kept only for what lies in it; an excluded folder takes all below with it."""
     source = grow(tmp_path / "source", dict.fromkeys(("a.csv", "sub/b.csv", "sub/x.tmp", "sub/skip/c.csv"), b"x"))
     (source / "void").mkdir()
     vault = a_vault()

@@ -56,8 +56,8 @@ class BadMedium:
 
 
 @pytest.fixture
-def medium(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadMedium]:
-    yield BadMedium(monkeypatch)
+def medium(monkeypatch: pytest.MonkeyPatch) -> BadMedium:
+    return BadMedium(monkeypatch)
 
 
 @pytest.fixture
