@@ -7,8 +7,8 @@ Invariants
     I3  ``change`` is what that snapshot saw: a snapshot that reuses an earlier manifest has only unchanged entries.
     I4  Every instant is TIMESTAMPTZ in UTC.
     I5  No filter of a query reaches an encrypted Parquet scan: DuckDB 2.0 then computes the wrong AAD ("Computed AES
-        tag differs"), also for filters that a join or a top-n makes for itself. ``OFFSET 0`` above each scan stops them. A
-        filter on ``dataset`` still leaves out the files of other datasets, because each has a branch of its own.
+        tag differs"), also for filters that a join or a top-n makes for itself. ``OFFSET 0`` above each scan stops
+        them. A filter on ``dataset`` still leaves out the files of other datasets: each has a branch of its own.
 
 The views are :data:`VIEWS`. The catalog is for looking: DuckDB authenticates each part by its encryption, but only a
 verify or restore checks it against the digest in the record.
@@ -149,6 +149,26 @@ def describe_views() -> Mapping[str, str]:
 def add_key_statement(name: str, key: bytes) -> str:
     """The statement that gives DuckDB a metadata key under a name."""
     return f"PRAGMA add_parquet_key('{name}', '{base64.b64encode(key).decode()}')"
+
+
+def plain_duckdb(vault: Vault) -> list[str]:
+    """Statements for any DuckDB that lead to the manifests of a vault, with the secret key in them.
+
+    A glob also shows what was never committed: this is for a look without this program, the views are for
+    answers.
+    """
+    number = vault.metadata_key_number
+    root = local_path(vault.store.url) or vault.store.url
+    scan = (
+        f"read_parquet({_quoted(f'{root}/manifests/key={number}/*/*/*.parquet')}, hive_partitioning = true, "
+        "hive_types_autocast = false, encryption_config = {footer_key: 'reopen'})"
+    )
+    return [
+        add_key_statement("reopen", vault.metadata_key(number)) + ";",
+        "-- OFFSET 0 keeps filters above the scan; DuckDB 2.0 cannot filter inside encrypted Parquet.",
+        f"CREATE OR REPLACE VIEW manifests AS SELECT * FROM {scan} OFFSET 0;",
+        "SELECT dataset, snapshot, path, size_bytes, change FROM manifests WHERE type = 'file' LIMIT 20;",
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,271 @@
+"""Owns what every command shares: its common options, what it prints, how errors look, and the exit code.
+
+A command is a function ``(face, …) -> Answer`` under :func:`command`; it never prints or exits by itself.
+
+Invariants
+    F1  With ``--json`` standard output holds exactly one JSON document, also for an error and a wrong option.
+    F2  Results go to standard output; notes, progress and errors to standard error.
+    F3  An expected error (:class:`ReopenError`) gives its own exit code; an unexpected one gives 1 and one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+from reopen.cli.text import plain, printable
+from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from reopen.cli.session import Session
+    from reopen.progress import Progress
+
+SCHEMA_VERSION = 1
+PIPE_COLUMNS = 200
+"""Width of tables that no terminal shows: wide enough that a log is not broken in the middle of a path."""
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="PATH", help="The settings file; else REOPEN_CONFIG, ./reopen.toml.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the traceback of an unexpected error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+VaultOption = Annotated[
+    str | None, typer.Option("--vault", metavar="SITE", help="Use the vault of this site; else of the one we are at.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines that are written as they come, with no layout: for listings of any length. They must be printable."""
+
+    lines: Iterable[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command found. ``value`` is its JSON, in an envelope with the schema's name unless ``bare``; ``show`` are
+    the texts and tables for people, in order."""
+
+    value: Any
+    show: Sequence[RenderableType | Lines] = ()
+    exit_code: int = EXIT_OK
+    bare: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Face:
+    """One run of a command: where its results go and how much is said beside them."""
+
+    name: str
+    config: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    _session: Session | None = field(default=None, repr=False)
+
+    @property
+    def session(self) -> Session:
+        """What the settings lead to; they are read at the first use."""
+        if self._session is None:
+            from reopen.cli.session import open_session
+
+            self._session = open_session(self.config)
+        return self._session
+
+    def progress(self) -> Progress:
+        """Progress on standard error, or none."""
+        from reopen.cli.progress import make_progress
+
+        return make_progress(quiet=self.quiet or self.json)
+
+    def note(self, text: str) -> None:
+        """Something beside the result that people should know, on standard error."""
+        if not (self.quiet or self.json):
+            _console(stderr=True).print(f"note: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
+
+    def finish(self, answer: Answer) -> int:
+        """Print an answer; returns the exit code."""
+        if self.json:
+            value = plain(answer.value)
+            print_json(value if answer.bare else {"schema": self.schema, **value})
+        else:
+            console = _console()
+            for part in answer.show:
+                if isinstance(part, Lines):
+                    sys.stdout.writelines(f"{line}\n" for line in part.lines)
+                else:
+                    console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+        return answer.exit_code
+
+    def fail(self, error: ReopenError) -> int:
+        """Print an error; returns its exit code."""
+        show_error(error, as_json=self.json)
+        return error.exit_code
+
+    def fail_unexpectedly(self, error: Exception) -> int:
+        """Print an error that nobody foresaw (F3); returns 1."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if self.verbose:
+            traceback.print_exception(error, file=sys.stderr)
+        hint = "" if self.verbose else "Run with --verbose for the traceback."
+        unexpected = ReopenError(f"unexpected: {text.splitlines()[0]}", hint=hint)
+        show_error(unexpected, as_json=self.json)
+        return unexpected.exit_code
+
+    @property
+    def schema(self) -> str:
+        """The name of the JSON document, for example ``reopen.contracts-lint/1``."""
+        return f"reopen.{self.name.replace(' ', '-')}/{SCHEMA_VERSION}"
+
+
+C = TypeVar("C", bound=Callable[..., Answer])
+
+
+def command(
+    app: typer.Typer, name: str, *, example: str, panel: str | None = None, group: str = "", hidden: bool = False
+) -> Callable[[C], C]:
+    """Make a function a command of ``app``. Its docstring is the help, its first parameter the :class:`Face`.
+
+    :param example: a command line that works; it ends the help.
+    :param group: the command that it is a sub-command of.
+    """
+
+    def register(function: C) -> C:
+        full_name = f"{group} {name}".strip()
+        run = _runner(function, full_name)
+        app.command(name, rich_help_panel=panel, epilog=f"Example: {example}", hidden=hidden)(run)
+        return function
+
+    return register
+
+
+def _runner(function: Callable[..., Answer], name: str) -> Callable[..., None]:
+    """The function that Typer calls: the command's own parameters and the common ones."""
+
+    @functools.wraps(function)
+    def run(**given: Any) -> None:
+        context: typer.Context = given.pop("ctx")
+        above: Mapping[str, Any] = context.find_root().obj or {}
+        face = Face(
+            name=name,
+            config=given.pop("config") or above.get("config"),
+            quiet=given.pop("quiet") or above.get("quiet", False),
+            verbose=given.pop("verbose") or above.get("verbose", False),
+            json=given.pop("json"),
+        )
+        raise typer.Exit(_run(face, function, given))
+
+    hints = get_type_hints(function, include_extras=True)
+    own = list(inspect.signature(function).parameters.values())[1:]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    common = {
+        "json": (JsonOption, False),
+        "config": (ConfigOption, None),
+        "quiet": (QuietOption, False),
+        "verbose": (VerboseOption, False),
+    }
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(item.replace(kind=keyword, annotation=hints[item.name]) for item in own),
+        *(inspect.Parameter(key, keyword, annotation=kind, default=value) for key, (kind, value) in common.items()),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in parameters}
+    return run
+
+
+def _run(face: Face, function: Callable[..., Answer], arguments: Mapping[str, Any]) -> int:
+    try:
+        return face.finish(function(face, **arguments))
+    except ReopenError as error:
+        return face.fail(error)
+    except KeyboardInterrupt:
+        show_error(
+            Interrupted("interrupted.", hint="What was stored is kept; run the command again."), as_json=face.json
+        )
+        return EXIT_INTERRUPTED
+    except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - F3: the last place where an error can still be told in one line.
+        return face.fail_unexpectedly(error)
+
+
+class Interrupted(ReopenError):
+    """The user, or a signal, stopped the command."""
+
+    kind = "interrupted"
+    exit_code = EXIT_INTERRUPTED
+
+
+class ReopenGroup(TyperGroup):
+    """The top of the command tree: a wrong option or command is an error of ours, with ``--json`` as JSON (F1)."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run with these arguments (the process's when None) and exit with the command's code."""
+        given = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.TyperException as error:
+            if not standalone_mode:
+                raise
+            code = error.exit_code
+            if text := error.format_message():
+                # The context knows the command whose help would have told.
+                path = getattr(getattr(error, "ctx", None), "command_path", "reopen")
+                wrong = InvalidInput(text, hint=f"`{path} --help` shows what it takes.")
+                show_error(wrong, as_json="--json" in given)
+        except typer.Abort:
+            code = EXIT_INTERRUPTED
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+
+def show_error(error: ReopenError, *, as_json: bool) -> None:
+    """Print an error: as JSON on standard output, else as ``error: …`` and ``hint: …`` on standard error."""
+    if as_json:
+        print_json({"error": plain(error.as_dict())})
+        return
+    from rich.text import Text
+
+    console = _console(stderr=True)
+    message = "\n".join(printable(line) for line in error.message.splitlines())
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if error.hint:
+        console.print(Text.assemble(("hint: ", "bold"), printable(error.hint)), soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON document and a newline on standard output. ASCII only, so that no locale can break it."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, highlight=False, width=PIPE_COLUMNS)
+    return console

@@ -1,0 +1,265 @@
+"""Owns the commands that look at copies: ``snapshots``, ``ls``, ``diff``, ``sql``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen.cli.face import Answer, Face, Lines, VaultOption, command
+from reopen.cli.text import count_text, instant_text, make_table, plain, printable, size_text
+from reopen.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import RenderableType
+
+    from reopen.vault import SnapshotRecord, Vault
+
+PANEL = "Look"
+ROWS_SHOWN_MAX = 1000
+"""Rows of a table for people; --json and --csv give all."""
+
+SelectorOption = Annotated[
+    str,
+    typer.Option("--at", metavar="SELECTOR", help="latest, last-verified, at:<time with offset>, or a snapshot's id."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "snapshots", panel=PANEL, example="reopen snapshots orders")(snapshots)
+    command(app, "ls", panel=PANEL, example="reopen ls documents '*.pdf' --at last-verified")(list_entries)
+    command(app, "diff", panel=PANEL, example="reopen diff documents 3fa1c2 latest")(diff)
+    command(app, "sql", panel=PANEL, example='reopen sql "SELECT dataset, count(*) FROM files GROUP BY ALL"')(sql)
+
+
+def snapshots(
+    face: Face,
+    dataset: Annotated[str | None, typer.Argument(help="One dataset; all when left out.")] = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """List the snapshots in a vault, and which of them were verified."""
+    from reopen.recover.points import proofs_of
+
+    opened = face.session.vault(vault)
+    names = opened.datasets()
+    if dataset is not None and dataset not in names:
+        hint = f"Datasets in this vault: {', '.join(names) or 'none'}."
+        raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
+    records = opened.records(dataset)
+    proofs = proofs_of(opened.facts("verified", dataset))
+    invalid = opened.invalid_records(dataset)
+    if invalid:
+        face.note(f"{count_text(len(invalid), 'record')} cannot be believed; `reopen verify` names them.")
+    value = {
+        "vault": opened.id,
+        "url": opened.store.url,
+        "invalid_records": [{"object": item.name, "error": item.error.as_dict()} for item in invalid],
+        "snapshots": [_record_dict(record, proofs.get(record.id)) for record in records],
+    }
+    rows = [
+        (
+            record.dataset, record.seq, record.id, record.state, instant_text(record.consistent_at),
+            f"{record.totals.files:,}", size_text(record.totals.size_bytes), size_text(record.totals.stored_bytes),
+            str(proofs[record.id].body["level"]) if record.id in proofs else "-",
+            f"{record.site}, epoch {record.epoch}" + ("" if record.confirmed else ", unconfirmed"),
+        )
+        for record in records
+    ]  # fmt: skip
+    columns = ("dataset", ">seq", "snapshot", "state", "consistent at", ">files", ">size", ">stored", "verified", "by")
+    return Answer(value=value, show=[make_table(columns, rows)])
+
+
+def _record_dict(record: SnapshotRecord, proof: Any) -> dict[str, Any]:
+    return {
+        "dataset": record.dataset,
+        "seq": record.seq,
+        "snapshot": record.id,
+        "state": record.state,
+        "site": record.site,
+        "epoch": record.epoch,
+        "confirmed": record.confirmed,
+        "consistent_at": plain(record.consistent_at),
+        "committed_at": plain(record.committed_at),
+        "contract": plain(record.contract),
+        "manifest_snapshot": record.manifest.snapshot,
+        "totals": plain(record.totals),
+        "verified": None if proof is None else {"level": proof.body["level"], "at": plain(proof.at)},
+    }
+
+
+def list_entries(
+    face: Face,
+    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Gitignore-style patterns; all when none.")
+    ] = None,
+    at: SelectorOption = "latest",
+    vault: VaultOption = None,
+) -> Answer:
+    """List what a snapshot holds."""
+    opened = face.session.vault(vault)
+    record = opened.find(dataset, at)
+    rows = list(_entries(opened, record, tuple(patterns or ())))
+    if patterns and not rows:
+        raise NotFound(
+            f"nothing in snapshot {record.id} of {dataset} matches {', '.join(patterns)}.",
+            hint=f"`reopen ls {dataset} --at {record.id}` lists everything.",
+        )
+    value = {
+        "dataset": dataset,
+        "snapshot": record.id,
+        "state": record.state,
+        "consistent_at": plain(record.consistent_at),
+        "entries": rows,
+    }
+    return Answer(value=value, show=[Lines(_listing(rows))])
+
+
+def _entries(vault: Vault, record: SnapshotRecord, patterns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    from reopen.clock import from_unix_ns, to_text
+    from reopen.sources.files import Selection
+
+    names = (
+        "path",
+        "type",
+        "size_bytes",
+        "mode",
+        "owner",
+        "mtime_s",
+        "mtime_ns",
+        "link_target",
+        "change",
+        "read_state",
+    )
+    manifest = vault.manifest(record).select([*names, "error"])
+    reused = record.manifest.snapshot != record.id
+    selection = Selection(include=patterns)
+    for batch in manifest.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            if not selection.takes(row["path"] + "/" if row["type"] == "dir" else row["path"]):
+                continue
+            seconds, nanoseconds = row.pop("mtime_s"), row.pop("mtime_ns")
+            row["modified_at"] = None
+            if seconds is not None:
+                row["modified_at"] = to_text(from_unix_ns(seconds * 10**9 + (nanoseconds or 0)))
+            if reused:
+                # The manifest tells what its owner saw; this snapshot saw nothing change.
+                row["change"] = "unchanged"
+            yield row
+
+
+def _listing(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    kinds = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+    for row in rows:
+        mode = stat.filemode(kinds.get(row["type"], 0) | (row["mode"] or 0))
+        when = (row["modified_at"] or "-")[:19].replace("T", " ")
+        target = f" -> {printable(row['link_target'])}" if row["link_target"] is not None else ""
+        state = "" if row["read_state"] == "ok" else f"  ({row['read_state']}: {printable(row['error'] or '')})"
+        yield f"{mode} {row['size_bytes']:>14,} {when:<19} {printable(row['path'])}{target}{state}"
+
+
+def diff(
+    face: Face,
+    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="A selector, as for ls --at.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A selector, as for ls --at.")] = "latest",
+    vault: VaultOption = None,
+) -> Answer:
+    """Show what was added, removed or modified between two snapshots."""
+    from reopen.review.difference import compare_snapshots, count_changes
+
+    opened = face.session.vault(vault)
+    first, second = opened.find(dataset, before), opened.find(dataset, after)
+    difference = compare_snapshots(opened, first, second)
+    counts = count_changes(difference)
+    rows = difference.to_pylist()
+    value = {"dataset": dataset, "before": first.id, "after": second.id, "counts": counts, "changes": rows}
+    signs = {"added": "+", "removed": "-", "modified": "M", "metadata": "m"}
+    lines = (f"{signs[row['change']]} {printable(row['path'])}{_sizes(row)}" for row in rows)
+    summary = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+    return Answer(value=value, show=[Lines(lines), f"{first.id} -> {second.id}: {summary}"])
+
+
+def _sizes(row: dict[str, Any]) -> str:
+    if row["change"] != "modified" or row["type"] != "file":
+        return ""
+    return f"  ({size_text(row['size_bytes_before'])} -> {size_text(row['size_bytes_after'])})"
+
+
+def sql(
+    face: Face,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="One SQL statement, in DuckDB's dialect.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    key: Annotated[bool, typer.Option("--key", help="Print what a plain DuckDB needs, secret key included.")] = False,
+    vaults: Annotated[
+        list[str] | None, typer.Option("--vault", metavar="SITE", help="May be repeated; else the one we are at.")
+    ] = None,
+) -> Answer:
+    """Ask the history in SQL. --json prints a bare array of rows. Without a query, the views are listed.
+
+    Views: snapshots, files, entries, changes, profiles, verifications, facts, datasets.
+    """
+    session = face.session
+    opened = [session.vault(name) for name in vaults] if vaults else [session.vault()]
+    if key:
+        if query is not None:
+            raise InvalidInput("--key prints a key and takes no query.", hint="Leave one of them out.")
+        return _key_answer(opened)
+    from reopen.review.catalog import describe_views, open_catalog
+
+    if query is None:
+        views = describe_views()
+        value: dict[str, Any] = {"views": [{"name": name, "comment": text} for name, text in views.items()]}
+        return Answer(value=value, show=[make_table(("view", "holds"), views.items())])
+    with open_catalog(opened, cache=session.settings.home / "catalog") as catalog:
+        table = catalog.query(query)
+    if as_csv and not face.json:
+        return Answer(value=None, show=[Lines(_csv_lines(table))])
+    rows = table.to_pylist() if face.json else table.slice(0, ROWS_SHOWN_MAX).to_pylist()
+    show: list[RenderableType] = [
+        make_table(
+            [f">{field.name}" if _is_number(field) else field.name for field in table.schema],
+            [[_cell(value) for value in row.values()] for row in rows],
+        )
+    ]
+    if table.num_rows > ROWS_SHOWN_MAX:
+        show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
+    return Answer(value=rows, show=show, bare=True)
+
+
+def _key_answer(vaults: Iterable[Vault]) -> Answer:
+    from reopen.review.catalog import plain_duckdb
+
+    scripts = {vault.store.url: plain_duckdb(vault) for vault in vaults}
+    value = {"vaults": [{"url": url, "statements": statements} for url, statements in scripts.items()]}
+    return Answer(value=value, show=[Lines("\n".join(statements) for statements in scripts.values())])
+
+
+def _csv_lines(table: pa.Table) -> Iterator[str]:
+    def line(cells: Iterable[object]) -> str:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="").writerow(cells)
+        return buffer.getvalue()
+
+    yield line(table.column_names)
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield line("" if value is None else plain(value) for value in row.values())
+
+
+def _is_number(field: pa.Field) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(plain(value))

@@ -1,0 +1,63 @@
+"""Owns the command tree and the console entry point."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import typer
+
+from reopen.cli import about, contracts, copies, history, recovery, setup, state
+from reopen.cli.face import ConfigOption, QuietOption, ReopenGroup, VerboseOption
+
+EPILOG = (
+    "Exit codes: 0 done; 1 a fault of ours; 2 wrong input; 3 it worked and what it found is bad; 4 not found; "
+    "5 damaged; 6 conflict; 7 refused for safety; 8 try again later; 130 interrupted. `reopen help exit-codes` says "
+    "more. Example: reopen snapshot"
+)
+
+GROUPS = (setup, contracts, copies, history, state, recovery, about)
+"""Modules with ``register(app)``, in the order of the help."""
+
+
+def make_app() -> typer.Typer:
+    """The whole command tree."""
+    app = typer.Typer(
+        name="reopen",
+        cls=ReopenGroup,
+        help="Keep copies of the data a business runs on, and prove that it can reopen from them.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def top(
+        ctx: typer.Context, config: ConfigOption = None, quiet: QuietOption = False, verbose: VerboseOption = False
+    ) -> None:
+        ctx.obj = {"config": config, "quiet": quiet, "verbose": verbose}
+
+    for group in GROUPS:
+        group.register(app)
+    return app
+
+
+app = make_app()
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run ``reopen``; exits the process."""
+    # A file name may hold what the locale cannot show.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app(args=args, prog_name="reopen")
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,463 @@
+"""Owns the commands that run again from copies: ``restore``, ``plan failover``, ``failover``, ``drill``."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen import durations
+from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
+from reopen.clock import from_text
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refused
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reopen.cli.session import Session
+    from reopen.control.records import Fence
+    from reopen.recover.clocks import Measured
+    from reopen.recover.context import Delivery
+    from reopen.recover.plan import RecoveryPlan
+
+PANEL = "Run again"
+SIDE_BY_SIDE = 2
+"""Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""
+
+PointOption = Annotated[
+    str,
+    typer.Option(
+        "--point", metavar="SELECTOR", help="last-verified, latest, at:<time with offset>, or a snapshot's id."
+    ),
+]
+DatasetsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[DATASET]...", help="These and what they depend on; all when none.")
+]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="SITE", help="The site that is lost; else the primary.")
+]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the other site.")]
+FailedAtOption = Annotated[
+    str | None, typer.Option("--failed-at", metavar="TIME", help="When it failed, with offset; now when left out.")
+]
+FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "restore", panel=PANEL, example="reopen restore documents --to /tmp/documents --path '*.pdf'")(restore)
+    plans = typer.Typer(
+        help="Show what a recovery would do.", no_args_is_help=True, epilog="Example: reopen plan failover --runbook"
+    )
+    app.add_typer(plans, name="plan", rich_help_panel=PANEL)
+    command(plans, "failover", group="plan", example="reopen plan failover --runbook > runbook.md")(plan)
+    command(
+        app,
+        "failover",
+        panel=PANEL,
+        example="reopen failover --reason 'production burnt down' --assert-fenced 'it is ashes'",
+    )(failover)
+    command(app, "drill", panel=PANEL, example="reopen drill --tier 1")(drill)
+
+
+def restore(
+    face: Face,
+    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="A folder or a store's prefix, empty or not.")],
+    at: Annotated[
+        str, typer.Option("--at", metavar="SELECTOR", help="latest, last-verified, at:<time with offset>, or an id.")
+    ] = "latest",
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", metavar="GLOB", help="Only what matches; may be repeated.")
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what the snapshot does not have.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, and write nothing.")] = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Bring a snapshot's files to a place. Only what differs is written; nothing else there is touched."""
+    from reopen.recover.restore import execute_restore, plan_restore
+
+    opened = face.session.vault(vault)
+    record = opened.find(dataset, at)
+    if record.state == "incomplete":
+        face.note(
+            f"snapshot {record.id} is incomplete: {count_text(record.totals.unreadable, 'file')} could not be read."
+        )
+    planned = plan_restore(opened, record, to, patterns=tuple(paths or ()), delete=delete)
+    value: dict[str, Any] = {
+        "dataset": dataset,
+        "snapshot": record.id,
+        "state": record.state,
+        "consistent_at": plain(record.consistent_at),
+        "target": to,
+        "dry_run": dry_run,
+        "files": planned.files,
+        "size_bytes": planned.size_bytes,
+        "left_out": planned.left_out,
+    }
+    what = f"snapshot {record.id} of {dataset} ({instant_text(record.consistent_at)})"
+    amount = f"{count_text(planned.files, 'file')} ({size_text(planned.size_bytes)})"
+    if dry_run:
+        return Answer(value=value, show=[f"would restore {amount} of {what} to {to}"])
+    workers = face.session.settings.limits.workers
+    result = execute_restore(planned, workers=workers, progress=face.progress())
+    value["result"] = plain(result)
+    counts = (
+        f"written {result.written_files:,} ({size_text(result.written_bytes)}), "
+        f"right already {result.unchanged_files:,}, deleted {result.deleted:,}, left out {result.left_out:,}"
+    )
+    show: list[RenderableType] = [
+        f"restored {what} to {to}: {amount} in {duration_text(result.seconds)}",
+        counts,
+    ]
+    return Answer(value=value, show=show)
+
+
+def plan(
+    face: Face,
+    datasets: DatasetsArgument = None,
+    point: PointOption = "last-verified",
+    source: FromOption = None,
+    to: ToOption = None,
+    failed_at: FailedAtOption = None,
+    runbook: Annotated[bool, typer.Option("--runbook", help="As Markdown that a person can follow by hand.")] = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Show the order, the recovery points and the objectives of a failover. Exit 3 when a dataset has no point."""
+    planned = _plan_failover(
+        face.session, datasets or (), point=point, source=source, to=to, failed_at=failed_at, vault=vault
+    )
+    return _plan_answer(planned, as_runbook=runbook)
+
+
+def _plan_failover(
+    session: Session,
+    datasets: Sequence[str],
+    *,
+    point: str,
+    source: str | None,
+    to: str | None,
+    failed_at: str | None,
+    vault: str | None,
+) -> RecoveryPlan:
+    from reopen.control import rules
+    from reopen.recover.plan import plan_failover
+
+    source_site, target_site = _sites(session, source, to)
+    now = session.clock.now()
+    records = session.log.records() if session.log is not None else ()
+    target_urls = {name: found.location(target_site).url for name, found in session.contracts.datasets.items()}
+    # What serves at the target already needs no recovery and is never restored over.
+    served = {
+        name: serving.promoted.url
+        for name, serving in rules.serving(records).items()
+        if target_urls.get(name) == serving.promoted.url
+    }
+    return plan_failover(
+        session.contracts,
+        session.vault(vault or target_site),
+        source_site=source_site,
+        target_site=target_site,
+        declared_at=now,
+        failed_at=now if failed_at is None else _instant(failed_at),
+        point=point,
+        datasets=list(datasets) or None,
+        served=served,
+    )
+
+
+def _sites(session: Session, source: str | None, to: str | None) -> tuple[str, str]:
+    """The site that is lost and the one that takes over."""
+    source_site = session.site(source).name if source is not None else session.primary()
+    if to is not None:
+        target_site = session.site(to).name
+    else:
+        others = [name for name in session.settings.sites if name != source_site]
+        if len(others) != 1:
+            raise InvalidInput(f"there are {len(others)} sites beside {source_site}.", hint="Name one with --to.")
+        target_site = others[0]
+    if source_site == target_site:
+        raise InvalidInput(
+            f"{source_site} cannot fail over to itself; it is the primary.",
+            hint="`reopen status` shows who is primary. Name the lost site with --from.",
+        )
+    return source_site, target_site
+
+
+def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
+    from reopen.control.values import to_json
+    from reopen.recover.runbook import runbook
+
+    lacking = [dataset.name for dataset in planned.datasets if dataset.point is None]
+    value = {"digest": planned.digest, "shape": planned.shape, "plan": to_json(planned), "without_point": lacking}
+    code = EXIT_NEGATIVE if lacking else EXIT_OK
+    if as_runbook:
+        return Answer(value=value | {"runbook": runbook(planned)}, show=[runbook(planned)], exit_code=code)
+    rows = [
+        (
+            dataset.tier,
+            dataset.name,
+            ", ".join(dataset.depends_on) or "-",
+            "-" if dataset.point is None else dataset.point.snapshot[:8],
+            "-" if dataset.point is None else dataset.point.verified_level or "no",
+            "-" if dataset.rpa is None else duration_text(dataset.rpa.total_seconds()),
+            duration_text(dataset.objective.rpo.total_seconds()),
+            duration_text(dataset.objective.rto.total_seconds()),
+            "-" if dataset.point is None else f"{dataset.point.files:,}",
+            "-" if dataset.point is None else size_text(dataset.point.size_bytes),
+            dataset.target_url,
+        )
+        for dataset in planned.datasets
+    ]
+    columns = (
+        ">tier", "dataset", "depends on", "point", "verified", ">data lost", ">RPO", ">RTO", ">files", ">size", "target"
+    )  # fmt: skip
+    raised = [d for d in planned.datasets if d.raised_by]
+    show: list[RenderableType] = [
+        f"{planned.kind} from {planned.source_site} to {planned.target_site}, plan {planned.digest[:16]}",
+        make_table(columns, rows),
+        *(f"{d.name}: raised from tier {d.stated_tier}, {', '.join(d.raised_by)} need it" for d in raised),
+        *(f"{d.name}: no recovery point: {d.problem}. {d.hint}" for d in planned.datasets if d.problem),
+        *(f"left out: {item.dataset}: {item.reason}" for item in planned.left_out),
+    ]
+    return Answer(value=value, show=show, exit_code=code)
+
+
+def failover(
+    face: Face,
+    datasets: DatasetsArgument = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in your words; it stands in the log.")] = "",
+    point: PointOption = "last-verified",
+    source: FromOption = None,
+    to: ToOption = None,
+    failed_at: FailedAtOption = None,
+    assert_fenced: Annotated[
+        str,
+        typer.Option("--assert-fenced", metavar="REASON", help="You attest that the lost site cannot write, and why."),
+    ] = "",
+    accept_risk: Annotated[
+        list[str] | None,
+        typer.Option("--accept-risk", metavar="NAME", help="Go without that; the risk is old-primary-may-write."),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and move nothing.")] = False,
+    flow: FlowOption = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Move the role to the other site and open the business there, tier by tier.
+
+    One that was interrupted is gone on with, by the plan it had. Exit 3 when a dataset missed its objective or failed.
+    """
+    if dry_run:
+        return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
+    if flow:
+        from reopen.cli.flows_bridge import run_flow
+
+        return run_flow(
+            face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source, to=to,
+            failed_at=failed_at, assert_fenced=assert_fenced, accept_risk=tuple(accept_risk or ()), by=by, vault=vault,
+        )  # fmt: skip
+    from reopen.notify.channels import AppriseNotifier
+    from reopen.recover.failover import execute_failover, unfinished_plan
+    from reopen.recover.wiring import wire
+
+    session = face.session
+    if session.log is None:
+        raise Refused("a failover needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
+    planned = unfinished_plan(session.log)
+    if planned is not None:
+        face.note(f"going on with the failover to {planned.target_site} that was begun by plan {planned.digest[:16]}.")
+    else:
+        if not reason.strip():
+            raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
+        planned = _plan_failover(
+            session, datasets or (), point=point, source=source, to=to, failed_at=failed_at, vault=vault
+        )
+    settings = session.settings
+    with wire(
+        session.contracts,
+        session.vault(vault or planned.target_site),
+        work=settings.home / "validation",
+        validation_memory=settings.limits.validation_memory,
+        threads=settings.limits.workers,
+        notify=AppriseNotifier(settings.notify.urls),
+        progress=face.progress(),
+        clock=session.clock,
+    ) as context:
+        fence = _fence(assert_fenced, accept_risk or (), by or getpass.getuser())
+        result = execute_failover(planned, context, session.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE)
+    value = {
+        "ok": result.verdict == "met",
+        "verdict": result.verdict.value,
+        "epoch": result.epoch,
+        "primary": result.primary,
+        "resumed": result.resumed,
+        "plan": planned.digest,
+        **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
+    }
+    show: list[RenderableType] = [
+        f"{result.primary} is the primary, epoch {result.epoch}: {result.verdict}",
+        *_measured_tables(result.measured),
+        f"evidence: {result.evidence.name} {result.evidence.digest}",
+    ]
+    return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def _fence(asserted: str, risks: Sequence[str], by: str) -> Fence:
+    from reopen.control.records import Fence, FenceLevel
+
+    if asserted:
+        return Fence(level=FenceLevel.ASSERTED, by=by, why=asserted, accepted_risks=tuple(risks))
+    return Fence(level=FenceLevel.COOPERATIVE, by=by, accepted_risks=tuple(risks))
+
+
+def drill(
+    face: Face,
+    datasets: DatasetsArgument = None,
+    tier: Annotated[int | None, typer.Option("--tier", help="The datasets of this tier, and what they need.")] = None,
+    point: PointOption = "last-verified",
+    assumed_detection: Annotated[
+        str, typer.Option("--assumed-detection", metavar="TIME", help="What detection and decision would take, as 15m.")
+    ] = "0s",
+    flow: FlowOption = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Recover into a scratch folder, check everything, measure, and clean up. Exit 3 when it did not pass."""
+    if flow:
+        from reopen.cli.flows_bridge import run_flow
+
+        return run_flow(
+            face, "drill", datasets=tuple(datasets or ()), tier=tier, point=point, assumed_detection=assumed_detection,
+            vault=vault,
+        )  # fmt: skip
+    from reopen.ids import new_id
+    from reopen.notify.channels import AppriseNotifier
+    from reopen.recover.drill import drill_folder, execute_drill
+    from reopen.recover.plan import plan_drill
+    from reopen.recover.wiring import wire
+    from reopen.storage import open_store
+
+    session = face.session
+    settings = session.settings
+    target = settings.here if settings.here.scratch is not None else settings.standby
+    if target.scratch is None:
+        raise InvalidInput(
+            f"{target.name} has no scratch folder.", hint=f"Add 'scratch' to [sites.{target.name}] in the settings."
+        )
+    identifier = new_id()
+    planned = plan_drill(
+        session.contracts,
+        session.vault(vault),
+        source_site=settings.primary.name,
+        target_site=target.name,
+        scratch=drill_folder(target.scratch, identifier),
+        started_at=session.clock.now(),
+        point=point,
+        datasets=_of_tier(session, datasets or (), tier),
+    )
+    with wire(
+        session.contracts,
+        session.vault(vault),
+        work=settings.home / "validation",
+        validation_memory=settings.limits.validation_memory,
+        threads=settings.limits.workers,
+        notify=AppriseNotifier(settings.notify.urls),
+        progress=face.progress(),
+        clock=session.clock,
+    ) as context:
+        result = execute_drill(
+            planned,
+            context,
+            open_store(settings.control),
+            scratch=target.scratch,
+            identifier=identifier,
+            workers=SIDE_BY_SIDE,
+            assumed_detection=_duration(assumed_detection),
+        )
+    value = {
+        "ok": result.passed,
+        "verdict": result.measured.verdict.value,
+        "plan": planned.digest,
+        "shape": planned.shape,
+        "clean_up": plain(result.clean_up),
+        "facts": list(result.facts),
+        **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
+    }
+    show: list[RenderableType] = [
+        f"drill {'passed' if result.passed else 'did not pass'}: {result.measured.verdict}",
+        *_measured_tables(result.measured),
+        f"scratch folder removed: {'yes' if result.clean_up.gone else result.clean_up.problem or 'no'}",
+        f"evidence: {result.evidence.name} {result.evidence.digest}",
+    ]
+    return Answer(value=value, show=show, exit_code=EXIT_OK if result.passed else EXIT_NEGATIVE)
+
+
+def _of_tier(session: Session, datasets: Sequence[str], tier: int | None) -> list[str] | None:
+    if tier is None:
+        return list(datasets) or None
+    tiers = session.contracts.effective_tiers()
+    chosen = [name for name, number in tiers.items() if number == tier and (not datasets or name in datasets)]
+    if not chosen:
+        hint = f"Tiers: {', '.join(str(number) for number in sorted(set(tiers.values())))}."
+        raise NotFound(f"no dataset of tier {tier} was asked for.", hint=hint)
+    return chosen
+
+
+def _measured_value(
+    measured: Measured, messages: Sequence[Delivery], evidence: str, evidence_digest: str
+) -> dict[str, Any]:
+    from reopen.control.values import to_json
+
+    return {
+        "measured": to_json(measured),
+        "messages": [plain(message) for message in messages],
+        "evidence": {"object": evidence, "digest": evidence_digest},
+    }
+
+
+def _measured_tables(measured: Measured) -> list[RenderableType]:
+    def seconds(duration: timedelta | None) -> str:
+        return "-" if duration is None else duration_text(duration.total_seconds())
+
+    tiers = [
+        (
+            tier.tier, tier.verdict.value, seconds(tier.rta), seconds(tier.rto), seconds(tier.rpa), seconds(tier.rpo),
+            ", ".join(tier.not_recovered) or "-",
+        )
+        for tier in measured.tiers
+    ]  # fmt: skip
+    datasets = [
+        (
+            result.name, result.tier, result.verdict.value, seconds(result.rta), seconds(result.rto),
+            seconds(result.rpa), seconds(result.rpo), f"{result.checks_passed}/{result.checks_total}",
+            f"{result.files:,}", size_text(result.size_bytes), result.reason,
+        )
+        for result in measured.datasets
+    ]  # fmt: skip
+    hints = [f"{result.name}: {result.hint}" for result in measured.datasets if result.hint]
+    return [
+        make_table((">tier", "verdict", ">RTA", ">RTO", ">RPA", ">RPO", "not recovered"), tiers),
+        make_table(
+            ("dataset", ">tier", "verdict", ">RTA", ">RTO", ">RPA", ">RPO", ">checks", ">files", ">size", "why"),
+            datasets,
+        ),
+        *hints,
+    ]
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return from_text(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is not a time: {error}.", hint="Write it like 2026-11-22T13:00:00Z.") from error
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is a bad duration: {error}; allowed: {durations.ALLOWED_TEXT}.") from error

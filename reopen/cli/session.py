@@ -1,0 +1,127 @@
+"""Owns the way from the settings to what a command works on: contracts, keys, a site's vault, the epoch log.
+
+Each part is made when it is first asked for, so a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reopen.clock import SYSTEM_CLOCK, Clock
+from reopen.config import Settings, Site, load_settings
+from reopen.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from reopen.contracts import Contracts, Dataset
+    from reopen.control.log import EpochLog
+    from reopen.protect.standing import Standing
+    from reopen.vault import Keyring, Vault
+
+
+class Session:
+    """Everything that one settings file leads to."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._vaults: dict[str, Vault] = {}
+
+    @cached_property
+    def contracts(self) -> Contracts:
+        """Every contract. :raises ContractError: with all errors of all files."""
+        from reopen.contracts import load_contracts
+
+        settings = self.settings
+        return load_contracts(settings.contracts, base=settings.base, sites=tuple(settings.sites), tiers=settings.tiers)
+
+    @cached_property
+    def contracts_or_none(self) -> Contracts:
+        """Every contract, or none where the folder is empty or absent: what to look at copies with."""
+        from reopen.contracts.load import SUFFIX, Contracts
+
+        folder = self.settings.contracts
+        if not folder.is_dir() or not any(folder.glob(f"*{SUFFIX}")):
+            return Contracts(datasets={})
+        return self.contracts
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys of this site. :raises NotFound: there are none."""
+        from reopen.vault import load_keyring
+
+        return load_keyring(self.settings.keys)
+
+    @cached_property
+    def log(self) -> EpochLog | None:
+        """The epoch log; None when the settings name no store for it."""
+        from reopen.control.log import EpochLog
+        from reopen.storage import open_store
+
+        try:
+            url = self.settings.control
+        except InvalidInput:
+            return None
+        return EpochLog(open_store(url), clock=self.clock)
+
+    def site(self, name: str | None) -> Site:
+        """A site by name; this one when None. :raises NotFound: naming the sites there are."""
+        if name is None:
+            return self.settings.here
+        site = self.settings.sites.get(name)
+        if site is None:
+            raise NotFound(
+                f"there is no site {name!r} in the settings.", hint=f"Sites: {', '.join(self.settings.sites)}."
+            )
+        return site
+
+    def vault(self, site: str | None = None) -> Vault:
+        """The vault of a site (this one when None), open. Errors as ``Vault.open``."""
+        from reopen.storage import open_store
+        from reopen.vault import Vault
+
+        chosen = self.site(site)
+        if chosen.name not in self._vaults:
+            self._vaults[chosen.name] = Vault.open(open_store(chosen.vault), self.keyring, clock=self.clock)
+        return self._vaults[chosen.name]
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset by name. :raises NotFound: naming those there are."""
+        found = self.contracts.datasets.get(name)
+        if found is None:
+            from reopen.contracts.problems import did_you_mean
+
+            names = tuple(self.contracts.datasets)
+            raise NotFound(
+                f"no contract describes a dataset {name!r}.",
+                hint=f"{did_you_mean(name, names)}There are: {', '.join(names)}.",
+                dataset=name,
+            )
+        return found
+
+    def chosen(self, names: Sequence[str]) -> list[Dataset]:
+        """The named datasets, or all in the order of recovery when none is named."""
+        return [self.dataset(name) for name in (names or self.contracts.order())]
+
+    def primary(self) -> str:
+        """The site that has the role by the log; by the settings where there is no log.
+
+        :raises ReopenError: the log cannot be read.
+        """
+        from reopen.control import rules
+
+        initial = self.settings.primary.name
+        return initial if self.log is None else rules.primary_site(self.log.records(), initial=initial)
+
+    def standing(self) -> Standing:
+        """What a snapshot taken here is worth, by the epoch log."""
+        from reopen.protect.standing import standing_at
+
+        return standing_at(self.log, site=self.settings.site, primary=self.settings.primary.name)
+
+
+def open_session(config: Path | None) -> Session:
+    """The session of the settings file that the option, ``REOPEN_CONFIG`` or the current folder names."""
+    return Session(load_settings(config))

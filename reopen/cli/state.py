@@ -1,0 +1,111 @@
+"""Owns ``reopen status``: how exposed each dataset is, who is primary, which vaults can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from reopen.cli.face import Answer, Face, command
+from reopen.cli.text import duration_text, instant_text, make_table, plain
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, ReopenError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reopen.cli.session import Session
+    from reopen.review.status import DatasetStatus, SiteVault, Status
+
+PANEL = "Look"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @command(app, "status", panel=PANEL, example="reopen status")
+    def status(face: Face) -> Answer:
+        """Show each dataset's exposure against its RPO, and who is primary. Exit 3 when one is past its RPO."""
+        from reopen.review.status import collect_status
+
+        session = face.session
+        found = collect_status(
+            site_vaults(session),
+            session.contracts_or_none,
+            log=session.log,
+            initial_primary=session.settings.primary.name,
+            here=session.settings.site,
+            now=session.clock.now(),
+        )
+        value: dict[str, Any] = {"ok": found.within_objectives, "alarm": found.alarm.value, **plain(found)}
+        return Answer(value=value, show=_tables(found), exit_code=EXIT_OK if found.within_objectives else EXIT_NEGATIVE)
+
+
+def site_vaults(session: Session) -> list[SiteVault]:
+    """Every site's vault, or the error that opening it gave."""
+    from reopen.review.status import SiteVault
+    from reopen.vault import Vault
+
+    sites = []
+    for site in session.settings.sites.values():
+        found: Vault | ReopenError
+        try:
+            found = session.vault(site.name)
+        except ReopenError as error:
+            found = error
+        sites.append(SiteVault(site=site.name, url=site.vault, role=site.role, found=found))
+    return sites
+
+
+def _tables(found: Status) -> list[RenderableType]:
+    control = found.control
+    since = f" since {instant_text(control.since)} ({control.reason})" if control.since is not None else ""
+    show: list[RenderableType] = [f"primary: {control.primary}, epoch {control.epoch}{since}"]
+    if control.error:
+        show.append(f"the epoch log cannot be read, so this is what the settings say: {control.error}")
+    vaults = [
+        (
+            vault.site,
+            vault.role,
+            vault.url,
+            "error" if vault.error else "ok",
+            "-" if vault.error else vault.snapshots,
+            instant_text(vault.newest_at),
+            vault.error or (f"{vault.invalid_records} records cannot be believed" if vault.invalid_records else ""),
+        )
+        for vault in found.vaults
+    ]
+    show.append(make_table(("site", "role", "vault", "", ">snapshots", "newest", ""), vaults))
+    rows = [_row(dataset) for dataset in found.datasets]
+    columns = (
+        "dataset",
+        ">tier",
+        "alarm",
+        ">exposure",
+        ">RPO",
+        "recovery point",
+        "verified",
+        "last drill",
+        "replica",
+        "",
+    )
+    show += ["", make_table(columns, rows)]
+    return show
+
+
+def _row(dataset: DatasetStatus) -> tuple[object, ...]:
+    proven, drill = dataset.proven, dataset.drill
+    behind = {site: count for site, count in dataset.behind.items() if count}
+    replica = ", ".join(f"{site} lacks {count}" for site, count in behind.items())
+    note = dataset.reason if dataset.contract.value == "in force" else f"contract {dataset.contract.value}"
+    return (
+        dataset.name,
+        "-" if dataset.tier is None else dataset.tier,
+        "-" if dataset.alarm.value == "none" else dataset.alarm.value,
+        duration_text(dataset.exposure_seconds),
+        duration_text(dataset.rpo_seconds),
+        "-" if proven is None else f"{proven.snapshot[:8]} {instant_text(proven.consistent_at)}",
+        "-" if proven is None else f"{proven.verified_level} {instant_text(proven.verified_at)}",
+        "-" if drill is None else f"{drill.verdict} {instant_text(drill.at)}",
+        replica or ("ok" if len(dataset.behind) > 1 else "-"),
+        note,
+    )
