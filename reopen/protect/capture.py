@@ -30,7 +30,7 @@ from reopen.protect.plan import Shard, SnapshotPlan
 from reopen.protect.profiles import Row, Tap, make_tap
 from reopen.sources.files import SourceFile, Stamp
 from reopen.vault import Vault
-from reopen.vault.chunker import cut_stream
+from reopen.vault.chunker import ReadInto, cut_stream
 from reopen.vault.content import ChunkHasher, Sealer
 from reopen.vault.index import NOT_FOUND, ids_array
 from reopen.vault.packwriter import PackWriter
@@ -201,13 +201,25 @@ class Capture:
             if data is not None:
                 self._profile(found, row, data)
         fresh = self._claim(ids)
-        chosen = [piece for piece, is_fresh in zip(pieces, fresh, strict=True) if is_fresh]
-        if chosen:
-            fresh_ids = b"".join(one for one, is_fresh in zip(ids, fresh, strict=True) if is_fresh)
-            self._packs.add(self._sealer.seal(fresh_ids, chosen))
-            found.new_raw_bytes += sum(map(len, chosen))
+        chosen = [(one, piece) for one, piece, is_fresh in zip(ids, pieces, fresh, strict=True) if is_fresh]
+        for frame in self._frames(chosen):
+            self._packs.add(self._sealer.seal(b"".join(one for one, _ in frame), [piece for _, piece in frame]))
+            found.new_raw_bytes += sum(len(piece) for _, piece in frame)
         self._progress.advance(found.read_bytes)
         return found
+
+    def _frames(self, chunks: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Chunks in runs of a frame. The group was sized by the scan, and its files may have grown since."""
+        frame: list[tuple[bytes, bytes]] = []
+        frame_bytes = 0
+        for chunk in chunks:
+            if frame and frame_bytes + len(chunk[1]) > self._frame_bytes:
+                yield frame
+                frame, frame_bytes = [], 0
+            frame.append(chunk)
+            frame_bytes += len(chunk[1])
+        if frame:
+            yield frame
 
     def _read_small(self, row: int) -> tuple[bytes | None, Captured]:
         """The bytes of a small file; ``None`` with a good state when it is no longer small."""
@@ -238,7 +250,9 @@ class Capture:
             try:
                 with self._plan.source.open(self._name(row)) as file:
                     before = file.stamp()
-                    item.ids, item.sizes = self._store_stream(file, tap, found, parallel=parallel)
+                    # One byte more shows that it grew; no more, or a file that grows as fast as it is read has no end.
+                    readinto = _up_to(file, before.size_bytes + 1)
+                    item.ids, item.sizes = self._store_stream(readinto, tap, found, parallel=parallel)
                     item.stamp = file.stamp()
             except FileNotFoundError:
                 item = Captured(row, "vanished")
@@ -257,7 +271,7 @@ class Capture:
         return found
 
     def _store_stream(
-        self, file: SourceFile, tap: Tap | None, found: _Findings, *, parallel: bool
+        self, readinto: ReadInto, tap: Tap | None, found: _Findings, *, parallel: bool
     ) -> tuple[bytes, tuple[int, ...]]:
         ids: list[bytes] = []
         sizes: list[int] = []
@@ -267,19 +281,22 @@ class Capture:
             ids.append(result[0])
             found.new_raw_bytes += result[1]
 
-        for chunk in cut_stream(file.readinto, self._chunk_sizes, self._seed):
-            sizes.append(len(chunk))
-            found.read_bytes += len(chunk)
-            if tap is not None:
-                tap.feed(chunk)
-            if parallel:
-                waiting.append(self._pool.submit(self._store_chunk, chunk))
-                while len(waiting) > self._jobs_max:
-                    take(waiting.popleft().result())
-            else:
-                take(self._store_chunk(chunk))
-        while waiting:
-            take(waiting.popleft().result())
+        try:
+            for chunk in cut_stream(readinto, self._chunk_sizes, self._seed):
+                sizes.append(len(chunk))
+                found.read_bytes += len(chunk)
+                if tap is not None:
+                    tap.feed(chunk)
+                if parallel:
+                    waiting.append(self._pool.submit(self._store_chunk, chunk))
+                    while len(waiting) > self._jobs_max:
+                        take(waiting.popleft().result())
+                else:
+                    take(self._store_chunk(chunk))
+        finally:
+            # Also when the source failed halfway: other files may already refer to what these jobs have claimed.
+            while waiting:
+                take(waiting.popleft().result())
         return b"".join(ids), tuple(sizes)
 
     def _store_chunk(self, chunk: memoryview) -> tuple[bytes, int]:
@@ -324,6 +341,19 @@ def _raw_names(plan: SnapshotPlan) -> tuple[list[bytes], NDArray[np.int64]]:
     from reopen.protect.plan import names_of
 
     return names_of(plan.scan).to_pylist(), plan.scan.column("size_bytes").to_numpy()
+
+
+def _up_to(file: SourceFile, limit: int) -> ReadInto:
+    """Reads a file up to ``limit`` bytes, then says it has ended."""
+    left = limit
+
+    def readinto(buffer: memoryview) -> int:
+        nonlocal left
+        count = file.readinto(buffer[:left]) if left else 0
+        left -= count
+        return count
+
+    return readinto
 
 
 def _read_up_to(file: SourceFile, limit: int) -> bytes:

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
+from reopen.contracts.csv import dialect_of
 from reopen.contracts.model import Table, TableFormat
 from reopen.vault.tables import PROFILE
 
@@ -35,6 +36,7 @@ TEXT_BYTES_EXACT_MAX = 59
 """Writers cut texts in footers at 64 bytes, at a character's border (up to four bytes earlier), without saying so."""
 
 _CSV_BLOCK_BYTES = 4 << 20
+_CODECS = {"gz": "gzip", "zst": "zstd"}
 
 Row = dict[str, Any]
 
@@ -127,16 +129,26 @@ class CsvTap:
             self._pipe.drain()
 
     def _profile(self) -> list[Row]:
-        types = contract_types(self._table)
+        dialect = dialect_of(self._table.schema)
         convert = pc_csv.ConvertOptions(
-            column_types=types,
+            column_types=contract_types(self._table),
+            null_values=[dialect.null],
             strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
+            quoted_strings_can_be_null=True,
         )
-        read = pc_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False)
+        read = pc_csv.ReadOptions(
+            block_size=_CSV_BLOCK_BYTES,
+            use_threads=False,
+            column_names=None if dialect.header else declared_columns(self._table),
+        )
+        parse = pc_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
         summaries: dict[str, _Summary] = {}
         rows = 0
-        reader = pc_csv.open_csv(pa.PythonFile(self._pipe, mode="r"), read_options=read, convert_options=convert)
+        stream = pa.PythonFile(self._pipe, mode="r")
+        codec = _CODECS.get(self._path.rpartition(".")[2])
+        if codec is not None:
+            stream = pa.CompressedInputStream(stream, codec)
+        reader = pc_csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
         for field in reader.schema:
             summaries[field.name] = _Summary(field.type)
         for batch in reader:
@@ -151,35 +163,41 @@ class CsvTap:
 
 
 class _Pipe(io.RawIOBase):
-    """Bytes from the capturing thread to the parser, a few blocks at a time."""
+    """Bytes from the capturing thread to the parser, a few blocks at a time.
+
+    The end is an empty block, and whoever takes it puts it back: the parser reads ahead in a thread of its own, which
+    must see it too, or it would wait for ever.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._queue: queue.Queue[bytes] = queue.Queue(maxsize=8)
         self._left = memoryview(b"")
-        self._ended = False
 
     def put(self, data: bytes) -> None:
-        if not self._ended:
-            self._queue.put(data)
+        self._queue.put(data)
 
     def drain(self) -> None:
         """Let the capturing side run on when the parser has given up."""
-        while not self._ended:
-            self._ended = self._queue.get() == b""
+        while self._take():
+            pass
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._left and not self._ended:
-            data = self._queue.get()
-            self._ended = data == b""
-            self._left = memoryview(data)
+        if not self._left:
+            self._left = memoryview(self._take())
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
+
+    def _take(self) -> bytes:
+        data = self._queue.get()
+        if not data:
+            self._queue.put(data)
+        return data
 
 
 class _Summary:
@@ -306,6 +324,11 @@ def duckdb_type(kind: pa.DataType) -> str:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return "BLOB"
     return str(kind)
+
+
+def declared_columns(table: Table) -> list[str]:
+    """Names of the columns as the contract declares them, in order: what a CSV file without a header holds."""
+    return [str(column.get("physicalName") or column.get("name")) for column in table.schema.get("properties") or ()]
 
 
 def contract_types(table: Table) -> dict[str, pa.DataType]:

@@ -142,10 +142,11 @@ class SnapshotRun:
 
     def abandon(self) -> None:
         """Stop; nothing is committed. What was stored is found by the next snapshot."""
-        if self._packs is not None:
-            self._packs.abandon()
+        # The readers first: while one of them still hands in a full pack, somebody must be there to take it.
         if self._capture is not None:
             self._capture.close()
+        if self._packs is not None:
+            self._packs.abandon()
         self._lease.release()
 
     def _flush_index(self, packs: list[StoredPack]) -> None:

@@ -8,8 +8,7 @@ Invariants
     I4  A database that runs checks reads only the folders it was given, writes only its work folder, and loads no
         extension: a contract's SQL is text from outside.
 
-CSV follows one fixed dialect unless the schema object's ``customProperties`` say otherwise: ``csvDelimiter`` (``,``),
-``csvHeader`` (``true``), ``csvNull`` (the empty text, quoted or not).
+CSV follows the dialect of :mod:`reopen.contracts.csv`.
 
 A Hive-partitioned layout (``month=2026-01/part.parquet``) yields a column for each property that the contract marks
 ``partitioned`` and that the files themselves do not hold.
@@ -25,6 +24,7 @@ from typing import Any
 
 import duckdb
 
+from reopen.contracts.csv import dialect_of
 from reopen.contracts.model import TableFormat
 from reopen.errors import InvalidInput
 from reopen.recover.checks import column_types
@@ -182,7 +182,7 @@ def _opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, de
             rows = con.execute(f"DESCRIBE SELECT * FROM {relation(subject, [file])}").fetchall()
             columns = tuple((str(row[0]), str(row[1])) for row in rows)
         else:
-            if _csv_header(subject) and Path(file.location).stat().st_size == 0:
+            if dialect_of(subject.schema).header and Path(file.location).stat().st_size == 0:
                 return DataFile(path=file.path, location=file.location, error="it is empty, not even a header")
             names = _csv_names(con, subject, file, tuple(declared))
             columns = tuple((name, declared.get(name, "VARCHAR")) for name in names)
@@ -194,7 +194,7 @@ def _opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, de
 def _csv_names(
     con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: tuple[str, ...]
 ) -> tuple[str, ...]:
-    if not _csv_header(subject):
+    if not dialect_of(subject.schema).header:
         return declared
     # Given types, DuckDB matches columns by position and never compares the header; so it is read first, as text.
     options = f"header = true, all_varchar = true, null_padding = true, {_csv_dialect(subject)}"
@@ -218,7 +218,7 @@ def relation(
     if subject.format is TableFormat.PARQUET:
         return f"read_parquet([{paths}], {', '.join([*carried, f'union_by_name = {str(by_name).lower()}'])})"
     typed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns)
-    header = f"header = {str(_csv_header(subject)).lower()}"
+    header = f"header = {str(dialect_of(subject.schema).header).lower()}"
     strict = f"auto_detect = false, strict_mode = true, columns = {{{typed}}}"
     return f"read_csv([{paths}], {', '.join([*carried, header, strict, _csv_dialect(subject)])})"
 
@@ -319,18 +319,7 @@ def _unnameable(location: str) -> str:
     return ""
 
 
-def _csv_option(subject: Subject, name: str, default: object) -> object:
-    for entry in subject.schema.get("customProperties") or ():
-        if entry.get("property") == name:
-            return entry.get("value")
-    return default
-
-
-def _csv_header(subject: Subject) -> bool:
-    return str(_csv_option(subject, "csvHeader", True)).lower() == "true"
-
-
 def _csv_dialect(subject: Subject) -> str:
-    delimiter = literal(str(_csv_option(subject, "csvDelimiter", ",")))
-    null = literal(str(_csv_option(subject, "csvNull", "")))
+    dialect = dialect_of(subject.schema)
+    delimiter, null = literal(dialect.delimiter), literal(dialect.null)
     return f"delim = {delimiter}, quote = '\"', escape = '\"', nullstr = {null}, encoding = 'utf-8'"
