@@ -1,0 +1,85 @@
+"""Owns the order of a failover, as a person watches it.
+
+    fence the old primary
+    tier 1: restore -> validate -> promote, datasets side by side, dependencies first
+    tier 1 is settled: now tier 2, and so on
+    finish, evidence
+
+The plan says which step may begin when (:mod:`reopen.recover.steps`); the engine's own driver asks it the same
+questions in the same order, for when the orchestrator is what was lost. Each step is a task run. A failed dataset stops
+those that depend on it and nobody else.
+
+Running the flow again goes on where the epoch log says it is, also after its process, host or Prefect server has died.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.arguments import run_as_command
+from flows.desk import SIDE_BY_SIDE, failover_fence, next_epoch, open_desk, plan_of_failover
+from flows.outcome import concluded, describe_run
+from flows.requests import FailoverRequest
+from reopen.control.records import StepOutcome
+from reopen.recover.clocks import Verdict
+from reopen.recover.context import RecoveryContext
+from reopen.recover.driver import OnOutcome, not_executed, standing_outcomes
+from reopen.recover.failover import FailoverResult, execute_failover
+from reopen.recover.journal import Journal
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.runbook import summary
+from tasks.artifacts import publish_plan, publish_recovery
+from tasks.runner import threads
+from tasks.steps import StepTasks
+
+
+@flow(name="failover", task_runner=threads(), persist_result=False)
+def failover(request: FailoverRequest) -> FailoverResult:
+    """Move the role to another site and open the business there, tier by tier."""
+    session, log, plan = plan_of_failover(request)
+    describe_run(f"failover to {plan.target_site} (epoch {next_epoch(log, plan)})", *map(_tier_tag, plan.tiers))
+    publish_plan(plan)
+    with open_desk(session, vault=request.vault or plan.target_site) as context:
+        result = execute_failover(
+            plan,
+            context,
+            log,
+            fence=failover_fence(request),
+            reason=request.reason,
+            workers=SIDE_BY_SIDE,
+            driver=recover_in_order,
+        )
+    publish_recovery(plan, result.measured)
+    return concluded(result, "" if result.verdict is Verdict.MET else f"the failover {result.verdict} its objectives")
+
+
+def recover_in_order(
+    plan: RecoveryPlan, context: RecoveryContext, journal: Journal, *, workers: int, on_outcome: OnOutcome
+) -> dict[str, StepOutcome]:
+    """Run every step of a plan that can be run, ``workers`` at a time, each as a task run; a drill does it too."""
+    outcomes = standing_outcomes(plan, journal)
+    tasks = StepTasks(plan, context, journal)
+    while True:
+        for step, reason in plan.blocked(outcomes, running=tasks.running):
+            outcomes[step.id] = not_executed(step, reason, context, journal)
+            on_outcome(step, outcomes[step.id], outcomes)
+        for step in plan.ready(outcomes, running=tasks.running)[: workers - len(tasks.running)]:
+            tasks.begin(step)
+        if not tasks.running:
+            return outcomes
+        step, outcome = tasks.next_settled()
+        outcomes[step.id] = outcome
+        on_outcome(step, outcome, outcomes)
+
+
+def _tier_tag(tier: int) -> str:
+    return f"tier-{tier}"
+
+
+def lines(result: FailoverResult) -> list[str]:
+    """The result as ``python -m flows.failover`` prints it."""
+    return [f"{result.primary} is the primary, epoch {result.epoch}", "", summary(result.plan, result.measured)]
+
+
+if __name__ == "__main__":
+    run_as_command(failover, FailoverRequest, lines)

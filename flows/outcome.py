@@ -1,0 +1,46 @@
+"""Owns how a flow ends that worked and whose finding is bad: its run fails in the UI, and its caller gets the result.
+
+A state that is returned, not raised, fails the run without a traceback in its log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from reopen.errors import EXIT_NEGATIVE, ReopenError
+
+R = TypeVar("R")
+
+TAG = "reopen"
+"""Every flow run of ours has it."""
+
+
+class BadFinding(ReopenError):
+    """The flow ran to its end and what it found is bad. ``result`` is what it would have returned."""
+
+    kind = "bad-finding"
+    exit_code = EXIT_NEGATIVE
+
+    def __init__(self, message: str, *, result: Any = None, hint: str = "", **context: object) -> None:
+        super().__init__(message, hint=hint, **context)
+        self.result = result
+
+
+def concluded(result: R, problem: str = "") -> R:
+    """What a flow returns: its result, or a failed state that carries it when there is a ``problem``."""
+    if not problem:
+        return result
+    # Prefect takes a returned state for the run's own, and raises its data at the caller.
+    return cast("R", Failed(message=problem, data=BadFinding(problem, result=result)))
+
+
+def describe_run(name: str, *tags: str) -> None:
+    """Name and tag the flow run at hand by what only its own work could tell, for example the epoch."""
+    wanted = {TAG, *flow_run.get_tags(), *tags}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(flow_run.get_id()), name=name, tags=sorted(wanted))

@@ -1,0 +1,47 @@
+"""Owns the order of a replication: list what the other vault lacks, then copy it; what refers comes last."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prefect import flow
+
+from flows.arguments import run_as_command
+from flows.outcome import describe_run
+from flows.requests import ReplicateRequest
+from reopen.cli.session import open_session
+from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
+from reopen.storage import open_store
+from tasks.artifacts import publish_replication
+from tasks.attempts import run_attempt
+from tasks.progress import ArtifactProgress
+
+
+@flow(name="replicate", persist_result=False)
+def replicate(request: ReplicateRequest) -> ReplicateResult:
+    """Copy a vault to another site."""
+    session = open_session(request.config)
+    source, target = session.site(request.vault), session.site(request.to or session.settings.standby.name)
+    describe_run(f"replicate {source.name} to {target.name}")
+    plan = plan_replicate(session.vault(source.name), open_store(target.vault))
+    copy = partial(
+        execute_replicate,
+        plan,
+        workers=session.settings.limits.workers,
+        progress=ArtifactProgress("replicate-progress"),
+    )
+    result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
+    publish_replication(result, source=source.name, target=target.name)
+    return result
+
+
+def lines(result: ReplicateResult) -> list[str]:
+    """The result as ``python -m flows.replicate`` prints it."""
+    return [
+        f"copied {result.snapshots} snapshots in {result.copied_objects} objects, {result.copied_bytes} bytes",
+        f"{result.present_objects} objects were there",
+    ]
+
+
+if __name__ == "__main__":
+    run_as_command(replicate, ReplicateRequest, lines)

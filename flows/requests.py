@@ -1,0 +1,111 @@
+"""Owns what each flow can be asked: one model a flow. The Prefect UI draws its forms from them, ``python -m flows.…``
+its options, and the command line fills them. Nothing in a request is secret: Prefect stores it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from reopen import durations
+from reopen.protect.verify import Level
+from reopen.recover.points import LAST_VERIFIED
+
+POINT_TEXT = "last-verified, latest, at:<time with offset>, or a snapshot's id."
+RECOVERED_TEXT = "Datasets to recover, with what they depend on; none stands for all."
+
+
+def _is_duration(text: str) -> str:
+    durations.parse(text)
+    return text
+
+
+Datasets = tuple[str, ...]
+Risk = Literal["old-primary-may-write"]
+DurationText = Annotated[str, AfterValidator(_is_duration)]
+
+
+class Request(BaseModel):
+    """What every request has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: Path | None = Field(
+        default=None,
+        title="Settings file",
+        description="Empty: the one that REOPEN_CONFIG names, else reopen.toml in the working folder.",
+    )
+    vault: str | None = Field(
+        default=None, title="Vault", description="The site whose vault is used; empty: this site's."
+    )
+
+
+class SnapshotRequest(Request):
+    """Take snapshots at this site."""
+
+    datasets: Datasets = Field(default=(), title="Datasets", description="Datasets to copy; none stands for all.")
+    workers: int | None = Field(
+        default=None, ge=0, title="Threads", description="Threads that read, compress and seal; 0: one a core."
+    )
+
+
+class VerifyRequest(Request):
+    """Check that copies are what they claim to be."""
+
+    level: Level = Field(
+        default=Level.STORED,
+        title="Level",
+        description="structure: records, manifests and listing agree. stored: every byte is read and hashed. content: "
+        "every chunk is opened too (needs the recovery key).",
+    )
+    datasets: Datasets = Field(default=(), title="Datasets", description="Datasets to check; none: the whole vault.")
+    latest_only: bool = Field(
+        default=False, title="Latest only", description="Only the newest snapshot of each dataset."
+    )
+
+
+class ReplicateRequest(Request):
+    """Copy what another site's vault lacks."""
+
+    to: str | None = Field(default=None, title="To", description="The site to copy to; empty: the standby.")
+
+
+class DrillRequest(Request):
+    """Recover into a scratch folder, check everything, measure, and clean up."""
+
+    datasets: Datasets = Field(default=(), title="Datasets", description=RECOVERED_TEXT)
+    tier: int | None = Field(default=None, ge=1, title="Tier", description="Only the datasets of this tier.")
+    point: str = Field(default=LAST_VERIFIED, title="Recovery point", description=POINT_TEXT)
+    assumed_detection: DurationText = Field(
+        default="0s",
+        title="Assumed detection",
+        description="What detection and decision would take, as 15m; it counts into the RTA.",
+    )
+
+
+class FailoverRequest(Request):
+    """Move the role to another site and open the business there, tier by tier."""
+
+    reason: str = Field(
+        default="", title="Reason", description="Why, in your words; it stands in the log. Needed unless one goes on."
+    )
+    failed_at: AwareDatetime | None = Field(
+        default=None, title="Failed at", description="When the primary was lost; empty: now. The RTA counts from here."
+    )
+    point: str = Field(default=LAST_VERIFIED, title="Recovery point", description=POINT_TEXT)
+    datasets: Datasets = Field(default=(), title="Datasets", description=RECOVERED_TEXT)
+    source: str | None = Field(default=None, title="From", description="The site that is lost; empty: the primary.")
+    to: str | None = Field(default=None, title="To", description="Where it reopens; empty: the other site.")
+    assert_fenced: str = Field(
+        default="",
+        title="Fenced",
+        description="You attest that the lost site cannot write any more, and why. Empty: accept the risk below.",
+    )
+    accept_risk: tuple[Risk, ...] = Field(
+        default=(),
+        title="Accepted risks",
+        description="old-primary-may-write: only our own writers stop by themselves; others there could go on.",
+    )
+    by: str | None = Field(default=None, title="By", description="Who decides; empty: the user that runs this.")

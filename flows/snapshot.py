@@ -1,0 +1,82 @@
+"""Owns the order of a snapshot: for each dataset scan and compare, read the shards, commit.
+
+A dataset that fails does not stop the others. Nothing of it is committed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.arguments import run_as_command
+from flows.outcome import concluded, describe_run
+from flows.requests import SnapshotRequest
+from reopen.cli.session import open_session
+from reopen.errors import ReopenError
+from reopen.protect.plan import plan_snapshot
+from reopen.protect.snapshot import SnapshotResult, SnapshotRun
+from tasks.artifacts import publish_snapshot
+from tasks.progress import ArtifactProgress, artifact_key
+from tasks.runner import threads
+from tasks.shards import SHARDS_AT_ONCE, write_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsTaken:
+    """What a run came to. ``failed`` has the error of each dataset of which nothing was committed."""
+
+    results: tuple[SnapshotResult, ...]
+    failed: dict[str, ReopenError]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every dataset has a new snapshot that holds all of its files."""
+        return not self.problem
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in a line; empty when nothing is."""
+        incomplete = [result.record.dataset for result in self.results if result.record.state != "complete"]
+        texts = [f"{name}: {error.message}" for name, error in self.failed.items()]
+        return "; ".join([*texts, *(f"{name} is incomplete: files could not be read" for name in incomplete)])
+
+
+@flow(name="snapshot", task_runner=threads(SHARDS_AT_ONCE), persist_result=False)
+def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
+    """Take a snapshot of each dataset that is asked for, in the order of recovery."""
+    session = open_session(request.config)
+    datasets = session.chosen(request.datasets)
+    describe_run(f"snapshot {', '.join(request.datasets) or 'all'}", *(dataset.name for dataset in datasets))
+    vault, standing, results, failed = session.vault(request.vault), session.standing(), [], {}
+    workers = session.settings.limits.workers if request.workers is None else request.workers
+    for dataset in datasets:
+        progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
+        try:
+            plan = plan_snapshot(vault, dataset, session.settings.site)
+            progress.start(dataset.name, plan.read_bytes, "bytes")
+            with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
+                write_shards(run, plan)
+                result = run.commit()
+            progress.finish()
+        except ReopenError as error:
+            failed[dataset.name] = error
+        else:
+            publish_snapshot(result)
+            results.append(result)
+    taken = SnapshotsTaken(results=tuple(results), failed=failed)
+    return concluded(taken, taken.problem)
+
+
+def lines(taken: SnapshotsTaken) -> list[str]:
+    """The result as ``python -m flows.snapshot`` prints it."""
+    return [
+        f"{result.record.dataset}: {result.record.state}, {result.record.totals.files} files, "
+        f"{result.record.totals.read_bytes} bytes read, {result.record.totals.stored_bytes} stored, "
+        f"snapshot {result.record.id}"
+        for result in taken.results
+    ] + [f"{name}: failed: {error}" for name, error in taken.failed.items()]
+
+
+if __name__ == "__main__":
+    run_as_command(snapshot, SnapshotRequest, lines)

@@ -1,0 +1,50 @@
+"""Owns the order of a verification: open the vault, check it, sign what passed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prefect import flow
+
+from flows.arguments import run_as_command
+from flows.outcome import concluded, describe_run
+from flows.requests import VerifyRequest
+from reopen.cli.session import open_session
+from reopen.protect.verify import VerifyResult, verify_vault
+from tasks.artifacts import publish_verification
+from tasks.attempts import run_attempt
+from tasks.progress import ArtifactProgress
+
+
+@flow(name="verify", persist_result=False)
+def verify(request: VerifyRequest) -> VerifyResult:
+    """Check a vault at the level that is asked for."""
+    session = open_session(request.config)
+    vault, scope = session.vault(request.vault), ", ".join(request.datasets) or "all"
+    describe_run(f"verify {scope} ({request.level})", *(request.datasets or vault.datasets()))
+    check = partial(
+        verify_vault,
+        vault,
+        level=request.level,
+        datasets=request.datasets,
+        latest_only=request.latest_only,
+        workers=session.settings.limits.workers,
+        progress=ArtifactProgress("verify-progress"),
+    )
+    result = run_attempt("verify", f"verify {scope}", check)
+    publish_verification(result)
+    return concluded(result, "" if result.ok else f"{len(result.findings)} findings")
+
+
+def lines(result: VerifyResult) -> list[str]:
+    """The result as ``python -m flows.verify`` prints it."""
+    intact = sum(verdict.intact for verdict in result.snapshots)
+    return [
+        *(f"{finding.status}: {finding.object}: {finding.detail}" for finding in result.findings),
+        f"{result.level}: {intact} of {len(result.snapshots)} snapshots intact, {len(result.findings)} findings",
+        f"{result.checked_objects} objects, {result.checked_bytes} bytes read, {result.facts} facts signed",
+    ]
+
+
+if __name__ == "__main__":
+    run_as_command(verify, VerifyRequest, lines)

@@ -1,0 +1,138 @@
+"""Owns what a flow leaves in the Prefect UI: tables and summaries, under one key a dataset so that each has a history.
+
+Artifacts are for looking at. What a decision needs is in the vault, the epoch log and the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from reopen.clock import to_text
+from reopen.durations import to_text as duration_text
+from reopen.protect.replicate import ReplicateResult
+from reopen.protect.snapshot import SnapshotResult
+from reopen.protect.verify import VerifyResult
+from reopen.recover.clocks import Measured
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.runbook import runbook, summary
+from tasks.progress import artifact_key
+
+FINDINGS_SHOWN_MAX = 200
+"""Rows of a table of findings; the message says how many there are in all."""
+
+
+def publish_snapshot(result: SnapshotResult) -> None:
+    """What a snapshot saw, read and stored, under ``snapshot-<dataset>``."""
+    record, totals = result.record, result.record.totals
+    measures = {
+        "snapshot": record.id,
+        "state": record.state,
+        "consistent at": to_text(record.consistent_at),
+        "files": totals.files,
+        "bytes": totals.size_bytes,
+        "added": totals.added,
+        "modified": totals.modified,
+        "removed": totals.removed,
+        "unreadable": totals.unreadable,
+        "changed while read": totals.changed_while_read,
+        "read bytes": totals.read_bytes,
+        "stored bytes": totals.stored_bytes,
+        "seconds": round(result.seconds, 2),
+    }
+    _table(
+        ("snapshot", record.dataset),
+        [{"measure": name, "value": value} for name, value in measures.items()],
+        f"Snapshot {record.id} of {record.dataset}: {record.state}",
+    )
+
+
+def publish_verification(result: VerifyResult) -> None:
+    """The verdict on each snapshot under ``verify-<dataset>``, and all findings under ``verify-findings``."""
+    for dataset in sorted({verdict.dataset for verdict in result.snapshots}):
+        verdicts = [verdict for verdict in result.snapshots if verdict.dataset == dataset]
+        intact = sum(verdict.intact for verdict in verdicts)
+        _table(
+            ("verify", dataset),
+            [
+                {
+                    "snapshot": verdict.snapshot,
+                    "seq": verdict.seq,
+                    "state": verdict.state,
+                    "intact": "yes" if verdict.intact else "NO",
+                    "level": str(result.level),
+                }
+                for verdict in verdicts
+            ],
+            f"{dataset}: {intact} of {len(verdicts)} snapshots intact ({result.level})",
+        )
+    rows = [
+        {
+            "object": finding.object,
+            "status": finding.status,
+            "dataset": finding.dataset,
+            "snapshot": finding.snapshot,
+            "path": finding.path,
+            "detail": finding.detail,
+        }
+        for finding in result.findings[:FINDINGS_SHOWN_MAX]
+    ]
+    _table(("verify-findings",), rows, f"{len(result.findings)} findings at level {result.level}")
+
+
+def publish_replication(result: ReplicateResult, *, source: str, target: str) -> None:
+    """What was copied, under ``replicate-<source>-<target>``."""
+    measures = {
+        "copied objects": result.copied_objects,
+        "copied bytes": result.copied_bytes,
+        "present objects": result.present_objects,
+        "snapshots": result.snapshots,
+        "lag seconds": "-" if result.lag_seconds is None else round(result.lag_seconds, 1),
+        "seconds": round(result.seconds, 2),
+    }
+    rows = [{"measure": name, "value": value} for name, value in measures.items()]
+    _table(("replicate", source, target), rows, f"Copies of {source} at {target}")
+
+
+def publish_plan(plan: RecoveryPlan) -> None:
+    """The plan as a runbook, under ``failover-plan`` or ``drill-plan``."""
+    create_markdown_artifact(runbook(plan), key=artifact_key(str(plan.kind), "plan"), description="The plan")
+
+
+def publish_recovery(plan: RecoveryPlan, measured: Measured) -> None:
+    """Clocks against objectives: a table under ``failover-objectives`` or ``drill-objectives``, a row a dataset, one
+    under ``failover-<dataset>`` for its history, and the whole as Markdown under ``failover-summary``."""
+    kind = str(plan.kind)
+    rows = [
+        {
+            "dataset": result.name,
+            "tier": result.tier,
+            "verdict": str(result.verdict),
+            "RTA": _duration(result.rta),
+            "RTO": _duration(result.rto),
+            "RPA": _duration(result.rpa),
+            "RPO": _duration(result.rpo),
+            "checks": f"{result.checks_passed}/{result.checks_total}",
+            "files": result.files,
+            "snapshot": result.snapshot,
+            "reason": result.reason,
+        }
+        for result in measured.datasets
+    ]
+    _table((kind, "objectives"), rows, f"{kind.capitalize()} of {plan.target_site}: {measured.verdict}")
+    for row in rows:
+        _table((kind, str(row["dataset"])), [row], f"{kind.capitalize()} of {row['dataset']}: {row['verdict']}")
+    create_markdown_artifact(
+        summary(plan, measured), key=artifact_key(kind, "summary"), description=str(measured.verdict)
+    )
+
+
+def _table(key: Sequence[str], rows: Iterable[dict[str, Any]], description: str) -> None:
+    create_table_artifact(list(rows), key=artifact_key(*key), description=description)
+
+
+def _duration(value: timedelta | None) -> str:
+    return "-" if value is None else duration_text(max(value, timedelta(0)))
