@@ -111,7 +111,7 @@ def _as_dict(dataset: Dataset, contracts: Contracts) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {item}" for key, item in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):
-        return "\n".join(_shown(item) if not isinstance(item, dict) else " ".join(item.values()) for item in value)
+        return ", ".join(_shown(item) for item in value) or "-"
     return "-" if value is None or value == "" else str(value)

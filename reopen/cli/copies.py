@@ -37,7 +37,7 @@ PANEL = "Keep copies"
 WORST_FIRST: tuple[type[ReopenError], ...] = (Internal, Corrupt, Refused, Conflict, NotFound, InvalidInput, Transient)
 """Of several failures, whose exit code the command has: the one that needs a person most."""
 
-DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="[DATASET]...", help="All when none is named.")]
+DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="All when none is named.")]
 FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Threads; 0 is one a core. Else as the settings say.")
@@ -92,6 +92,8 @@ def snapshot(
         except ReopenError as error:
             errors.append(error)
             rows.append({"dataset": dataset.name, "state": "failed", "error": error.as_dict()})
+    if not dry_run:
+        session.witness.remember(opened)
     value = {
         "site": session.settings.site,
         "vault": opened.id,
@@ -234,9 +236,11 @@ def verify(
         datasets=tuple(datasets or ()),
         latest_only=latest,
         record=record,
+        witness=face.session.witness,
         workers=face.session.settings.limits.workers,
         progress=face.progress(),
     )
+    face.session.witness.remember(opened)
     if record and not opened.keyring.has_role("verifier"):
         face.note("the verifier key is not here, so nothing was signed: no snapshot becomes a recovery point by this.")
     show: list[RenderableType] = []
@@ -268,7 +272,7 @@ def replicate(
 
     session = face.session
     target = session.site(to or session.settings.standby.name)
-    plan = plan_replicate(session.vault(vault), open_store(target.vault))
+    plan = plan_replicate(session.vault(vault), open_store(target.vault), witness=session.witness)
     value: dict[str, Any] = {
         "from": plan.source.store.url,
         "to": plan.target.url,
@@ -285,6 +289,7 @@ def replicate(
     workers = session.settings.limits.workers
     result = execute_replicate(plan, workers=workers, progress=face.progress())
     value["result"] = plain(result)
+    session.witness.remember(plan.source)
     waited = f"; the oldest had waited {duration_text(result.lag_seconds)}" if result.lag_seconds is not None else ""
     text = (
         f"copied {count_text(result.snapshots, 'snapshot')} in {count_text(result.copied_objects, 'object')} "

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from reopen.progress import Progress
 
 SCHEMA_VERSION = 1
-PIPE_COLUMNS = 200
-"""Width of tables that no terminal shows: wide enough that a log is not broken in the middle of a path."""
+PIPE_COLUMNS = 4000
+"""Width of tables that no terminal shows: nothing in them is folded, so that other programs can read them."""
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="PATH", help="The settings file; else REOPEN_CONFIG, ./reopen.toml.")

@@ -97,7 +97,7 @@ def list_entries(
     face: Face,
     dataset: Annotated[str, typer.Argument(help="The dataset.")],
     patterns: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Gitignore-style patterns; all when none.")
+        list[str] | None, typer.Argument(metavar="PATTERN", help="Gitignore-style patterns; all when none.")
     ] = None,
     at: SelectorOption = "latest",
     vault: VaultOption = None,

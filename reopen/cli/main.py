@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from reopen.cli import about, contracts, copies, history, recovery, setup, state
+from reopen.cli.demo import command as demo
 from reopen.cli.face import ConfigOption, QuietOption, ReopenGroup, VerboseOption
 
 EPILOG = (
@@ -18,7 +19,7 @@ EPILOG = (
     "more. Example: reopen snapshot"
 )
 
-GROUPS = (setup, contracts, copies, history, state, recovery, about)
+GROUPS = (setup, demo, contracts, copies, history, state, recovery, about)
 """Modules with ``register(app)``, in the order of the help."""
 
 

@@ -61,7 +61,7 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line at the start, every :data:`LINE_SECONDS` and at the end of a stage."""
+    """A line every :data:`LINE_SECONDS`, and one at the end of each stage that did something."""
 
     def __init__(self, stream: TextIO, *, clock: Clock = SYSTEM_CLOCK, interval_seconds: float = LINE_SECONDS) -> None:
         self._stream = stream
@@ -78,8 +78,6 @@ class LineProgress:
         with self._lock:
             self._label, self._total, self._unit, self._done = printable(label), total, unit, 0
             self._started = self._last = self._clock.elapsed_seconds()
-            known = f" {self._amount(total)}" if total else ""
-            self._write(f"{self._label}:{known} …" if total != 0 else f"{self._label}: nothing to read")
 
     def advance(self, amount: int) -> None:
         with self._lock:
@@ -93,7 +91,7 @@ class LineProgress:
     def finish(self) -> None:
         with self._lock:
             seconds = self._clock.elapsed_seconds() - self._started
-            if self._label and self._total != 0:
+            if self._label and self._done:
                 self._write(f"{self._label}: {self._amount(self._done)} in {duration_text(seconds)}")
             self._label = ""
 

@@ -13,7 +13,7 @@ from reopen import durations
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.clock import from_text
-from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refused
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, InvalidInput, NotFound, Refused
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,12 +35,12 @@ PointOption = Annotated[
     ),
 ]
 DatasetsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[DATASET]...", help="These and what they depend on; all when none.")
+    list[str] | None, typer.Argument(metavar="DATASET", help="These and what they depend on; all when none.")
 ]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="SITE", help="The site that is lost; else the primary.")
 ]
-ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the other site.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the standby.")]
 FailedAtOption = Annotated[
     str | None, typer.Option("--failed-at", metavar="TIME", help="When it failed, with offset; now when left out.")
 ]
@@ -144,19 +144,10 @@ def _plan_failover(
     failed_at: str | None,
     vault: str | None,
 ) -> RecoveryPlan:
-    from reopen.control import rules
     from reopen.recover.plan import plan_failover
 
-    source_site, target_site = _sites(session, source, to)
+    source_site, target_site, served = _direction(session, source, to)
     now = session.clock.now()
-    records = session.log.records() if session.log is not None else ()
-    target_urls = {name: found.location(target_site).url for name, found in session.contracts.datasets.items()}
-    # What serves at the target already needs no recovery and is never restored over.
-    served = {
-        name: serving.promoted.url
-        for name, serving in rules.serving(records).items()
-        if target_urls.get(name) == serving.promoted.url
-    }
     return plan_failover(
         session.contracts,
         session.vault(vault or target_site),
@@ -170,22 +161,28 @@ def _plan_failover(
     )
 
 
-def _sites(session: Session, source: str | None, to: str | None) -> tuple[str, str]:
-    """The site that is lost and the one that takes over."""
-    source_site = session.site(source).name if source is not None else session.primary()
-    if to is not None:
-        target_site = session.site(to).name
-    else:
-        others = [name for name in session.settings.sites if name != source_site]
-        if len(others) != 1:
-            raise InvalidInput(f"there are {len(others)} sites beside {source_site}.", hint="Name one with --to.")
-        target_site = others[0]
-    if source_site == target_site:
-        raise InvalidInput(
-            f"{source_site} cannot fail over to itself; it is the primary.",
-            hint="`reopen status` shows who is primary. Name the lost site with --from.",
-        )
-    return source_site, target_site
+def _direction(session: Session, source: str | None, to: str | None) -> tuple[str, str, dict[str, str]]:
+    """The site that is lost, the one that takes over, and what serves there already.
+
+    Without ``--to`` the business reopens at the standby, never at the settings' primary: running the same command
+    twice must not fail back over data that lives.
+    """
+    from reopen.control import rules
+
+    target_site = session.site(to).name if to is not None else session.settings.standby.name
+    records = session.log.records() if session.log is not None else ()
+    primary = rules.primary_site(records, initial=session.settings.primary.name)
+    epoch = rules.epoch_record(records)
+    if primary != target_site:
+        source_site = session.site(source).name if source is not None else primary
+        return source_site, target_site, {}
+    if epoch is None:
+        raise Conflict(f"{target_site} is the primary already.", hint="Name where it reopens with --to.")
+    # The role has moved; what was promoted in this epoch is never restored over, the rest can be tried again.
+    served = {
+        name: serving.promoted.url for name, serving in rules.serving(records).items() if serving.epoch == epoch.epoch
+    }
+    return epoch.previous_primary, target_site, served
 
 
 def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
@@ -263,12 +260,14 @@ def failover(
         )  # fmt: skip
     from reopen.notify.channels import AppriseNotifier
     from reopen.recover.failover import execute_failover, unfinished_plan
+    from reopen.recover.points import LAST_VERIFIED
     from reopen.recover.wiring import wire
 
     session = face.session
     if session.log is None:
         raise Refused("a failover needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
-    planned = unfinished_plan(session.log)
+    # Datasets or a point that are named ask for a plan of their own; else what was begun is gone on with.
+    planned = unfinished_plan(session.log) if not datasets and point == LAST_VERIFIED else None
     if planned is not None:
         face.note(f"going on with the failover to {planned.target_site} that was begun by plan {planned.digest[:16]}.")
     else:
@@ -277,6 +276,11 @@ def failover(
         planned = _plan_failover(
             session, datasets or (), point=point, source=source, to=to, failed_at=failed_at, vault=vault
         )
+        if not planned.datasets:
+            raise Conflict(
+                f"there is nothing to recover at {planned.target_site}: {_reasons(planned)}.",
+                hint="`reopen status` shows who is primary; to fail over to another site, name it with --to.",
+            )
     settings = session.settings
     with wire(
         session.contracts,
@@ -305,6 +309,10 @@ def failover(
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def _reasons(planned: RecoveryPlan) -> str:
+    return "; ".join(f"{item.dataset}: {item.reason}" for item in planned.left_out) or "there is no contract"
 
 
 def _fence(asserted: str, risks: Sequence[str], by: str) -> Fence:

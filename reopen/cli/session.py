@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reopen.contracts import Contracts, Dataset
     from reopen.control.log import EpochLog
     from reopen.protect.standing import Standing
+    from reopen.protect.witness import Witness
     from reopen.vault import Keyring, Vault
 
 
@@ -65,6 +66,13 @@ class Session:
         except InvalidInput:
             return None
         return EpochLog(open_store(url), clock=self.clock)
+
+    @cached_property
+    def witness(self) -> Witness:
+        """What this site saw of vaults before, so that one that was rolled back is noticed."""
+        from reopen.protect.witness import Witness
+
+        return Witness(self.settings.home / "witness")
 
     def site(self, name: str | None) -> Site:
         """A site by name; this one when None. :raises NotFound: naming the sites there are."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from reopen.cli.face import Answer, Face, command
-from reopen.cli.text import duration_text, instant_text, make_table, plain
+from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, ReopenError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reopen.cli.session import Session
-    from reopen.review.status import DatasetStatus, SiteVault, Status
+    from reopen.review.status import DatasetStatus, SiteVault, Status, VaultStatus
 
 PANEL = "Look"
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "status", panel=PANEL, example="reopen status")
     def status(face: Face) -> Answer:
-        """Show each dataset's exposure against its RPO, and who is primary. Exit 3 when one is past its RPO."""
+        """Show each dataset's exposure against its RPO, and who is primary. Exit 3 when one is past it."""
         from reopen.review.status import collect_status
 
         session = face.session
@@ -36,8 +36,8 @@ def register(app: typer.Typer) -> None:
             here=session.settings.site,
             now=session.clock.now(),
         )
-        value: dict[str, Any] = {"ok": found.within_objectives, "alarm": found.alarm.value, **plain(found)}
-        return Answer(value=value, show=_tables(found), exit_code=EXIT_OK if found.within_objectives else EXIT_NEGATIVE)
+        value: dict[str, Any] = {"ok": found.ok, "alarm": found.alarm.value, **plain(found)}
+        return Answer(value=value, show=_tables(found), exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)
 
 
 def site_vaults(session: Session) -> list[SiteVault]:
@@ -48,11 +48,15 @@ def site_vaults(session: Session) -> list[SiteVault]:
     sites = []
     for site in session.settings.sites.values():
         found: Vault | ReopenError
+        missing: list[str] = []
         try:
             found = session.vault(site.name)
+            missing = session.witness.missing(found)
         except ReopenError as error:
             found = error
-        sites.append(SiteVault(site=site.name, url=site.vault, role=site.role, found=found))
+        sites.append(
+            SiteVault(site=site.name, url=site.vault, role=site.role, found=found, missing_records=tuple(missing))
+        )
     return sites
 
 
@@ -70,7 +74,7 @@ def _tables(found: Status) -> list[RenderableType]:
             "error" if vault.error else "ok",
             "-" if vault.error else vault.snapshots,
             instant_text(vault.newest_at),
-            vault.error or (f"{vault.invalid_records} records cannot be believed" if vault.invalid_records else ""),
+            vault.error or _vault_note(vault),
         )
         for vault in found.vaults
     ]
@@ -90,6 +94,15 @@ def _tables(found: Status) -> list[RenderableType]:
     )
     show += ["", make_table(columns, rows)]
     return show
+
+
+def _vault_note(vault: VaultStatus) -> str:
+    notes = []
+    if vault.missing_records:
+        notes.append(f"lost {count_text(len(vault.missing_records), 'record')} that were seen before")
+    if vault.invalid_records:
+        notes.append(f"{count_text(vault.invalid_records, 'record')} cannot be believed")
+    return ", ".join(notes)
 
 
 def _row(dataset: DatasetStatus) -> tuple[object, ...]:

@@ -105,6 +105,7 @@ class VaultStatus:
     vault: str
     snapshots: int
     invalid_records: int
+    missing_records: tuple[str, ...]
     newest_at: datetime | None
     keys: tuple[str, ...]
     error: str
@@ -143,6 +144,11 @@ class Status:
         """Whether no dataset is past its RPO."""
         return self.alarm in (Alarm.OK, Alarm.NONE)
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing needs a person: all within their objectives, and no vault lost records."""
+        return self.within_objectives and not any(vault.missing_records for vault in self.vaults)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteVault:
@@ -152,6 +158,8 @@ class SiteVault:
     url: str
     role: str
     found: Vault | ReopenError
+    missing_records: tuple[str, ...] = ()
+    """Records that were seen in it before and are gone without leave: somebody rolled it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +248,7 @@ def _gather(site: SiteVault, gathered: _Gathered) -> None:
                 vault="",
                 snapshots=0,
                 invalid_records=0,
+                missing_records=(),
                 newest_at=None,
                 keys=(),
                 error=error.message,
@@ -255,6 +264,7 @@ def _gather(site: SiteVault, gathered: _Gathered) -> None:
             vault=vault.id,
             snapshots=len(records),
             invalid_records=len(invalid),
+            missing_records=site.missing_records,
             newest_at=max((record.committed_at for record in records), default=None),
             keys=vault.keyring.roles,
             error="",
