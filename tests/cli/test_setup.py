@@ -1,0 +1,74 @@
+"""``reopen init`` makes what is missing and never overwrites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reopen.cli.main import app
+from tests.cli.place import Place
+
+
+def snapshot_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_init_makes_settings_keys_and_vault_and_says_where_the_recovery_key_is(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    ran = place.run("init")
+    key = next((tmp_path / ".reopen/keys").glob("recovery-*.key"))
+    assert str(key) in ran.stdout
+    assert "Copy it to another place now" in ran.stdout
+    assert (tmp_path / ".reopen/vault/vault.json").is_file()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".reopen/.gitignore").read_text() == "*\n"
+
+
+def test_init_explains_each_key_file(tmp_path: Path) -> None:
+    found = Place(folder=tmp_path).json("init")
+    assert found["schema"] == "reopen.init/1"
+    assert {key["role"] for key in found["keys"]} == {"recovery", "root", "writer", "verifier", "retention"}
+    assert all(key["purpose"] for key in found["keys"])
+    assert Path(found["recovery_key"]).is_file()
+
+
+def test_a_second_init_changes_nothing(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    place.run("init")
+    before = snapshot_of(tmp_path)
+    found = place.json("init")
+    assert {step["done"] for step in found["steps"]} == {"kept"}
+    assert snapshot_of(tmp_path) == before
+
+
+def test_the_example_of_a_contract_is_right_once_it_is_renamed(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    place.run("init")
+    example = tmp_path / "data_contracts/documents.odcs.yaml.example"
+    example.rename(example.with_suffix(""))
+    assert place.json("contracts", "lint")["problems"] == []
+
+
+def test_init_with_keys_and_no_vault_is_a_conflict_and_makes_nothing(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    place.run("init")
+    (tmp_path / ".reopen/vault").rename(tmp_path / "gone")
+    before = snapshot_of(tmp_path)
+    error = place.json("init", code=6)["error"]
+    assert error["kind"] == "conflict"
+    assert snapshot_of(tmp_path) == before
+
+
+def test_init_with_a_vault_and_no_keys_is_a_conflict(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    place.run("init")
+    (tmp_path / ".reopen/keys").rename(tmp_path / "away")
+    assert "Copy its key files there" in place.run("init", code=6).stderr
+
+
+def test_init_at_the_standby_makes_no_vault_because_the_replica_comes_from_the_primary(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    runner_env = {"REOPEN_SITE": "standby"}
+    result = place.runner.invoke(app, ["--config", str(tmp_path / "reopen.toml"), "init"], env=runner_env)
+    assert result.exit_code == 0
+    assert "made by `reopen replicate`" in result.stdout
+    assert not (tmp_path / ".reopen/keys").exists()
