@@ -12,7 +12,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 run: .venv/.ready ## Watch a business lose its production site and reopen at the standby
-	@$(PY) -m reopen.cli.main demo
+	@$(PY) -m reopen.cli demo
 
 test: .venv/.ready ## Run every test but the soak (under ten minutes on two cores)
 	@$(PY) -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder

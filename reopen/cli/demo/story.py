@@ -8,11 +8,12 @@ of production, its Prefect server included.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,18 +27,18 @@ from reopen.config import Settings
 from reopen.errors import EXIT_NEGATIVE, InvalidInput, ReopenError
 from reopen.storage import open_store
 from reopen.vault import create_vault, make_keys, save_key
+from reopen.vault.keys import RecoveryKey, SigningKey
 
 MANIFEST_QUESTIONS = {
-    "what each snapshot saw and cost": """
+    "what each snapshot saw, and what it cost to keep": """
         SELECT dataset, seq, state, files, size_bytes, added, modified, removed, stored_bytes
         FROM snapshots ORDER BY dataset, seq""",
     "what changed between the two snapshots": """
         SELECT dataset, change, count(*) AS files, sum(size_bytes) AS size_bytes
-        FROM changes WHERE seq = 2 AND change <> 'unchanged' GROUP BY ALL ORDER BY ALL""",
-    "which orders were held, from the profile alone": """
-        SELECT "column", min(rows) AS rows_least, min("min") AS least, max("max") AS greatest
-        FROM profiles WHERE dataset = 'orders' AND "column" IN ('o_orderdate', 'o_orderstatus')
-        GROUP BY ALL ORDER BY ALL""",
+        FROM changes WHERE seq = 2 AND change <> 'unchanged' AND type <> 'dir' GROUP BY ALL ORDER BY ALL""",
+    "which orders each file holds, from the profiles alone": """
+        SELECT seq, path, rows, nulls, min, max FROM profiles
+        WHERE dataset = 'orders' AND column_name = 'o_orderkey' ORDER BY seq, path""",
 }
 
 
@@ -47,7 +48,7 @@ class Site:
 
     name: str
     folder: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]
 
 
 class StageFailed(ReopenError):
@@ -71,19 +72,28 @@ class Story:
         self._production = _site(settings, "production", root / "production")
         self._standby = _site(settings, "standby", root / "standby")
 
-    def run(self) -> None:
-        """Tell the whole story; raises at the first step that does not hold."""
+    def run(self) -> dict[str, object]:
+        """Tell the whole story; raises at the first step that does not hold.
+
+        :returns: what was proven, for ``--json``: the time of the failure, files compared, answers, seconds.
+        """
         shutil.rmtree(self._root, ignore_errors=True)
-        with ExitStack() as servers:
-            if self._prefect:
-                self._start_servers(servers)
+        with ExitStack() as lost, ExitStack() as left:
+            self._start_server(self._production, lost)
+            self._start_server(self._standby, left)
             self._open_for_business()
             self._protect()
             before = self._prove()
-            failed_at = self._destroy(servers)
+            failed_at = self._destroy(lost)
             self._reopen(failed_at)
-            self._compare(before)
-        self._review()
+            files = self._compare(before)
+        seconds = self._review()
+        return {
+            "failed_at": to_text(failed_at),
+            "files_equal": files,
+            "answers_equal": sorted(before[0]),
+            "seconds": round(seconds, 1),
+        }
 
     # The chapters
 
@@ -96,6 +106,7 @@ class Story:
 
     def _protect(self) -> None:
         self._chapter("Snapshots: the first, a day of business, the second, and a replica at the standby")
+        self._await_server(self._production)
         self._reopen_command(self._production, "snapshot", *self._flow)
         changed = business.change_business(self._production.folder / "data")
         self._say("a day of business: " + ", ".join(f"{name} {count}" for name, count in changed.items()) + " changed")
@@ -104,14 +115,15 @@ class Story:
 
     def _prove(self) -> tuple[dict[str, str], dict[str, str]]:
         self._chapter("Proof: the standby reads every byte of its replica, then drills the whole recovery")
+        self._await_server(self._standby)
         self._reopen_command(self._standby, "verify", "--level", "content", *self._flow)
         self._reopen_command(self._standby, "drill", *self._flow)
         data = self._production.folder / "data"
         return business.answers(data), _tree_digests(data)
 
-    def _destroy(self, servers: ExitStack) -> datetime:
+    def _destroy(self, orchestrator: ExitStack) -> datetime:
         self._chapter("The disaster: production is gone, with its data, its vault, its keys and its orchestrator")
-        servers.close()
+        orchestrator.close()
         failed_at = SYSTEM_CLOCK.now()
         shutil.rmtree(self._production.folder)
         self._say(f"removed {self._production.folder} at {to_text(failed_at)}")
@@ -121,10 +133,12 @@ class Story:
         self._chapter("Failover: a fresh process with the standby's settings, replica and key")
         reason = "the production site is lost"
         self._reopen_command(
-            self._standby, "failover", "--yes", "--reason", reason, "--failed-at", to_text(failed_at), *self._flow
+            self._standby,
+            *("failover", "--reason", reason, "--assert-fenced", "its folder is removed, nothing of it runs"),
+            *("--failed-at", to_text(failed_at), *self._flow),
         )
 
-    def _compare(self, before: tuple[dict[str, str], dict[str, str]]) -> None:
+    def _compare(self, before: tuple[dict[str, str], dict[str, str]]) -> int:
         self._chapter("What was proven")
         answers, digests = before
         data = self._standby.folder / "data"
@@ -138,12 +152,15 @@ class Story:
         for name in answers:
             self._say(f"same answer as before: {name}")
         self._reopen_command(self._standby, "status")
+        return len(found)
 
-    def _review(self) -> None:
+    def _review(self) -> float:
         self._chapter("Review: the manifests are Parquet, and DuckDB reads them")
         for title, question in MANIFEST_QUESTIONS.items():
             self._say(title)
             self._reopen_command(self._standby, "sql", " ".join(question.split()))
+        self._say("and in any DuckDB of your own")
+        self._reopen_command(self._standby, "sql", "--key")
         seconds = SYSTEM_CLOCK.elapsed_seconds() - self._started_seconds
         self._chapter(f"Open again. The whole of it took {seconds:.0f} s")
         program = _relative(Path(sys.executable).parent / "reopen")
@@ -151,11 +168,12 @@ class Story:
             ("status", "exposure, recovery points, who is primary"),
             ("plan failover --runbook", "the plan as a runbook to follow by hand"),
             ("snapshots orders", "the history of one dataset"),
-            ("sql --key", "the key and the query for any DuckDB of your own"),
+            ('sql "SELECT * FROM files"', "the history in SQL; without a query it lists the views"),
             ("restore orders --to /tmp/orders", "one dataset, anywhere"),
             ("--help", "everything else"),
         ):
             self._console.print(f"  {program} {command:<34} {use}", highlight=False)
+        return seconds
 
     # How it is done
 
@@ -163,18 +181,20 @@ class Story:
     def _flow(self) -> tuple[str, ...]:
         return ("--flow",) if self._prefect else ()
 
-    def _start_servers(self, servers: ExitStack) -> None:
-        """One Prefect server for each site: the standby's own, because production's dies with it."""
-        from importlib import import_module
+    def _start_server(self, site: Site, servers: ExitStack) -> None:
+        """A Prefect server for each site: the standby's own, because production's dies with it. It starts while the
+        business is made."""
+        if self._prefect:
+            start = importlib.import_module("tasks.environment").prefect_server
+            site.environment["PREFECT_API_URL"] = servers.enter_context(start(site.folder / "home", wait=False))
 
-        start = import_module("tasks.environment").prefect_server
-        for site in (self._production, self._standby):
-            url = servers.enter_context(start(site.folder / "home"))
-            site.environment |= {"PREFECT_API_URL": url}  # type: ignore[operator]
+    def _await_server(self, site: Site) -> None:
+        if self._prefect:
+            importlib.import_module("tasks.environment").wait_for_server(site.environment["PREFECT_API_URL"])
 
     def _make_vault(self) -> None:
         keys = make_keys(writers=2)
-        homes = {
+        homes: dict[Path, list[RecoveryKey | SigningKey]] = {
             self._production.folder / "keys": [keys.writers[0]],
             self._standby.folder / "keys": [keys.recovery, keys.writers[1], keys.role("verifier")],
             # Nobody needs these from day to day: they add keys and let copies go.
@@ -191,7 +211,7 @@ class Story:
             f"\n[bold]{site.name} $[/bold] reopen {_quoted(arguments)}", highlight=False, soft_wrap=True
         )
         sys.stdout.flush()
-        command = [sys.executable, "-m", "reopen.cli.main", *arguments]
+        command = [sys.executable, "-m", "reopen.cli", *arguments]
         run = subprocess.run(command, env={**os.environ, **site.environment}, check=False)
         if run.returncode:
             raise StageFailed(
@@ -200,7 +220,7 @@ class Story:
             )
 
     def _chapter(self, title: str) -> None:
-        self._console.rule(f"[bold]{title}", align="left")
+        self._console.print(f"\n[bold cyan]## {title}[/]", highlight=False)
 
     def _say(self, text: str) -> None:
         self._console.print(f"· {text}", highlight=False, soft_wrap=True)
@@ -244,6 +264,7 @@ def _relative(path: Path) -> str:
 
 
 def _quoted(arguments: tuple[str, ...]) -> str:
-    import shlex
-
-    return shlex.join(arguments)
+    """A command line as a person would type it: SQL in double quotes, because it has single ones."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set('"$`\\') & set(word) else shlex.quote(word) for word in arguments
+    )
