@@ -67,6 +67,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return FlowsTogether(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many crash and fault points the run tried; a test that enumerates them records the number."""
+    for report in terminalreporter.getreports("passed"):
+        for name, count in report.user_properties:
+            if name in ("crash points", "fault points", "kills"):
+                terminalreporter.write_line(f"{count} {name}: {report.nodeid}")
+
+
 @pytest.fixture(scope="session")
 def prefect_harness() -> Iterator[None]:
     """A temporary Prefect server for this worker; flows called in a test run against it."""

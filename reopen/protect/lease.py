@@ -1,7 +1,8 @@
 """Owns the lease of a snapshot under way: it reserves a ``seq`` and tells maintenance that somebody is at work.
 
 Invariants
-    I1  ``seq`` is reserved by exclusive create of the lease's name, so two writers never commit the same one.
+    I1  ``seq`` is reserved by exclusive create of the lease's name and is then still above every record and void, so
+        two writers never commit the same one.
     I2  A writer whose lease was not renewed within :data:`LEASE_SECONDS` must not commit: maintenance may already
         have voided it.
     I3  A dead writer is voided by exclusively creating a signed ``void`` under the record's own name: of commit and
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from reopen.clock import to_text
-from reopen.errors import Conflict, NotFound, Refused, ReopenError
+from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError
 from reopen.ids import new_id
 from reopen.vault import Vault
 from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope
@@ -84,18 +85,31 @@ class Lease:
 
 def acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
     """Reserve the first free ``seq`` from ``next_seq`` on (I1)."""
-    for seq in range(next_seq, next_seq + _SEQ_TRIES_MAX):
+    seq = next_seq
+    for _ in range(_SEQ_TRIES_MAX):
         name = LeaseName(dataset=dataset, seq=seq, snapshot=snapshot)
         try:
             write_lease(vault, name, exclusive=True)
         except Conflict:
+            seq += 1
             continue  # Another writer is at work on this seq; take the next.
-        return Lease(vault, name)
+        # Whoever had this lease before released it after its record or void was there: listing now shows it.
+        newest = newest_seq(vault, dataset)
+        if newest < seq:
+            return Lease(vault, name)
+        vault.store.delete(lease_name(dataset, seq))
+        seq = newest + 1
     raise Conflict(
         f"{_SEQ_TRIES_MAX} snapshots of {dataset} are under way at once.",
         hint="Something starts snapshots without end; leases/ in the vault names the hosts.",
         dataset=dataset,
     )
+
+
+def newest_seq(vault: Vault, dataset: str) -> int:
+    """The greatest ``seq`` of the dataset's records and voids; 0 when there is none."""
+    names = (parse_record_name(info.name) for info in vault.store.list(f"snapshots/dataset={dataset}/"))
+    return max((found[1] for found in names if found), default=0)
 
 
 def write_lease(vault: Vault, name: LeaseName, *, exclusive: bool) -> None:
@@ -139,9 +153,11 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
             continue
         try:
             body, signer, signature = open_envelope(vault.store.get(info.name), info.name, "lease")
+            vault.check_signature(body, signer, signature, ("writer",), info.name)
         except NotFound:
             continue  # Released meanwhile.
-        vault.check_signature(body, signer, signature, ("writer",), info.name)
+        except Corrupt:
+            continue  # It says nothing that can be believed, so nobody is voided for it, and no snapshot waits for it.
         seq, snapshot = int(body["seq"]), str(body["snapshot"])
         if (seq, snapshot) not in records:
             void = {

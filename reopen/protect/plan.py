@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reopen.contracts.model import Dataset
+from reopen.protect.lease import newest_seq
 from reopen.sources.files import SCAN, FileSource, open_source
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import NOT_FOUND, ChunkIndex
 from reopen.vault.indexparts import IndexStatement, load_index
-from reopen.vault.record import parse_record_name
 from reopen.vault.tables import MANIFEST, chunk_layout
 
 RACY_SECONDS = 2
@@ -93,7 +93,6 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
     manifest = MANIFEST.empty_table() if parent is None else vault.manifest(parent)
     parent_row = match_rows(scan, manifest)
     carried = _carried(scan, manifest, parent_row, parent, index)
-    names = (parse_record_name(info.name) for info in vault.store.list(f"snapshots/dataset={dataset.name}/"))
     return SnapshotPlan(
         dataset=dataset,
         site=site,
@@ -107,7 +106,7 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
         carried=carried,
         removed=manifest.num_rows - int((parent_row >= 0).sum()),
         # Voids count too: a seq is never used twice.
-        next_seq=1 + max((found[1] for found in names if found), default=0),
+        next_seq=1 + newest_seq(vault, dataset.name),
         shards=make_shards(scan, carried),
         index=index,
     )

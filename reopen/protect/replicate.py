@@ -2,10 +2,12 @@
 
 Order: the list of records is fixed first; then keys and ``vault.json`` (an empty replica), packs, index parts,
 profiles and manifests, records, ledger. So the replica never has a record that refers to something it lacks, wherever
-it stops.
+it stops. Records go one after the other, each after those that it names as seen: in any other order a replica that was
+interrupted would look rolled back.
 
 Invariants
-    I1  Every object is checked against what its name or a signed pin says before it is created at the target.
+    I1  Every object is checked against what its name, its signature or a signed pin says before it is created at the
+        target; a record or fact that nobody believes is left out, since what is there is never replaced.
     I2  Nothing is deleted or replaced at the target: deletions, leases and tombstones stay where they are.
     I3  A run that was interrupted is continued by the next: what is present is not copied again.
 """
@@ -49,6 +51,8 @@ class ReplicatePlan:
     stages: tuple[tuple[str, tuple[Copy, ...]], ...]
     present_objects: int
     snapshots: int
+    left_out: tuple[str, ...] = ()
+    """Records and facts at the source that cannot be believed; they are not copied."""
 
     @property
     def objects(self) -> int:
@@ -87,6 +91,7 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         )
     # The records are listed before anything else: what they refer to is durable already.
     listed = _closed_listing(source)
+    left_out = {item.name for item in (*source.invalid_records(), *source.invalid_facts())}
     present = {info.name for info in target.list()}
     _check_same_vault(source, target, VAULT_OBJECT in present)
     pins = _pins(source)
@@ -102,7 +107,11 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         for info in source.store.list(prefix):
             yield Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
 
-    records = missing(Copy(name=info.name, size_bytes=info.size_bytes) for info in listed)
+    records = missing(
+        Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
+        for info in listed
+        if info.name not in left_out
+    )
     # Only index parts with a statement count; the Parquet file goes first, as when it was written.
     index = [copy for copy in under("index/") if copy.pin or copy.name.endswith(".json")]
     index.sort(key=lambda copy: copy.name.endswith(".json"))
@@ -113,11 +122,16 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         ("index", missing(iter(index))),
         ("tables", missing(copy for kind in ("profiles/", "manifests/") for copy in under(kind) if copy.pin)),
         ("records", records),
-        ("ledger", missing(under("ledger/"))),
+        ("ledger", missing(copy for copy in under("ledger/") if copy.name not in left_out)),
     )
     copied = sum(len(copies) for _, copies in stages)
     return ReplicatePlan(
-        source=source, target=target, stages=stages, present_objects=total - copied, snapshots=len(records)
+        source=source,
+        target=target,
+        stages=stages,
+        present_objects=total - copied,
+        snapshots=len(records),
+        left_out=tuple(sorted(left_out)),
     )
 
 
@@ -146,9 +160,10 @@ def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progre
         progress.advance(len(data))
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-replicate") as pool:
-        for _, copies in plan.stages:
-            # A stage is complete before the next begins: what refers comes after what is referred to.
-            for _ in pool.map(copy, copies):
+        for stage, copies in plan.stages:
+            # A stage is complete before the next begins: what refers comes after what is referred to. Records refer to
+            # each other.
+            for _ in map(copy, copies) if stage == "records" else pool.map(copy, copies):
                 pass
     progress.finish()
     return ReplicateResult(
@@ -182,6 +197,7 @@ def _pins(source: Vault) -> dict[str, str]:
         add(statement.part)
         add(statement.parquet)
     for record in source.records():
+        pins[record.name] = record.digest
         for reference in (record.manifest, record.profile):
             for part in reference.parts if reference is not None else ():
                 add(part)
@@ -189,18 +205,24 @@ def _pins(source: Vault) -> dict[str, str]:
 
 
 def _closed_listing(source: Vault) -> list[ObjectInfo]:
-    """A list of records that holds every record its members saw: one that was committed behind the listing's back, and
-    seen by another that the listing did reach, would look rolled back at the replica."""
+    """A list of records that holds every record its members saw, each after those: one that was committed behind the
+    listing's back, and seen by another that the listing did reach, would look rolled back at the replica."""
     listed = {info.name: info for info in source.store.list("snapshots/")}
     heads = {record.name: record.heads for record in source.records()}
-    waiting = list(listed)
+    ordered: dict[str, ObjectInfo] = {}
+    entered: set[str] = set()
+    # Depth first: a name is entered, then comes what it saw, then the name itself.
+    waiting = [(name, False) for name in sorted(listed, reverse=True)]
     while waiting:
-        for dataset, head in heads.get(waiting.pop(), {}).items():
-            name = f"snapshots/dataset={dataset}/{head}.json"
-            if name not in listed and name in heads:
-                listed[name] = source.store.head(name)
-                waiting.append(name)
-    return [listed[name] for name in sorted(listed)]
+        name, complete = waiting.pop()
+        if complete:
+            ordered[name] = listed[name] if name in listed else source.store.head(name)
+        elif name not in entered and (name in listed or name in heads):
+            entered.add(name)
+            waiting.append((name, True))
+            seen = heads.get(name, {}).items()
+            waiting += [(f"snapshots/dataset={dataset}/{head}.json", False) for dataset, head in seen]
+    return list(ordered.values())
 
 
 def _check_same_vault(source: Vault, target: ObjectStore, exists: bool) -> None:

@@ -1,0 +1,136 @@
+"""A vault that cannot take bytes: the snapshot stops, commits nothing, harms nothing, and the next one goes on."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reopen.errors import Transient, VaultUnwritable
+from reopen.protect.verify import Level, verify_vault
+from reopen.storage import open_store
+from reopen.vault import packwriter
+from tests.kit import a_dataset, a_vault, reopened, restore, snapshot
+from tests.stores import FullFrom, LostAnswer, MemoryStore, WatchedStore
+from tests.trees import age, differences, grow, some_bytes
+
+FILES = {"a": some_bytes(150_000, 1), "b/c": some_bytes(30_000, 2), "d": b"small"}
+
+
+def changed(source: Path) -> None:
+    (source / "a").write_bytes(some_bytes(180_000, 3))
+    (source / "new").write_bytes(some_bytes(20_000, 4))
+    age(source)
+
+
+def test_a_vault_that_fills_up_at_any_write_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
+) -> None:
+    """The store is full from its n-th write on, for every n until the snapshot succeeds."""
+    monkeypatch.setattr(packwriter, "PACKS_PER_INDEX_PART", 2)
+    source, dataset = grow(tmp_path / "source", FILES), a_dataset("it", tmp_path / "source")
+    vault = a_vault()
+    before = snapshot(vault, dataset).record
+    restore(vault, before, tmp_path / "before")
+    changed(source)
+    assert isinstance(vault.store, MemoryStore)
+    for writes in itertools.count():
+        store = vault.store.clone()
+        script = FullFrom(writes)
+        try:
+            result = snapshot(reopened(vault, WatchedStore(store, script)), dataset)
+        except VaultUnwritable as error:
+            assert "full" in error.message
+        else:
+            assert script.refused == 0
+            assert result.record.seq == 2
+            break
+        now = reopened(vault, store)
+        assert [record.id for record in now.records()] == [before.id]
+        assert verify_vault(now, level=Level.CONTENT, record=False).findings == ()
+        flushed = [name for name in store.names("index/") if name.endswith(".json") and name not in vault.store.objects]
+        again = snapshot(now, dataset).record
+        # What the failed run had flushed to the index is not stored again.
+        assert (again.totals.new_raw_bytes < 200_000) == bool(flushed)
+        restore(now, again, tmp_path / f"after{writes}")
+        assert differences(source, tmp_path / f"after{writes}") == []
+        assert verify_vault(now, level=Level.CONTENT, record=False).findings == ()
+    assert writes > 10
+    record_property("fault points", writes)
+
+
+def test_a_lost_answer_to_the_commit_is_settled_by_reading_back(tmp_path: Path) -> None:
+    vault = a_vault()
+    script = LostAnswer("snapshots/")
+    dataset = a_dataset("it", grow(tmp_path / "source", FILES))
+    result = snapshot(reopened(vault, WatchedStore(vault.store, script)), dataset)
+    assert script.lost == result.record.name
+    assert [record.id for record in vault.records("it")] == [result.record.id]
+    assert vault.records("it")[0] == result.record
+
+
+@pytest.mark.parametrize("prefix", ["leases/", "packs/", "index/", "manifests/"])
+def test_a_lost_answer_elsewhere_fails_the_snapshot_and_the_next_succeeds(tmp_path: Path, prefix: str) -> None:
+    """Trying again is the business of the store and of tasks; here the error reaches them as what it is."""
+    vault = a_vault()
+    dataset = a_dataset("it", grow(tmp_path / "source", FILES))
+    script = LostAnswer(prefix)
+    with pytest.raises(Transient):
+        snapshot(reopened(vault, WatchedStore(vault.store, script)), dataset)
+    assert vault.records("it") == []
+    assert verify_vault(vault, level=Level.CONTENT).findings == ()
+    record = snapshot(vault, dataset).record
+    restore(vault, record, tmp_path / "target")
+    assert differences(tmp_path / "source", tmp_path / "target") == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB. Where none may be mounted, a limit of the kernel on the size of files, which refuses
+    a write in the same way."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode == 0:
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+        return
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (48 << 10, before[1]))
+    yield folder
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_disk_that_is_really_full_is_told_as_such_and_cleared_by_making_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    source = grow(tmp_path / "source", {"small": "x"})
+    vault, dataset = a_vault(open_store(str(small_disk / "vault"))), a_dataset("it", source)
+    before = snapshot(vault, dataset).record
+    ballast = small_disk / "ballast"
+    try:
+        with ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(40_000)) == 40_000:
+                pass
+    except OSError:
+        assert ballast.stat().st_size > 0
+    grow(source, {"large": some_bytes(3_000_000)})
+    with pytest.raises(VaultUnwritable, match="is full"):
+        snapshot(vault, dataset)
+    assert [record.id for record in vault.records()] == [before.id]
+    assert not [path for path in (small_disk / "vault").rglob("*") if path.name.startswith(".tmp-")]
+    ballast.unlink()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
+    record = snapshot(vault, dataset).record
+    assert record.totals.size_bytes == 3_000_001
+    assert verify_vault(vault, level=Level.CONTENT).findings == ()
