@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -108,6 +109,7 @@ class Face:
                     sys.stdout.writelines(f"{line}\n" for line in part.lines)
                 else:
                     console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+            sys.stdout.flush()
         return answer.exit_code
 
     def fail(self, error: ReopenError) -> int:
@@ -197,8 +199,12 @@ def _run(face: Face, function: Callable[..., Answer], arguments: Mapping[str, An
             Interrupted("interrupted.", hint="What was stored is kept; run the command again."), as_json=face.json
         )
         return EXIT_INTERRUPTED
-    except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+    except (typer.Exit, typer.Abort, typer.TyperException):
         raise
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Without this Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except Exception as error:  # noqa: BLE001 - F3: the last place where an error can still be told in one line.
         return face.fail_unexpectedly(error)
 

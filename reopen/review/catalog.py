@@ -76,8 +76,9 @@ class Catalog:
         :raises InvalidInput: DuckDB does not understand the statement, or cannot carry it out.
         :raises Corrupt: a part is missing or damaged.
         """
-        self._prepare(_part_kinds(sql))
         try:
+            # Making a view reads a file already, so a damaged one may show itself here.
+            self._prepare(_part_kinds(sql))
             # A statement without a result gives None, which the types do not say.
             relation: duckdb.DuckDBPyRelation | None = self._connection.sql(sql)
             return pa.table({}) if relation is None else relation.to_arrow_table()

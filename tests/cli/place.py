@@ -25,6 +25,7 @@ servers:
 slaProperties:
   - {{property: recoveryPointObjective, value: {rpo}, unit: h}}
   - {{property: recoveryTimeObjective, value: 4, unit: h}}
+team: {{name: office}}
 customProperties:
   - {{property: tier, value: {tier}, vendor: reopen}}
 """

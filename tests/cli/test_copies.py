@@ -1,0 +1,165 @@
+"""Commands that make and keep copies: what they print and which code they exit with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reopen.errors import SourceUnreadable
+from reopen.sources.files import LocalFiles
+from tests.cli.place import Place
+
+
+@pytest.fixture
+def unreadable_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file ``one`` cannot be opened; its mode would not stop a test that runs as root."""
+    real = LocalFiles.open
+
+    def refuse(self: LocalFiles, name: bytes) -> Any:
+        if name == b"one":
+            raise SourceUnreadable("one cannot be read: Permission denied.", reason="Permission denied")
+        return real(self, name)
+
+    monkeypatch.setattr(LocalFiles, "open", refuse)
+
+
+def test_a_snapshot_of_everything_tells_state_files_and_bytes(place: Place) -> None:
+    found = place.json("snapshot")
+    assert found["schema"] == "reopen.snapshot/1"
+    [row] = found["datasets"]
+    assert (row["dataset"], row["state"], row["seq"], row["confirmed"]) == ("papers", "complete", 1, True)
+    assert (row["totals"]["files"], row["totals"]["read_bytes"]) == (2, 11)
+    assert found["standing"] == {"epoch": 0, "confirmed": True, "reason": ""}
+
+
+def test_a_second_snapshot_of_the_same_files_says_that_nothing_changed(place: Place) -> None:
+    place.run("snapshot")
+    assert "nothing changed" in place.run("snapshot", "papers").stdout
+
+
+def test_a_dry_run_tells_what_would_be_read_and_stores_nothing(place: Place) -> None:
+    [row] = place.json("snapshot", "--dry-run")["datasets"]
+    assert (row["state"], row["read_files"], row["read_bytes"]) == ("planned", 2, 11)
+    assert place.json("snapshots")["snapshots"] == []
+
+
+@pytest.mark.usefixtures("unreadable_one")
+def test_an_incomplete_snapshot_exits_with_3_and_counts_what_it_lacks(place: Place) -> None:
+    ran = place.run("snapshot", code=3)
+    assert "incomplete" in ran.stdout
+    assert "1 unreadable" in ran.stdout
+
+
+def test_a_failing_dataset_does_not_stop_the_others_and_its_error_is_the_exit_code(place: Place) -> None:
+    place.contract("absent")
+    found = place.json("snapshot", code=4)
+    states = {row["dataset"]: row["state"] for row in found["datasets"]}
+    assert states == {"absent": "failed", "papers": "complete"}
+    error = next(row["error"] for row in found["datasets"] if row["dataset"] == "absent")
+    assert error["kind"] == "not-found"
+    assert "does not exist" in error["message"]
+
+
+def test_a_site_that_is_not_the_primary_makes_unconfirmed_snapshots_and_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.run("snapshot")
+    place.run("replicate")
+    (place.folder / "standby/papers").mkdir(parents=True)
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+    ran = place.run("snapshot")
+    assert "note: production is primary" in ran.stderr
+    assert "unconfirmed" in ran.stdout
+    assert [row["confirmed"] for row in place.json("snapshots")["snapshots"]] == [True, False]
+
+
+def test_a_snapshot_without_the_epoch_log_is_unconfirmed(place: Place) -> None:
+    log = place.folder / ".reopen/standby/control/log"
+    log.mkdir(parents=True)
+    (log / "0000000001.json").write_text("no link")
+    found = place.json("snapshot")
+    assert found["standing"]["confirmed"] is False
+    assert "the epoch log cannot be read" in found["standing"]["reason"]
+
+
+def test_verify_of_good_copies_signs_and_exits_with_0(place: Place) -> None:
+    place.run("snapshot")
+    found = place.json("verify", "--level", "content")
+    assert (found["ok"], found["level"], found["facts"], found["findings"]) == (True, "content", 1, [])
+    assert place.json("snapshots")["snapshots"][0]["verified"]["level"] == "content"
+
+
+def test_verify_of_a_damaged_part_exits_with_3_and_names_it(place: Place) -> None:
+    place.run("snapshot")
+    [part] = place.parts("manifests")
+    part.write_bytes(part.read_bytes()[:-10])
+    found = place.json("verify", code=3)
+    assert found["ok"] is False
+    assert any(finding["object"].endswith(part.name) for finding in found["findings"])
+    assert part.name in place.run("verify", code=3).stdout
+
+
+def test_verify_of_an_unknown_dataset_exits_with_4(place: Place) -> None:
+    place.run("snapshot")
+    assert "papers" in place.run("verify", "papyrus", code=4).stderr
+
+
+def test_replicate_copies_once_and_then_has_nothing_to_copy(place: Place) -> None:
+    place.run("snapshot")
+    planned = place.json("replicate", "--dry-run")
+    assert planned["objects"] > 0
+    first = place.json("replicate", "--to", "standby")
+    assert first["result"]["copied_objects"] == planned["objects"]
+    assert place.json("replicate")["result"]["copied_objects"] == 0
+    assert len(place.json("snapshots", "--vault", "standby")["snapshots"]) == 1
+
+
+def test_a_rolled_back_vault_is_not_replicated(place: Place) -> None:
+    place.run("snapshot")
+    next((place.folder / ".reopen/vault/snapshots/dataset=papers").iterdir()).unlink()
+    error = place.json("replicate", code=7)["error"]
+    assert "were seen in it before" in error["message"]
+    status = place.json("status", code=3)
+    assert next(vault for vault in status["vaults"] if vault["site"] == "production")["missing_records"]
+
+
+def test_repair_covers_packs_whose_index_part_is_gone(place: Place) -> None:
+    place.run("snapshot")
+    next((place.folder / ".reopen/vault/index").glob("*.parquet")).unlink()
+    assert len(place.json("repair", "--dry-run")["damaged"]) == 1
+    assert place.json("repair")["result"]["rebuilt_packs"] == 1
+    place.run("restore", "papers", "--to", str(place.folder / "out"))
+    assert (place.folder / "out/one").read_text() == "first"
+
+
+def test_a_dataset_is_retired_only_when_its_contract_is_gone_and_only_once(place: Place) -> None:
+    place.run("snapshot")
+    assert "it is protected" in place.run("retire", "papers", "--reason", "old", code=6).stderr
+    (place.folder / "data_contracts/papers.odcs.yaml").unlink()
+    assert "missing: not retired" in place.run("status").stdout
+    assert place.json("retire", "papers", "--reason", "old")["snapshots"] == 1
+    assert "retired" in place.run("status").stdout
+    assert place.json("status")["datasets"][0]["contract"] == "retired"
+    assert len(place.json("snapshots")["snapshots"]) == 1
+    place.run("retire", "papers", "--reason", "old", code=6)
+
+
+def test_to_retire_needs_the_retention_key(place: Place) -> None:
+    place.run("snapshot")
+    (place.folder / "data_contracts/papers.odcs.yaml").unlink()
+    next((place.folder / ".reopen/keys").glob("retention-*.key")).unlink()
+    assert "retention key" in place.run("retire", "papers", "--reason", "old", code=7).stderr
+
+
+def test_a_flow_that_cannot_be_imported_is_refused_with_the_way_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    error = place.json("snapshot", "--flow", code=7)["error"]
+    assert "leave out --flow" in error["hint"]
