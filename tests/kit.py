@@ -21,7 +21,17 @@ from reopen.recover.check import check_tree
 from reopen.recover.restore import RestoreResult, execute_restore, plan_restore
 from reopen.sources.files import FileSource, SourceFile, Stamp
 from reopen.storage import ObjectStore
-from reopen.vault import Keyring, NewKeys, Parameters, SnapshotRecord, TableRef, Vault, create_vault, make_keys
+from reopen.vault import (
+    Keyring,
+    NewKeys,
+    Parameters,
+    SnapshotRecord,
+    TableRef,
+    Vault,
+    create_vault,
+    make_keys,
+    save_key,
+)
 from reopen.vault.chunker import ChunkSizes
 from reopen.vault.record import Part, part_name
 from reopen.vault.tables import MANIFEST, encode_parquet
@@ -52,6 +62,13 @@ def a_keyring(keys: NewKeys, *roles: str) -> Keyring:
     """The keys of some roles as a keyring."""
     recovery = [keys.recovery] if "recovery" in roles else []
     return Keyring(keys.pins, signing=[key for key in keys.signing if key.role in roles], recovery=recovery)
+
+
+def save_keys(keys: NewKeys, folder: Path) -> None:
+    """Write every key of a vault into one folder, as on a machine that does everything."""
+    save_key(folder, keys.recovery, keys.pins)
+    for key in keys.signing:
+        save_key(folder, key, keys.pins)
 
 
 def reopened(vault: Vault, store: ObjectStore | None = None) -> Vault:

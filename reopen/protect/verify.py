@@ -127,6 +127,7 @@ class _Verification:
         self._workers = workers
         self._progress = progress
         self._seen = _Seen()
+        self._wrong_size: set[bytes] = set()
         self._keys = ContentKeys(vault.id, vault.keyring)
         if level is Level.CONTENT:
             self._keys.learn((), "")  # Refuses at once, not after an hour of reading, when there is no recovery key.
@@ -224,6 +225,7 @@ class _Verification:
                 if stored is None:
                     self._find(pack_name(pack), "missing", f"{info.name} lists it")
                 elif stored != size:
+                    self._wrong_size.add(bytes.fromhex(pack))
                     self._find(pack_name(pack), "size_mismatch", f"{stored} bytes instead of {size}")
         table = pa.concat_tables(tables) if tables else INDEX.empty_table()
         return ChunkIndex(table, set(packs)), statements
@@ -256,7 +258,8 @@ class _Verification:
         self, wanted: list[bytes], packs: dict[bytes, int]
     ) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
         """Read packs as deep as the level asks; returns what is wrong with packs and with single chunks."""
-        bad_packs: dict[bytes, Status] = {}
+        # The listing alone shows these; what needs them is affected at every level.
+        bad_packs: dict[bytes, Status] = dict.fromkeys(self._wrong_size, "size_mismatch")
         bad_chunks: dict[bytes, Status] = {}
         if self._level is Level.STRUCTURE:
             self._seen.objects += len(wanted)
@@ -379,6 +382,8 @@ class _Verification:
             if isinstance(error, NotFound)
             else "digest_mismatch"
             if "digest" in error.message
+            else "size_mismatch"
+            if "were pinned" in error.message
             else "undecodable"
         )
         if not isinstance(error, NotFound | Corrupt):

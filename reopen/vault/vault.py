@@ -166,7 +166,9 @@ class Vault:
         elif selector == "last-verified":
             # The newest fact decides: damage that was found later takes an earlier proof back.
             newest = {
-                fact.snapshot: fact for fact in self.facts("verified", dataset) if fact.body.get("level") != "structure"
+                fact.snapshot: fact
+                for fact in self.facts("verified", dataset)
+                if fact.body.get("level") != "structure" or fact.body.get("result") != "ok"
             }
             verified = {snapshot for snapshot, fact in newest.items() if fact.body.get("result") == "ok"}
             matching = [record for record in complete if record.id in verified]

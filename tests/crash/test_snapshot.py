@@ -14,7 +14,7 @@ from tests.kit import a_dataset, a_table, reopened, snapshot
 from tests.stores import MemoryStore
 from tests.trees import age, grow, some_bytes
 
-FILES = {"a": some_bytes(100_000, 1), "b/c": some_bytes(3_000, 2), "d": b"", "t.csv": "x\n1\n"}
+FILES: dict[str, bytes | str] = {"a": some_bytes(100_000, 1), "b/c": some_bytes(3_000, 2), "d": b"", "t.csv": "x\n1\n"}
 
 
 def changed(source: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def changed(source: Path) -> None:
 
 
 def test_a_vault_that_fills_up_at_any_write_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     """The store is full from its n-th write on, for every n until the snapshot succeeds."""
     monkeypatch.setattr(packwriter, "PACKS_PER_INDEX_PART", 2)
@@ -43,12 +43,13 @@ def test_a_vault_that_fills_up_at_any_write_loses_nothing(
         script = FullFrom(writes)
         try:
             result = snapshot(reopened(vault, WatchedStore(store, script)), dataset)
-        except VaultUnwritable as error:
-            assert "full" in error.message
+        except VaultUnwritable:
+            pass  # Told as what it is; what it left behind is looked at below.
         else:
             assert script.refused == 0
             assert result.record.seq == 2
             break
+        assert script.refused > 0
         now = reopened(vault, store)
         assert [record.id for record in now.records()] == [before.id]
         assert verify_vault(now, level=Level.CONTENT, record=False).findings == ()
@@ -111,9 +112,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_disk_that_is_really_full_is_told_as_such_and_cleared_by_making_room(
-    tmp_path: Path, small_disk: Path
-) -> None:
+def test_a_disk_that_is_really_full_is_told_as_such_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:
     source = grow(tmp_path / "source", {"small": "x"})
     vault, dataset = a_vault(open_store(str(small_disk / "vault"))), a_dataset("it", source)
     before = snapshot(vault, dataset).record

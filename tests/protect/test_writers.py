@@ -17,9 +17,9 @@ from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotRun, execute_snapshot
 from reopen.protect.verify import Level, verify_vault
 from reopen.storage import open_store
-from reopen.vault import Vault, load_keyring, make_keys, save_key
+from reopen.vault import Vault, load_keyring, make_keys
 from reopen.vault.record import lease_name
-from tests.kit import SITE, a_dataset, a_vault, reopened, restore, snapshot
+from tests.kit import SITE, a_dataset, a_vault, reopened, restore, save_keys, snapshot
 from tests.stores import MemoryStore
 from tests.trees import differences, grow, some_bytes
 
@@ -70,8 +70,7 @@ def take_in_a_process(vault_url: str, keys: str, source: str, count: int) -> Non
 @pytest.mark.slow
 def test_two_processes_both_commit_all_their_snapshots(source: Path, tmp_path: Path) -> None:
     keys = make_keys()
-    for key in (keys.recovery, *keys.signing):
-        save_key(tmp_path / "keys", key, keys.pins)
+    save_keys(keys, tmp_path / "keys")
     vault = a_vault(open_store(str(tmp_path / "vault")), keys=keys)
     spawn = multiprocessing.get_context("spawn")
     arguments = (str(tmp_path / "vault"), str(tmp_path / "keys"), str(source), 4)
@@ -110,10 +109,11 @@ def test_a_writer_that_comes_back_after_it_was_voided_loses(source: Path) -> Non
     vault = a_vault()
     dead = a_dead_writer(vault, source)
     assert void_dead_leases(vault, "it") == [dead.id]
-    with pytest.raises(Conflict, match="voided before it could commit"), dead as run:
-        for shard in run._plan.shards:
-            run.write_shard(shard)
-        run.commit()
+    for shard in dead._plan.shards:
+        dead.write_shard(shard)
+    with pytest.raises(Conflict, match="voided before it could commit"):
+        dead.commit()
+    dead.abandon()
     assert vault.records("it") == []
     assert snapshot(vault, a_dataset("it", source)).record.totals.new_raw_bytes == 0
 
@@ -182,13 +182,16 @@ def test_the_store_s_own_time_decides_on_disk_too(source: Path, tmp_path: Path) 
 
 def test_an_abandoned_snapshot_leaves_no_lease_and_no_record(source: Path) -> None:
     vault = a_vault()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        SnapshotRun(vault, plan_snapshot(vault, a_dataset("it", source), SITE), workers=2) as run,
-    ):
-        for shard in run._plan.shards:
-            run.write_shard(shard)
-        raise KeyboardInterrupt
+    run = SnapshotRun(vault, plan_snapshot(vault, a_dataset("it", source), SITE), workers=2)
+
+    def interrupted() -> None:
+        with run:
+            for shard in run._plan.shards:
+                run.write_shard(shard)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert vault.records() == []
     assert list(vault.store.list("leases/")) == []
     run.abandon()  # A second time does no harm.
