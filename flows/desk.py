@@ -14,7 +14,7 @@ from reopen.cli.session import Session, open_session
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Fence, FenceLevel
-from reopen.errors import InvalidInput, NotFound, Refused
+from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.notify.channels import AppriseNotifier
 from reopen.recover.context import RecoveryContext
 from reopen.recover.drill import drill_folder
@@ -48,7 +48,8 @@ def plan_of_failover(request: FailoverRequest) -> tuple[Session, EpochLog, Recov
     """The plan to follow: of the failover that was begun and is not done, else a new one.
 
     :raises Refused: the settings name no epoch log.
-    :raises InvalidInput: no reason, or sites that make no failover.
+    :raises InvalidInput: no reason.
+    :raises Conflict: the site that would take over is the primary already.
     """
     session = open_session(request.config)
     if session.log is None:
@@ -117,14 +118,16 @@ def next_epoch(log: EpochLog, plan: RecoveryPlan) -> int:
 
 
 def _sites(session: Session, request: FailoverRequest) -> tuple[str, str]:
+    """The site that is lost and the one that takes over: this one, unless another is named.
+
+    A failover that is asked for twice (two alerts, two people) must not move the role back to the site that was lost.
+    """
     source = session.primary() if request.source is None else session.site(request.source).name
-    others = [name for name in session.settings.sites if name != source]
-    if request.to is None and len(others) != 1:
-        raise InvalidInput(f"there are {len(others)} sites beside {source}.", hint="Name the one that takes over.")
-    target = others[0] if request.to is None else session.site(request.to).name
+    target = session.settings.site if request.to is None else session.site(request.to).name
     if source == target:
-        raise InvalidInput(
-            f"{source} cannot fail over to itself; it is the primary.", hint="Name the site that is lost."
+        raise Conflict(
+            f"{target} is the primary already.",
+            hint="`reopen status` shows what serves. To move the role elsewhere, name the site that takes over.",
         )
     return source, target
 

@@ -97,7 +97,7 @@ class FailoverRequest(Request):
     point: str = Field(default=LAST_VERIFIED, title="Recovery point", description=POINT_TEXT)
     datasets: Datasets = Field(default=(), title="Datasets", description=RECOVERED_TEXT)
     source: str | None = Field(default=None, title="From", description="The site that is lost; empty: the primary.")
-    to: str | None = Field(default=None, title="To", description="Where it reopens; empty: the other site.")
+    to: str | None = Field(default=None, title="To", description="Where it reopens; empty: at this site.")
     assert_fenced: str = Field(
         default="",
         title="Fenced",

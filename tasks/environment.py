@@ -62,9 +62,13 @@ def prepare(home: Path | None) -> None:
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
         wanted |= SILENT_TERMINAL
     # Without settings no flow runs; the import must all the same make no folder in the user's home (E3).
-    wanted["PREFECT_HOME"] = str(home / FOLDER if home is not None else Path(tempfile.gettempdir()) / "reopen-no-home")
+    folder = home / FOLDER if home is not None else Path(tempfile.gettempdir()) / "reopen-no-home"
+    wanted["PREFECT_HOME"] = str(folder)
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    if home is not None and os.environ["PREFECT_HOME"] == str(folder):
+        # Prefect makes the last folder of the path only, and says so once for each of its processes.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def prepare_for_arguments(arguments: Sequence[str]) -> None:

@@ -1,0 +1,142 @@
+"""Owns which deployments a site has, as the contracts and the settings say. Pure.
+
+At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
+drill for each tier, failover. Each site has its own server, because a server that is lost with production can fail
+nothing over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from reopen.config import Settings
+from reopen.contracts.load import Contracts
+
+MANAGED = "reopen:managed"
+"""The tag of deployments that are ours to change and to remove."""
+NIGHTLY = "30 2 * * *"
+REPLICAS_PER_RPO = 3
+"""A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One deployment: ``flow`` and ``name`` identify it; ``crons`` are in UTC, none means that people start it."""
+
+    flow: str
+    name: str
+    description: str
+    request: Mapping[str, Any]
+    crons: tuple[str, ...] = ()
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def full_name(self) -> str:
+        """As Prefect shows it, for example ``snapshot/orders``."""
+        return f"{self.flow}/{self.name}"
+
+
+def site_tag(site: str) -> str:
+    """The tag of what is managed for one site; two sites may share a server."""
+    return f"reopen:site:{site}"
+
+
+def wanted_deployments(settings: Settings, contracts: Contracts) -> tuple[Wanted, ...]:
+    """Every deployment of the site that the settings name, by full name."""
+    common = ("reopen", MANAGED, site_tag(settings.site))
+    config = {"config": str(settings.path)}
+    found = [_verify(settings, config, common)]
+    if settings.here.role == "primary":
+        found += _snapshots(contracts, config, common)
+        if any(site.role == "standby" for site in settings.sites.values()):
+            found.append(_replicate(settings, contracts, config, common))
+    else:
+        found += _drills(settings, contracts, config, common)
+        found.append(_failover(settings, config, common))
+    return tuple(sorted(found, key=lambda item: item.full_name))
+
+
+def _snapshots(contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]) -> list[Wanted]:
+    tiers = contracts.effective_tiers()
+    return [
+        Wanted(
+            flow="snapshot",
+            name=name,
+            description=f"A snapshot of {name}, when its contract says ({dataset.contract_path.name}).",
+            request={**config, "datasets": [name]},
+            crons=(dataset.schedule,) if dataset.schedule else (),
+            tags=(*common, name, f"tier-{tiers[name]}"),
+        )
+        for name, dataset in contracts.datasets.items()
+    ]
+
+
+def _replicate(settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    rpo = min((dataset.objective.rpo for dataset in contracts.datasets.values()), default=timedelta(days=1))
+    return Wanted(
+        flow="replicate",
+        name=settings.standby.name,
+        description=f"Copies to {settings.standby.name} what its replica lacks, {REPLICAS_PER_RPO} times in an RPO.",
+        request=dict(config),
+        crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
+        tags=common,
+    )
+
+
+def _verify(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="verify",
+        name=settings.site,
+        description=f"Reads every stored byte of the vault at {settings.site}, every night.",
+        request={**config, "level": "stored"},
+        crons=(NIGHTLY,),
+        tags=common,
+    )
+
+
+def _drills(
+    settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
+) -> list[Wanted]:
+    """A drill for each tier, because a tier reopens as a whole, at every time that one of its contracts asks for."""
+    tiers = contracts.effective_tiers()
+    return [
+        Wanted(
+            flow="drill",
+            name=f"tier-{tier}",
+            description=f"Recovers tier {tier} into the scratch folder of {settings.site}, and cleans up.",
+            request={**config, "tier": tier},
+            crons=tuple(
+                sorted(
+                    {
+                        dataset.drill_schedule
+                        for name, dataset in contracts.datasets.items()
+                        if tiers[name] == tier and dataset.drill_schedule
+                    }
+                )
+            ),
+            tags=(*common, f"tier-{tier}"),
+        )
+        for tier in sorted(set(tiers.values()))
+    ]
+
+
+def _failover(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="failover",
+        name=settings.site,
+        description=f"Makes {settings.site} the primary and opens the business there. A person starts it.",
+        request=dict(config),
+        tags=common,
+    )
+
+
+def cron_of_period(period: timedelta) -> str:
+    """A cron expression that fires at least that often: every so many minutes, hours, or once a day."""
+    minutes = max(1, int(period.total_seconds() // 60))
+    if minutes < 60:
+        return f"*/{max(n for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30) if n <= minutes)} * * * *"
+    hours = minutes // 60
+    return f"0 */{max(n for n in (1, 2, 3, 4, 6, 8, 12) if n <= hours)} * * *" if hours < 24 else "0 0 * * *"
