@@ -1,0 +1,2 @@
+"""Measures Reopen beside its peers, on the same data and machine, in one run: ``make bench``. Nothing asserts a
+time."""
