@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, make_table, plain, size_text
 from reopen.errors import (
     EXIT_NEGATIVE,
@@ -25,11 +26,13 @@ from reopen.errors import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from reopen.contracts import Dataset
     from reopen.protect.plan import SnapshotPlan
     from reopen.protect.snapshot import SnapshotResult
     from reopen.protect.standing import Standing
+    from reopen.protect.verify import VerifyResult
     from reopen.vault import Vault
 
 PANEL = "Keep copies"
@@ -38,7 +41,6 @@ WORST_FIRST: tuple[type[ReopenError], ...] = (Internal, Corrupt, Refused, Confli
 """Of several failures, whose exit code the command has: the one that needs a person most."""
 
 DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="All when none is named.")]
-FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Threads; 0 is one a core. Else as the settings say.")
 ]
@@ -73,10 +75,6 @@ def snapshot(
 
     Exit 3 when one is incomplete (a file could not be read); an error's own code when one failed.
     """
-    if flow:
-        from reopen.cli.flows_bridge import run_flow
-
-        return run_flow(face, "snapshot", datasets=tuple(datasets or ()), dry_run=dry_run, workers=workers, vault=vault)
     session = face.session
     chosen = session.chosen(datasets or ())
     opened = session.vault(vault)
@@ -84,37 +82,50 @@ def snapshot(
     if not standing.confirmed:
         face.note(f"{standing.reason}: these snapshots are marked unconfirmed.")
     threads = session.settings.limits.workers if workers is None else workers
-    rows: list[dict[str, Any]] = []
-    errors: list[ReopenError] = []
-    for dataset in chosen:
-        try:
-            rows.append(_snapshot_one(face, opened, dataset, standing, threads, dry_run=dry_run))
-        except ReopenError as error:
-            errors.append(error)
-            rows.append({"dataset": dataset.name, "state": "failed", "error": error.as_dict()})
+    if flow and not dry_run:
+        taken = run_flow(face, "snapshot", datasets=tuple(datasets or ()), workers=workers, vault=vault)
+        rows = {result.record.dataset: _taken_row(result) for result in taken.results}
+        errors: dict[str, ReopenError] = dict(taken.failed)
+    else:
+        rows, errors = _snapshot_each(face, opened, chosen, standing, threads, dry_run=dry_run)
+    rows |= {name: {"dataset": name, "state": "failed", "error": error.as_dict()} for name, error in errors.items()}
     if not dry_run:
         session.witness.remember(opened)
+    ordered = [rows[dataset.name] for dataset in chosen]
     value = {
         "site": session.settings.site,
         "vault": opened.id,
         "dry_run": dry_run,
         "standing": plain(standing),
-        "datasets": rows,
+        "datasets": ordered,
     }
-    return Answer(value=value, show=_snapshot_tables(rows, errors, dry_run), exit_code=_worst_code(rows, errors))
+    show: list[RenderableType] = [
+        _planned_table(ordered) if dry_run else _taken_table(ordered),
+        *(f"{name}: {error}" for name, error in errors.items()),
+    ]
+    return Answer(value=value, show=show, exit_code=_worst_code(ordered, errors.values()))
 
 
-def _snapshot_one(
-    face: Face, vault: Vault, dataset: Dataset, standing: Standing, workers: int, *, dry_run: bool
-) -> dict[str, Any]:
+def _snapshot_each(
+    face: Face, vault: Vault, datasets: Sequence[Dataset], standing: Standing, workers: int, *, dry_run: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, ReopenError]]:
+    """A row for each dataset that went well, and the error of each that did not, by name."""
     from reopen.protect.plan import plan_snapshot
     from reopen.protect.snapshot import execute_snapshot
 
-    plan = plan_snapshot(vault, dataset, face.session.settings.site)
-    if dry_run:
-        return _planned_row(plan)
-    result = execute_snapshot(vault, plan, standing=standing, workers=workers, progress=face.progress())
-    return _taken_row(result)
+    rows: dict[str, dict[str, Any]] = {}
+    errors: dict[str, ReopenError] = {}
+    for dataset in datasets:
+        try:
+            plan = plan_snapshot(vault, dataset, face.session.settings.site)
+            if dry_run:
+                rows[dataset.name] = _planned_row(plan)
+                continue
+            result = execute_snapshot(vault, plan, standing=standing, workers=workers, progress=face.progress())
+            rows[dataset.name] = _taken_row(result)
+        except ReopenError as error:
+            errors[dataset.name] = error
+    return rows, errors
 
 
 def _planned_row(plan: SnapshotPlan) -> dict[str, Any]:
@@ -146,37 +157,32 @@ def _taken_row(result: SnapshotResult) -> dict[str, Any]:
     }
 
 
-def _snapshot_tables(
-    rows: Sequence[dict[str, Any]], errors: Sequence[ReopenError], dry_run: bool
-) -> list[RenderableType]:
-    columns: tuple[str, ...]
-    cells: list[tuple[object, ...]]
-    if dry_run:
-        columns = ("dataset", ">entries", ">files to read", ">bytes to read", ">removed", ">shards", "")
-        cells = [
-            (
-                row["dataset"], f"{row['entries']:,}", f"{row['read_files']:,}", size_text(row["read_bytes"]),
-                row["removed"], row["shards"], "",
-            )
-            if row["state"] == "planned"
-            else (row["dataset"], "-", "-", "-", "-", "-", "failed")
-            for row in rows
-        ]  # fmt: skip
-    else:
-        columns = ("dataset", "state", "snapshot", ">files", ">read", ">stored", ">time", "")
-        cells = [
-            (
-                row["dataset"], row["state"], row["snapshot"], f"{row['totals']['files']:,}",
-                size_text(row["totals"]["read_bytes"]), size_text(row["totals"]["stored_bytes"]),
-                duration_text(row["seconds"]), _remark(row),
-            )
-            if "totals" in row
-            else (row["dataset"], "failed", "-", "-", "-", "-", "-", "")
-            for row in rows
-        ]  # fmt: skip
-    failed = [row["dataset"] for row in rows if row["state"] == "failed"]
-    texts = [f"{name}: {error}" for name, error in zip(failed, errors, strict=True)]
-    return [make_table(columns, cells), *texts]
+def _planned_table(rows: Sequence[dict[str, Any]]) -> Table:
+    cells = [
+        (
+            row["dataset"], row["state"], f"{row['entries']:,}", f"{row['read_files']:,}", size_text(row["read_bytes"]),
+            row["removed"], row["shards"],
+        )
+        if row["state"] == "planned"
+        else (row["dataset"], row["state"], "-", "-", "-", "-", "-")
+        for row in rows
+    ]  # fmt: skip
+    columns = ("dataset", "state", ">entries", ">files to read", ">bytes to read", ">removed", ">shards")
+    return make_table(columns, cells)
+
+
+def _taken_table(rows: Sequence[dict[str, Any]]) -> Table:
+    cells = [
+        (
+            row["dataset"], row["state"], row["snapshot"], f"{row['totals']['files']:,}",
+            size_text(row["totals"]["read_bytes"]), size_text(row["totals"]["stored_bytes"]),
+            duration_text(row["seconds"]), _remark(row),
+        )
+        if "totals" in row
+        else (row["dataset"], row["state"], "-", "-", "-", "-", "-", "")
+        for row in rows
+    ]  # fmt: skip
+    return make_table(("dataset", "state", "snapshot", ">files", ">read", ">stored", ">time", ""), cells)
 
 
 def _remark(row: dict[str, Any]) -> str:
@@ -192,9 +198,10 @@ def _remark(row: dict[str, Any]) -> str:
     return ", ".join([*words, *([] if row["confirmed"] else ["unconfirmed"])])
 
 
-def _worst_code(rows: Sequence[dict[str, Any]], errors: Sequence[ReopenError]) -> int:
+def _worst_code(rows: Sequence[dict[str, Any]], errors: Iterable[ReopenError]) -> int:
+    found = list(errors)
     for kind in WORST_FIRST:
-        for error in errors:
+        for error in found:
             if isinstance(error, kind):
                 return error.exit_code
     return EXIT_NEGATIVE if any(row["state"] == "incomplete" for row in rows) else EXIT_OK
@@ -217,29 +224,31 @@ def verify(
     vault: VaultOption = None,
 ) -> Answer:
     """Check that copies are what was written. Exit 3 when anything is wrong."""
-    if flow:
-        from reopen.cli.flows_bridge import run_flow
-
-        return run_flow(
-            face, "verify", datasets=tuple(datasets or ()), level=level.value, latest_only=latest, vault=vault
-        )
     from reopen.protect.verify import Level, verify_vault
 
+    if flow and not record:
+        raise InvalidInput("--flow signs what it proves; it has no --no-record.", hint="Leave one of them out.")
     opened = face.session.vault(vault)
     for name in datasets or ():
         if name not in opened.datasets():
             hint = f"There are: {', '.join(opened.datasets()) or 'none'}."
             raise NotFound(f"there is no snapshot of {name!r} in {opened.store.url}.", hint=hint, dataset=name)
-    result = verify_vault(
-        opened,
-        level=Level(level.value),
-        datasets=tuple(datasets or ()),
-        latest_only=latest,
-        record=record,
-        witness=face.session.witness,
-        workers=face.session.settings.limits.workers,
-        progress=face.progress(),
-    )
+    result: VerifyResult
+    if flow:
+        result = run_flow(
+            face, "verify", datasets=tuple(datasets or ()), level=level.value, latest_only=latest, vault=vault
+        )
+    else:
+        result = verify_vault(
+            opened,
+            level=Level(level.value),
+            datasets=tuple(datasets or ()),
+            latest_only=latest,
+            record=record,
+            witness=face.session.witness,
+            workers=face.session.settings.limits.workers,
+            progress=face.progress(),
+        )
     face.session.witness.remember(opened)
     if record and not opened.keyring.has_role("verifier"):
         face.note("the verifier key is not here, so nothing was signed: no snapshot becomes a recovery point by this.")

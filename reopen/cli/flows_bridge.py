@@ -2,25 +2,29 @@
 
 The package ``flows`` stands above this one and needs Prefect, so it is looked up by name at the moment it is asked for,
 and its absence is an answer. Each flow ``flows.<name>.<name>`` takes one request, ``<Name>Request`` of
-``flows.requests``.
+``flows.requests``, and returns what the engine's verb returns, so that the answer looks the same either way.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from reopen.cli.face import Answer, Face
-from reopen.cli.text import plain
-from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Refused
+import typer
+
+from reopen.errors import InvalidInput, Refused, ReopenError
+
+if TYPE_CHECKING:
+    from reopen.cli.face import Face
+
+FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
 
 
-def run_flow(face: Face, name: str, **fields: Any) -> Answer:
-    """Run a flow with a request of these fields (those that are None are left to their defaults).
-
-    What the flow returns is the answer; when that has ``ok`` and it is false, the exit code is 3.
+def run_flow(face: Face, name: str, **fields: Any) -> Any:
+    """The result of a flow, asked with a request of these fields (those that are None are left to their defaults).
 
     :raises Refused: Prefect, or the flows, are not installed.
+    :raises InvalidInput: the request does not take a value.
     """
     try:
         requests = importlib.import_module("flows.requests")
@@ -31,14 +35,16 @@ def run_flow(face: Face, name: str, **fields: Any) -> Answer:
             hint="Install the package with its orchestrator, or leave out --flow: the command does the same without.",
         ) from error
     given = {key: value for key, value in fields.items() if value is not None}
-    request = getattr(requests, f"{name.capitalize()}Request")(config=face.config, **given)
-    result = plain_result(getattr(module, name)(request))
-    show = [f"{key}: {value}" for key, value in result.items() if not isinstance(value, list | dict)]
-    return Answer(value=result, show=show, exit_code=EXIT_OK if result.get("ok", True) else EXIT_NEGATIVE)
-
-
-def plain_result(result: object) -> dict[str, Any]:
-    """What a flow returned as a JSON object; pydantic models say themselves how."""
-    dump = getattr(result, "model_dump", None)
-    value = dump(mode="json") if callable(dump) else plain(result)
-    return value if isinstance(value, dict) else {"result": value}
+    try:
+        request = getattr(requests, f"{name.capitalize()}Request")(config=face.config, **given)
+    except ValueError as error:
+        # pydantic's error is one; its text names the field and what it takes.
+        raise InvalidInput(f"the flow's request is wrong: {error}") from error
+    try:
+        return getattr(module, name)(request)
+    except ReopenError as error:
+        # A run whose finding is bad fails in the orchestrator, and carries what it found all the same.
+        result = getattr(error, "result", None)
+        if result is None:
+            raise
+        return result

@@ -11,6 +11,7 @@ import typer
 
 from reopen import durations
 from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.clock import from_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, InvalidInput, NotFound, Refused
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from reopen.control.records import Fence
     from reopen.recover.clocks import Measured
     from reopen.recover.context import Delivery
+    from reopen.recover.drill import DrillResult
+    from reopen.recover.failover import FailoverResult
     from reopen.recover.plan import RecoveryPlan
 
 PANEL = "Run again"
@@ -44,7 +47,6 @@ ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Wher
 FailedAtOption = Annotated[
     str | None, typer.Option("--failed-at", metavar="TIME", help="When it failed, with offset; now when left out.")
 ]
-FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -252,11 +254,13 @@ def failover(
     if dry_run:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
     if flow:
-        from reopen.cli.flows_bridge import run_flow
-
-        return run_flow(
-            face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source, to=to,
-            failed_at=failed_at, assert_fenced=assert_fenced, accept_risk=tuple(accept_risk or ()), by=by, vault=vault,
+        return _failover_answer(
+            run_flow(
+                face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
+                to=to or face.session.settings.standby.name,
+                failed_at=None if failed_at is None else _instant(failed_at), assert_fenced=assert_fenced,
+                accept_risk=tuple(accept_risk or ()), by=by, vault=vault,
+            )
         )  # fmt: skip
     from reopen.notify.channels import AppriseNotifier
     from reopen.recover.failover import execute_failover, unfinished_plan
@@ -294,13 +298,17 @@ def failover(
     ) as context:
         fence = _fence(assert_fenced, accept_risk or (), by or getpass.getuser())
         result = execute_failover(planned, context, session.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE)
+    return _failover_answer(result)
+
+
+def _failover_answer(result: FailoverResult) -> Answer:
     value = {
         "ok": result.verdict == "met",
         "verdict": result.verdict.value,
         "epoch": result.epoch,
         "primary": result.primary,
         "resumed": result.resumed,
-        "plan": planned.digest,
+        "plan": result.plan.digest,
         **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
@@ -336,11 +344,11 @@ def drill(
 ) -> Answer:
     """Recover into a scratch folder, check everything, measure, and clean up. Exit 3 when it did not pass."""
     if flow:
-        from reopen.cli.flows_bridge import run_flow
-
-        return run_flow(
-            face, "drill", datasets=tuple(datasets or ()), tier=tier, point=point, assumed_detection=assumed_detection,
-            vault=vault,
+        return _drill_answer(
+            run_flow(
+                face, "drill", datasets=tuple(datasets or ()), tier=tier, point=point,
+                assumed_detection=assumed_detection, vault=vault,
+            )
         )  # fmt: skip
     from reopen.ids import new_id
     from reopen.notify.channels import AppriseNotifier
@@ -386,11 +394,15 @@ def drill(
             workers=SIDE_BY_SIDE,
             assumed_detection=_duration(assumed_detection),
         )
+    return _drill_answer(result)
+
+
+def _drill_answer(result: DrillResult) -> Answer:
     value = {
         "ok": result.passed,
         "verdict": result.measured.verdict.value,
-        "plan": planned.digest,
-        "shape": planned.shape,
+        "plan": result.plan.digest,
+        "shape": result.plan.shape,
         "clean_up": plain(result.clean_up),
         "facts": list(result.facts),
         **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
