@@ -55,6 +55,7 @@ def truncated(data: bytes) -> bytes:
 
 Spoil = Callable[[bytes], bytes]
 SPOILERS: list[Spoil | None] = [flipped, truncated, None]
+STATUS_OF: dict[Spoil | None, str] = {flipped: "digest_mismatch", truncated: "size_mismatch", None: "missing"}
 
 
 def spoil(store: MemoryStore, name: str, how: Spoil | None) -> None:
@@ -104,7 +105,7 @@ def test_a_damaged_pack_is_found_with_all_that_needs_it(world: World, how: Spoil
         if level not in levels:
             assert result.ok
             continue
-        expected = {flipped: "digest_mismatch", truncated: "size_mismatch", None: "missing"}[how]
+        expected = STATUS_OF[how]
         assert (expected, "") in places(result, name)
         affected = {(item.dataset, item.snapshot, item.path) for item in result.findings if item.path}
         for record in world.vault.records("it"):
@@ -149,7 +150,7 @@ def test_a_damaged_table_is_found_with_its_snapshot(world: World, how: Spoil | N
     spoil(world.store, name, how)
     result = world.check(level)
     found = [item for item in result.findings if item.object == name]
-    expected = {flipped: "digest_mismatch", truncated: "size_mismatch", None: "missing"}[how]
+    expected = STATUS_OF[how]
     assert {item.status for item in found} == {expected}
     # The profile did not change, so both snapshots refer to it; the manifest is the second one's own.
     owners = {record.id} if kind == "manifest" else {item.id for item in world.vault.records("it")}
