@@ -150,16 +150,3 @@ def test_to_retire_needs_the_retention_key(place: Place) -> None:
     (place.folder / "data_contracts/papers.odcs.yaml").unlink()
     next((place.folder / ".reopen/keys").glob("retention-*.key")).unlink()
     assert "retention key" in place.run("retire", "papers", "--reason", "old", code=7).stderr
-
-
-def test_a_flow_that_cannot_be_imported_is_refused_with_the_way_out(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib
-
-    def absent(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    error = place.json("snapshot", "--flow", code=7)["error"]
-    assert "leave out --flow" in error["hint"]
