@@ -1,0 +1,96 @@
+"""Deployments follow the contracts, and what people did by hand stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reopen.cli.session import open_session
+from tests.flows.scene import Scene, make_scene
+
+
+@pytest.fixture
+def scene(tmp_path: Path, prefect_harness: None) -> Scene:
+    return make_scene(tmp_path)
+
+
+def synced(config: Path, *, prune: bool = False, dry_run: bool = False) -> dict[str, str]:
+    """Action by deployment of one run of the sync."""
+    from prefect.client.orchestration import get_client
+
+    from deployments.sync import sync
+    from deployments.wanted import wanted_deployments
+
+    session = open_session(config)
+    wanted = wanted_deployments(session.settings, session.contracts)
+    with get_client(sync_client=True) as client:
+        changes = sync(client, wanted, site=session.settings.site, prune=prune, dry_run=dry_run)
+    return {change.full_name: change.action for change in changes}
+
+
+def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(scene: Scene) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.exceptions import ObjectNotFound
+
+    mine = {"snapshot/ledger", "snapshot/papers", "replicate/standby", "verify/production"}
+    assert synced(scene.production, dry_run=True) == dict.fromkeys(mine, "created")
+    assert synced(scene.production) == dict.fromkeys(mine, "created")
+    assert synced(scene.production) == dict.fromkeys(mine, "unchanged")
+    others = synced(scene.standby)
+    assert others == dict.fromkeys(("drill/tier-1", "drill/tier-2", "failover/standby", "verify/standby"), "created")
+
+    with get_client(sync_client=True) as client:
+        ledger = client.read_deployment_by_name("snapshot/ledger")
+        assert ledger.parameters == {"request": {"config": str(scene.production), "datasets": ["ledger"]}}
+        assert {"reopen", "reopen:managed", "ledger", "tier-1"} <= set(ledger.tags)
+        assert [(s.slug, getattr(s.schedule, "cron", "")) for s in ledger.schedules] == [("contract", "*/5 * * * *")]
+        assert ledger.global_concurrency_limit is not None
+        assert ledger.global_concurrency_limit.limit == 1
+        assert ledger.concurrency_options is not None
+        assert ledger.concurrency_options.collision_strategy == "CANCEL_NEW"
+        assert client.read_deployment_by_name("failover/standby").schedules == []
+
+        # Somebody pauses the contract's schedule in the UI, and adds one.
+        client.update_deployment_schedule(ledger.id, ledger.schedules[0].id, active=False)
+        own = DeploymentScheduleCreate(schedule=CronSchedule(cron="7 7 * * *"))
+        (own_made,) = client.create_deployment_schedules(ledger.id, [own])
+        assert synced(scene.production)["snapshot/ledger"] == "unchanged"
+
+        scene.write_contract("ledger", cron="*/10 * * * *")
+        (scene.folder / "contracts/papers.odcs.yaml").unlink()
+        assert synced(scene.production) == {
+            "snapshot/ledger": "changed",
+            "snapshot/papers": "stale",
+            "replicate/standby": "unchanged",
+            "verify/production": "unchanged",
+        }
+        assert synced(scene.production, prune=True)["snapshot/papers"] == "removed"
+
+        ledger = client.read_deployment_by_name("snapshot/ledger")
+        found = {s.slug: (s.id, getattr(s.schedule, "cron", ""), s.active) for s in ledger.schedules}
+        assert found["contract"][1:] == ("*/10 * * * *", False)
+        assert found[None] == (own_made.id, "7 7 * * *", True)
+        with pytest.raises(ObjectNotFound):
+            client.read_deployment_by_name("snapshot/papers")
+        assert client.read_deployment_by_name("drill/tier-2").name == "tier-2", "the other site's are its own"
+
+
+@pytest.mark.parametrize(
+    ("period", "cron"),
+    [
+        (timedelta(seconds=20), "*/1 * * * *"),
+        (timedelta(minutes=7), "*/6 * * * *"),
+        (timedelta(minutes=59), "*/30 * * * *"),
+        (timedelta(hours=1), "0 */1 * * *"),
+        (timedelta(hours=7, minutes=20), "0 */6 * * *"),
+        (timedelta(days=3), "0 0 * * *"),
+    ],
+)
+def test_a_period_becomes_a_cron_that_fires_at_least_as_often(period: timedelta, cron: str) -> None:
+    from deployments.wanted import cron_of_period
+
+    assert cron_of_period(period) == cron
