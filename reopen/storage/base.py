@@ -46,7 +46,9 @@ class ObjectStore(Protocol):
         ...
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What the store guarantees, as far as is known without asking it."""
+        ...
 
     def get(self, name: str) -> bytes:
         """All bytes of an object; ``NotFound`` names store and object."""

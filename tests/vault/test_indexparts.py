@@ -1,0 +1,129 @@
+"""Index parts in the store: signed, pinned, and honest about packs that are gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reopen.errors import Corrupt, NotFound
+from reopen.vault import Vault
+from reopen.vault.canonical import decode, seal_envelope
+from reopen.vault.indexparts import list_packs, load_index, read_statement, read_statements
+from reopen.vault.record import pack_name
+from tests.vault.kit import WRITER, Packer, flip, hasher, new_vault, noise, reopen
+
+PIECES = [noise(3000, number) for number in range(6)]
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """A vault with six chunks in three packs and two index parts."""
+    made = new_vault()
+    for pieces in (PIECES[:4], PIECES[4:]):
+        packer = Packer(made, pack_bytes=6000)
+        for piece in pieces:
+            packer.add(piece)
+        packer.writer.close()
+    return made
+
+
+def statements(vault: Vault) -> list[str]:
+    return [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
+
+
+def found(vault: Vault, **options: Any) -> list[bool]:
+    index = load_index(vault, **options)
+    return [index.contains(hasher(vault)(piece)) for piece in PIECES]
+
+
+def restate(vault: Vault, statement: str, role: str = "writer", **changes: Any) -> None:
+    """Sign a statement again with changed fields."""
+    body = decode(vault.store.get(statement), statement)["body"]
+    vault.store.put(statement, [seal_envelope({**body, **changes}, vault.keyring.signer(role))])
+
+
+def test_all_parts_together_are_the_index(vault: Vault) -> None:
+    assert found(vault) == [True] * 6
+    assert found(reopen(vault, WRITER)) == [True] * 6
+    assert {pack for item in read_statements(vault) for pack in item.packs} == {
+        pack.hex() for pack in list_packs(vault)
+    }
+
+
+def test_an_empty_vault_has_an_empty_index() -> None:
+    vault = new_vault()
+    assert len(load_index(vault)) == 0
+    assert read_statements(vault) == []
+
+
+def test_rows_of_an_absent_pack_do_not_count(vault: Vault) -> None:
+    gone = next(iter(list_packs(vault)))
+    vault.store.delete(pack_name(gone.hex()))
+    assert found(vault).count(False) == 2
+
+
+def test_rows_without_a_statement_are_not_read(vault: Vault) -> None:
+    """What a crash between the two writes leaves."""
+    vault.store.delete(statements(vault)[0])
+    assert 0 < found(vault).count(True) < 6
+
+
+def test_a_missing_parquet_file_names_the_repair(vault: Vault) -> None:
+    vault.store.delete(read_statement(vault, statements(vault)[0]).parquet.name)
+    with pytest.raises(NotFound, match="`reopen repair` rebuilds it"):
+        load_index(vault)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_parquet_file_names_the_repair(vault: Vault, damage: str) -> None:
+    name = read_statement(vault, statements(vault)[0]).parquet.name
+    data = vault.store.get(name)
+    vault.store.put(name, [flip(data, 100) if damage == "flip" else data[:-10]])
+    with pytest.raises(Corrupt, match="`reopen repair` rebuilds it"):
+        load_index(vault)
+
+
+@pytest.mark.parametrize("role", ["root", "verifier"])
+def test_a_statement_signed_in_another_role_is_corrupt(vault: Vault, role: str) -> None:
+    restate(vault, statements(vault)[0], role)
+    with pytest.raises(Corrupt, match="may not say this"):
+        load_index(vault)
+
+
+def test_maintenance_may_state_an_index_as_well(vault: Vault) -> None:
+    restate(vault, statements(vault)[0], "retention")
+    assert found(vault) == [True] * 6
+
+
+def test_a_statement_beside_another_file_is_corrupt(vault: Vault) -> None:
+    """It could otherwise send repair to any object of the vault."""
+    vault.store.put("index/copy.json", [vault.store.get(statements(vault)[0])])
+    with pytest.raises(Corrupt, match="beside its own file"):
+        load_index(vault)
+    vault.store.delete("index/copy.json")
+    restate(vault, statements(vault)[0], name="vault.parquet")
+    with pytest.raises(Corrupt, match="beside its own file"):
+        load_index(vault)
+
+
+@pytest.mark.parametrize("changes", [{"packs": []}, {"packs": {"x": "y"}}, {"size": "big"}, {"key": None}])
+def test_a_signed_statement_with_a_wrong_field_is_corrupt(vault: Vault, changes: dict[str, Any]) -> None:
+    restate(vault, statements(vault)[0], **changes)
+    with pytest.raises(Corrupt, match="lacks or misspells"):
+        read_statement(vault, statements(vault)[0])
+
+
+def test_a_writer_can_restrict_what_it_reuses(vault: Vault) -> None:
+    """Dedup poisoning: chunks of parts that are not trusted count as not stored."""
+    first = read_statements(vault)[0].part.name
+    trusted = found(vault, trusted=lambda statement: statement.part.name == first)
+    assert 0 < trusted.count(True) < 6
+    assert found(vault, trusted=lambda _: False) == [False] * 6
+
+
+def test_objects_that_are_no_packs_are_not_listed_as_packs(vault: Vault) -> None:
+    before = list_packs(vault)
+    for name in ("packs/ab/short", f"packs/zz/{'z' * 64}", f"packs/{'a' * 64}", "packs/readme"):
+        vault.store.put(name, [b"x"])
+    assert list_packs(vault) == before
