@@ -15,8 +15,12 @@ from __future__ import annotations
 
 import io
 import queue
+import re
 import threading
 from collections import deque
+from collections.abc import Collection
+from datetime import UTC
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -75,6 +79,15 @@ def matches(pattern: str, path: str) -> bool:
 def to_table(rows: list[Row]) -> pa.Table:
     """Rows as a table in path and column order."""
     return pa.Table.from_pylist(rows, schema=PROFILE)
+
+
+def without_values(profile: pa.Table, columns: Collection[str]) -> pa.Table:
+    """The profile with no min and max for these columns: what was taken before the contract classified them."""
+    hidden = pc.is_in(profile.column("column"), value_set=pa.array(sorted(columns), pa.string()))
+    for name in ("min", "max"):
+        values = pc.if_else(hidden, pa.scalar(None, pa.string()), profile.column(name))
+        profile = profile.set_column(profile.schema.get_field_index(name), PROFILE.field(name), values)
+    return profile
 
 
 class ParquetTap:
@@ -186,12 +199,18 @@ class _Pipe(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._left:
-            self._left = memoryview(self._take())
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+        # Filled to the brim: the parser takes a short read for a block, and a row must not be longer than two of those.
+        filled = 0
+        while filled < len(buffer):
+            if not self._left:
+                self._left = memoryview(self._take())
+                if not self._left:
+                    break
+            count = min(len(buffer) - filled, len(self._left))
+            buffer[filled : filled + count] = self._left[:count]
+            self._left = self._left[count:]
+            filled += count
+        return filled
 
     def _take(self) -> bytes:
         data = self._queue.get()
@@ -216,7 +235,11 @@ class _Summary:
             return
         if pa.types.is_floating(self._kind) and pc.any(pc.is_nan(column)).as_py():
             self._unordered = True
-        found = pc.min_max(column).as_py()
+        try:
+            found = pc.min_max(column).as_py()
+        except (OverflowError, ValueError):
+            self._unordered = True  # A date or time that Python cannot hold; DuckDB can.
+            return
         self._least = found["min"] if self._least is None else min(self._least, found["min"])
         self._greatest = found["max"] if self._greatest is None else max(self._greatest, found["max"])
 
@@ -257,21 +280,26 @@ def _footer_rows(metadata: pq.FileMetaData, path: str, classified: set[str]) -> 
 
 
 def _merged_statistics(metadata: pq.FileMetaData, leaf: int, kind: pa.DataType, *, hide: bool) -> Row:
-    statistics = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
+    # A group without rows says nothing, and some writers give it no statistics.
+    numbers = [number for number in range(metadata.num_row_groups) if metadata.row_group(number).num_rows]
+    statistics = [metadata.row_group(number).column(leaf).statistics for number in numbers]
     merged: Row = {}
     if all(item is not None and item.has_null_count for item in statistics):
         merged["nulls"] = sum(item.null_count for item in statistics)
     groups = [
         item
-        for group, item in enumerate(statistics)
+        for number, item in zip(numbers, statistics, strict=True)
         # A group of nulls only has no least value, and takes nothing from the others'.
-        if item is None or not item.has_null_count or item.null_count < metadata.row_group(group).num_rows
+        if item is None or not item.has_null_count or item.null_count < metadata.row_group(number).num_rows
     ]
     if hide or not groups or not all(item is not None and item.has_min_max for item in groups):
         return merged
     if pa.types.is_floating(kind):
         return merged  # Writers differ on NaN and signed zero.
-    least, greatest = min(item.min for item in groups), max(item.max for item in groups)
+    try:
+        least, greatest = min(item.min for item in groups), max(item.max for item in groups)
+    except (OverflowError, ValueError):
+        return merged  # A date or time that Python cannot hold; DuckDB can.
     merged["min"], merged["max"] = value_text(least, kind), value_text(greatest, kind)
     return merged
 
@@ -284,11 +312,19 @@ def value_text(value: Any, kind: pa.DataType) -> str | None:
         return "true" if value else "false"
     if isinstance(value, str):
         return value if len(value.encode()) <= TEXT_BYTES_EXACT_MAX else None
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return _without_idle_zeros(str(value.astimezone(UTC).replace(tzinfo=None))) + "+00"
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        return str(value)
+        return _without_idle_zeros(str(value))
     if isinstance(value, float):
         return repr(value)
     return str(value)
+
+
+def _without_idle_zeros(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def duckdb_type(kind: pa.DataType) -> str:
@@ -359,6 +395,8 @@ def contract_types(table: Table) -> dict[str, pa.DataType]:
 
 def _undecodable(path: str, error: Exception) -> Row:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Parsers quote the value or row they fell over; a profile shows no more of it than of a classified column.
+    reason = re.sub(r"(invalid value| got \d+)\b.*", r"\1", reason)
     return {
         "path": path,
         "column": "",

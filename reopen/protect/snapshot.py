@@ -36,7 +36,7 @@ from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
 from reopen.protect.capture import Capture, Captured, ShardSummary
 from reopen.protect.plan import Shard, SnapshotPlan
-from reopen.protect.profiles import to_table
+from reopen.protect.profiles import to_table, without_values
 from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
 from reopen.vault.canonical import seal_envelope
@@ -354,7 +354,8 @@ def build_profile(vault: Vault, plan: SnapshotPlan, manifest: pa.Table, capture:
     if plan.parent is not None and plan.carried.any():
         carried_paths = plan.scan.filter(pa.array(plan.carried)).column("path")
         before = vault.profile(plan.parent)
-        tables.append(before.filter(pc.is_in(before.column("path"), value_set=carried_paths.combine_chunks())))
+        kept = before.filter(pc.is_in(before.column("path"), value_set=carried_paths.combine_chunks()))
+        tables.append(without_values(kept, plan.dataset.table.classified))
     joined = pa.concat_tables(tables)
     joined = joined.filter(pc.is_in(joined.column("path"), value_set=manifest.column("path").combine_chunks()))
     # A stable order, so that an unchanged profile has equal rows: by path, columns as the file has them.

@@ -16,7 +16,7 @@ from tests.kit import a_dataset, a_keyring, a_vault, reopened, restore, snapshot
 from tests.stores import MemoryStore
 from tests.trees import differences, grow, some_bytes
 
-FILES = {"large": some_bytes(120_000, 1), "small": "x"}
+FILES: dict[str, bytes | str] = {"large": some_bytes(120_000, 1), "small": "x"}
 
 
 @pytest.fixture

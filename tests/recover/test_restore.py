@@ -1,4 +1,4 @@
-"""Restoring: into nothing, over something, of a part, past damage, onto other file systems; and what is never touched."""
+"""Restoring: into nothing, over something, of a part, past damage, elsewhere; and what is never touched."""
 
 from __future__ import annotations
 

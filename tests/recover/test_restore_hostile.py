@@ -98,9 +98,12 @@ def test_a_symlink_may_point_anywhere_and_is_never_followed(
 
 
 def test_chunk_lists_that_do_not_add_up_are_refused(vault: Vault, record: SnapshotRecord, tmp_path: Path) -> None:
-    for number, changes in enumerate(
-        [{"chunks": bytes(31)}, {"chunks": bytes(64)}, {"chunks": bytes(64), "chunk_sizes": bytes(8), "size_bytes": 9}]
-    ):
+    wrong: list[dict[str, Any]] = [
+        {"chunks": bytes(31)},
+        {"chunks": bytes(64)},
+        {"chunks": bytes(64), "chunk_sizes": bytes(8), "size_bytes": 9},
+    ]
+    for number, changes in enumerate(wrong):
         forged = with_manifest(vault, record, pa.Table.from_pylist([entry("f", **changes)], schema=MANIFEST))
         with pytest.raises(ReopenError):
             restore(vault, forged, tmp_path / f"target{number}")
