@@ -231,8 +231,12 @@ class SpecReader:
 
     # Section 7
 
+    def derive_metadata_key(self, number: int) -> bytes:
+        """The key of the tables in folders ``key=<number>``."""
+        return derive(f"reopen v1 metadata {number}", self.meta_root)
+
     def _table(self, pins: list[dict[str, Any]], key_number: int) -> pa.Table:
-        properties = pe.create_decryption_properties(derive(f"reopen v1 metadata {key_number}", self.meta_root))
+        properties = pe.create_decryption_properties(self.derive_metadata_key(key_number))
         parts = []
         for pin in pins:
             data = (self._vault / pin["name"]).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from reopen.protect.verify import Level, verify_vault
@@ -152,6 +154,21 @@ def test_a_writer_key_reads_names_but_no_content() -> None:
     full = next(entry for entry in entries if entry["chunks"])
     with pytest.raises(KeyError):
         reader.content(full, reader.index())
+
+
+def test_plain_duckdb_reads_the_manifests_as_the_page_shows(spec_reader: SpecReader) -> None:
+    """The page's own example, with the golden vault's place and key put in."""
+    page = (HERE.parents[1] / "docs" / "vault-format.md").read_text(encoding="utf-8")
+    example = page.partition("```sql\n")[2].partition("```")[0]
+    key = base64.b64encode(spec_reader.derive_metadata_key(1)).decode()
+    script = example.replace("VAULT", str(HERE / "vault")).replace("uHt2Vr…=", key)
+    with duckdb.connect() as connection:
+        for statement in connection.extract_statements(script):
+            found = connection.execute(statement)
+        rows = found.fetchall()
+    assert len(rows) == 10
+    assert {row[0] for row in rows} <= set(EXPECTED["datasets"])
+    assert rows[0][2:] == ("lines.txt", 297_517, "modified")
 
 
 def _check_row(row: dict[str, Any], entry: dict[str, Any]) -> None:

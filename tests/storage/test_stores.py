@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.errors import Internal, InvalidInput, Transient
+from reopen.errors import Internal, InvalidInput, Transient, VaultUnwritable
 from reopen.storage import ObjectStore, open_store, probe_exclusive_create
 from reopen.storage.base import Capabilities, ObjectInfo, Piece
 from reopen.storage.filesystem import FsspecStore
@@ -160,6 +161,27 @@ def test_a_failing_listing_is_an_error_and_never_empty(monkeypatch: pytest.Monke
     monkeypatch.setattr(store._filesystem, "info", fail)
     with pytest.raises(Transient):
         store.create("p/b", [b"y"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_file_system_is_unwritable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    """D5 for fsspec."""
+    store = FsspecStore(f"file://{tmp_path}")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(store._filesystem, "pipe_file", fail)
+    with pytest.raises(VaultUnwritable):
+        store.create("a", [b"x"])
+
+
+def test_two_prefixes_of_a_store_do_not_see_each_other(tmp_path: Path) -> None:
+    first, second = LocalStore(tmp_path / "a"), LocalStore(tmp_path / "ab")
+    first.put("x", [b"1"])
+    assert list(second.list()) == []
 
 
 def test_listing_entries_carry_sizes_and_times(tmp_path: Path) -> None:
