@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -49,8 +53,22 @@ def make_app() -> typer.Typer:
 app = make_app()
 
 
+class _NoPandas(MetaPathFinder):
+    """The first Arrow array of a process imports pandas where it is installed, only to ask whether it was handed a
+    series: most of a second, in a process that has no use for it. Checks that need pandas run in one of their own."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Nothing is found by this; ``pandas`` is not even looked for."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not used by the command line", name=fullname)
+        return None
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run ``reopen``; exits the process."""
+    sys.meta_path.insert(0, _NoPandas())
     # A file name may hold what the locale cannot show.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

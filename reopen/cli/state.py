@@ -69,7 +69,8 @@ def _tables(found: Status) -> list[RenderableType]:
     vaults = [
         (
             vault.site,
-            vault.role,
+            # The role as the log gives it: what the settings say is only where the site began.
+            "primary" if vault.site == control.primary else "standby",
             vault.url,
             "error" if vault.error else "ok",
             "-" if vault.error else vault.snapshots,
