@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Measurement:
     stored_bytes: int
 
 
-class Tool:
+class Tool(ABC):
     """A tool with a repository of its own below ``work``. Verbs are argument lists."""
 
     name = ""
@@ -42,20 +43,21 @@ class Tool:
         self.environment = dict(os.environ)
         work.mkdir(parents=True)
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make an empty repository; not timed."""
 
+    @abstractmethod
     def backup(self) -> list[str]:
         """Take a snapshot."""
-        raise NotImplementedError
 
     def verify(self) -> list[str] | None:
         """Read everything that is stored; ``None`` when the tool cannot."""
         return None
 
+    @abstractmethod
     def restore(self, target: Path) -> list[str]:
         """Restore everything into an empty folder."""
-        raise NotImplementedError
 
     def run(self, verb: str, arguments: list[str]) -> Measurement:
         """Run one verb and measure it; a verb that fails ends the benchmark."""
