@@ -21,7 +21,7 @@ from reopen.recover.drill import drill_folder
 from reopen.recover.failover import unfinished_plan
 from reopen.recover.plan import RecoveryPlan, plan_drill, plan_failover
 from reopen.recover.wiring import wire
-from tasks.progress import callers_progress
+from tasks.watching import callers_progress
 
 SIDE_BY_SIDE = 2
 """Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""

@@ -86,7 +86,10 @@ def prepare_for_arguments(arguments: Sequence[str]) -> None:
 @contextmanager
 def embedded() -> Iterator[None]:
     """Run flows without heartbeats where the API is this process's own: nobody would look at them, and each flow run
-    waits up to a second for the thread that sends them."""
+    waits up to a second for the thread that sends them. Open it when the flow is imported."""
+    if "prefect" not in sys.modules:
+        yield
+        return
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     if PREFECT_API_URL.value():

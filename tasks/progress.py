@@ -1,43 +1,25 @@
-"""Owns how far a flow is: a progress artifact in the Prefect UI, and whatever the caller shows on its terminal.
+"""Owns how far a flow is: a progress artifact in the Prefect UI, and whatever the caller shows (:mod:`tasks.watching`).
 
-A caller that wants to see progress opens :func:`shown_on` around the flow. It is no parameter of the flow, because
-Prefect records those.
+A server that is lost on the way stops the artifact, never the work.
 """
 
 from __future__ import annotations
 
+import contextvars
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import cast
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_logger
 
 from reopen.clock import SYSTEM_CLOCK, Clock
-from reopen.progress import SILENT, Progress
+from tasks.watching import callers_progress
 
 UPDATE_SECONDS = 2.0
 """Between two updates of an artifact: each is a request to the server."""
-
-_shown_on: ContextVar[Progress] = ContextVar("shown_on", default=SILENT)
-
-
-@contextmanager
-def shown_on(progress: Progress) -> Iterator[None]:
-    """Show the progress of flows that are called in this block on ``progress`` too."""
-    token = _shown_on.set(progress)
-    try:
-        yield
-    finally:
-        _shown_on.reset(token)
-
-
-def callers_progress() -> Progress:
-    """What the caller opened with :func:`shown_on`; silent when nothing."""
-    return _shown_on.get()
 
 
 class ArtifactProgress:
@@ -50,6 +32,8 @@ class ArtifactProgress:
         self._key = key
         self._clock = clock
         self._caller = callers_progress()
+        # Which server it is stands in the context of the flow run; updates come from the engine's own threads.
+        self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._artifact: UUID | None = None
         self._label = ""
@@ -76,12 +60,22 @@ class ArtifactProgress:
             self._updated = now
             share = self._share()
         # Outside the lock: other threads go on reading while the server answers.
-        update_progress_artifact(self._artifact, share)
+        self._update(share)
 
     def finish(self) -> None:
         self._caller.finish()
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, 100.0)
+        self._update(100.0)
+
+    def _update(self, share: float) -> None:
+        artifact = self._artifact
+        if artifact is None:
+            return
+        try:
+            # A copy, because a context is in one thread at a time.
+            self._context.copy().run(update_progress_artifact, artifact, share)
+        except HTTPError as error:
+            self._artifact = None
+            get_logger("reopen.progress").warning("%s is not shown any more: %s", self._key, error)
 
     def _share(self) -> float:
         return min(100.0, 100.0 * self._done / self._total)

@@ -40,8 +40,11 @@ def run_flow(face: Face, name: str, **fields: Any) -> Any:
     except ValueError as error:
         # pydantic's error is one; its text names the field and what it takes.
         raise InvalidInput(f"the flow's request is wrong: {error}") from error
+    embedded = importlib.import_module("tasks.environment").embedded
+    shown_on = importlib.import_module("tasks.watching").shown_on
     try:
-        return getattr(module, name)(request)
+        with embedded(), shown_on(face.progress()):
+            return getattr(module, name)(request)
     except ReopenError as error:
         # A run whose finding is bad fails in the orchestrator, and carries what it found all the same.
         result = getattr(error, "result", None)

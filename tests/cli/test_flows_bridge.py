@@ -15,6 +15,7 @@ import pytest
 
 from reopen.errors import ReopenError
 from reopen.protect.verify import Finding, Level, VerifyResult
+from tasks import environment, watching
 from tests.cli.place import Place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +38,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]]
     """Puts a function in the place of ``flows.verify.verify``; its request is a bag of fields."""
 
     def install(flow: Callable[[Any], Any]) -> None:
-        modules = {
+        modules: dict[str, object] = {
             "flows.requests": SimpleNamespace(VerifyRequest=lambda **fields: SimpleNamespace(**fields)),
             "flows.verify": SimpleNamespace(verify=flow),
+            "tasks.environment": environment,
+            "tasks.watching": watching,
         }
         monkeypatch.setattr(importlib, "import_module", modules.__getitem__)
 

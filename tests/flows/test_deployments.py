@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,6 +80,33 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
         with pytest.raises(ObjectNotFound):
             client.read_deployment_by_name("snapshot/papers")
         assert client.read_deployment_by_name("drill/tier-2").name == "tier-2", "the other site's are its own"
+
+
+@pytest.mark.slow
+def test_a_worker_runs_a_deployment_from_any_folder(scene: Scene, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    synced(scene.production)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(client.read_deployment_by_name("snapshot/papers").id)
+
+    worker = subprocess.run(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "reopen", "--run-once"],
+        cwd=tmp_path,
+        env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_HOME": str(tmp_path / "worker")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    with get_client(sync_client=True) as client:
+        ended = client.read_flow_run(run.id)
+    assert ended.state is not None
+    assert ended.state.is_completed(), worker.stdout + worker.stderr
+    assert ended.name == "snapshot papers"
+    assert [record.dataset for record in open_session(scene.production).vault().records()] == ["papers"]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from reopen.cli.session import open_session
 from reopen.errors import Corrupt, NotFound, ReopenError, Transient
+from tasks.watching import shown_on
 from tests.flows.observed import artifact, newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene
 
@@ -25,8 +27,14 @@ def test_a_snapshot_flow_commits_records_and_shows_its_shards_and_totals(
     from flows.snapshot import snapshot
 
     monkeypatch.setattr("reopen.protect.plan.SHARD_FILES", 2)
+    # Every read updates the artifact, from the threads that read.
+    monkeypatch.setattr("tasks.progress.UPDATE_SECONDS", 0)
+    seen = Seen()
 
-    taken = snapshot(SnapshotRequest(config=scene.production))
+    with shown_on(seen):
+        taken = snapshot(SnapshotRequest(config=scene.production))
+
+    assert seen.heard == ["ledger", 1350, "end", "papers", 1350, "end"]
 
     records = open_session(scene.production).vault().records()
     assert taken.ok
@@ -49,6 +57,40 @@ def test_a_snapshot_flow_commits_records_and_shows_its_shards_and_totals(
     progress = artifact("snapshot-progress-ledger")
     assert progress is not None
     assert progress.data == 100.0
+
+
+class Seen:
+    """A progress that notes what it was told, amounts of a stage added up."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self._lock = threading.Lock()
+
+    def start(self, label: str, total: int | None, unit: str) -> None:
+        self.heard += [label, 0]
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            done = self.heard[-1]
+            assert isinstance(done, int)
+            self.heard[-1] = done + amount
+
+    def finish(self) -> None:
+        self.heard.append("end")
+
+
+def test_progress_goes_on_when_the_server_is_lost(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    from httpx import ConnectError
+
+    from flows.requests import SnapshotRequest
+    from flows.snapshot import snapshot
+
+    def lost(artifact: object, share: float) -> None:
+        raise ConnectError("refused")
+
+    monkeypatch.setattr("tasks.progress.update_progress_artifact", lost)
+
+    assert snapshot(SnapshotRequest(config=scene.production)).ok
 
 
 def test_a_dataset_that_fails_stops_no_other_and_fails_the_run(scene: Scene) -> None:
