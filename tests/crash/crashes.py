@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from reopen.ids import seeded_random
 from reopen.protect.verify import Level, verify_vault
 from reopen.storage import ObjectStore
-from reopen.vault import SnapshotRecord, Vault
+from reopen.vault import SnapshotRecord, Vault, make_keys
 from tests.kit import a_vault, restore
 from tests.stores import CrashAt, MemoryStore, Moment, SimulatedCrash, WatchedStore
 from tests.trees import differences
@@ -76,6 +77,6 @@ def crash_everywhere(
 
 
 def small_vault() -> tuple[MemoryStore, Vault]:
-    """A new vault in memory, and its store."""
+    """A new vault in memory, and its store. Its keys come from a seed, so that files are cut the same in every run."""
     store = MemoryStore()
-    return store, a_vault(store)
+    return store, a_vault(store, keys=make_keys(seeded_random(20261122)))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import Transient, VaultUnwritable
+from reopen.ids import seeded_random
 from reopen.protect.verify import Level, verify_vault
 from reopen.storage import open_store
-from reopen.vault import packwriter
+from reopen.vault import make_keys, packwriter
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot
 from tests.stores import FullFrom, LostAnswer, MemoryStore, WatchedStore
 from tests.trees import age, differences, grow, some_bytes
@@ -33,7 +34,7 @@ def test_a_vault_that_fills_up_at_any_write_loses_nothing(
     """The store is full from its n-th write on, for every n until the snapshot succeeds."""
     monkeypatch.setattr(packwriter, "PACKS_PER_INDEX_PART", 2)
     source, dataset = grow(tmp_path / "source", FILES), a_dataset("it", tmp_path / "source")
-    vault = a_vault()
+    vault = a_vault(keys=make_keys(seeded_random(20261122)))
     before = snapshot(vault, dataset).record
     restore(vault, before, tmp_path / "before")
     changed(source)

@@ -124,9 +124,8 @@ def test_a_remote_source_is_protected_and_restored(bucket: str, tmp_path: Path) 
     assert set(rows_of(vault, record)) == {"a.csv", "sub/deep/b.csv", "empty"}
     assert rows_of(vault, record)["a.csv"]["mode"] is None
     restore(vault, record, tmp_path / "target")
-    found = {
-        str(p.relative_to(tmp_path / "target")): p.read_bytes() for p in (tmp_path / "target").rglob("*") if p.is_file()
-    }
+    target = tmp_path / "target"
+    found = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     assert found == {name: content for name, content in files.items() if not name.endswith(".tmp")}
 
 
