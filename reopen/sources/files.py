@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from reopen.errors import NotFound, SourceUnreadable, Transient
 from reopen.storage import local_path, open_filesystem
-from reopen.storage.filesystem import modified_at_of
+from reopen.storage.filesystem import modified_at_of, walk_files
 
 SCAN = pa.schema(
     [
@@ -319,17 +319,19 @@ class RemoteFiles:
 
     def scan(self) -> pa.Table:
         try:
-            if not self._filesystem.exists(self._root):
-                raise NotFound(
-                    f"{self._url} does not exist, so there is nothing to protect.",
-                    hint="Check the contract's server location and the credentials. Earlier snapshots are untouched.",
-                )
             self._filesystem.invalidate_cache()
-            found = self._filesystem.find(self._root, detail=True)
+            # Not exists(): that takes any failure for absence.
+            self._filesystem.info(self._root)
+            found = list(walk_files(self._filesystem, self._root))
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"{self._url} does not exist, so there is nothing to protect.",
+                hint="Check the contract's server location and the credentials. Earlier snapshots are untouched.",
+            ) from error
         except OSError as error:
             raise Transient(f"{self._url} cannot be listed: {error}.") from error
         columns = _Columns()
-        for full, info in found.items():
+        for full, info in found:
             path = full[len(self._root) :].lstrip("/")
             if not path or self._left_out(path) or not self._selection.takes(path):
                 continue

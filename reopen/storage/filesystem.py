@@ -121,7 +121,9 @@ class FsspecStore:
         folder, _, _ = prefix.rpartition("/")
         try:
             self._filesystem.invalidate_cache()
-            found = list(self._walk(self._path(folder) if folder else self._root))
+            base = self._path(folder) if folder else self._root
+            files = list(walk_files(self._filesystem, base))
+            found = [self._info(path[len(self._root) :].lstrip("/"), info) for path, info in files]
         except Exception as error:
             raise self._translate(error, prefix or "/") from error
         for info in sorted(found, key=lambda info: info.name.encode()):
@@ -144,24 +146,6 @@ class FsspecStore:
         finally:
             self.delete(probe)
 
-    def _walk(self, folder: str) -> Iterator[ObjectInfo]:
-        """Every file below a folder. Not fsspec's find(): that passes over folders which cannot be listed (D4)."""
-        pending = [folder]
-        while pending:
-            folder = pending.pop()
-            try:
-                entries = self._filesystem.ls(folder, detail=True)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            for info in entries:
-                path = str(info["name"]).rstrip("/")
-                if path == folder:
-                    continue  # Some file systems list a folder, or a file asked for as one, as its own entry.
-                if info["type"] == "directory":
-                    pending.append(path)
-                else:
-                    yield self._info(path[len(self._root) :].lstrip("/"), info)
-
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -179,6 +163,29 @@ class FsspecStore:
         if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             return VaultUnwritable(f"{self.url} denies access to {name}.", object=name)
         return Transient(f"{self.url} did not answer for {name}: {error}.", object=name)
+
+
+def walk_files(filesystem: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Full path and ``info`` of every file below a folder of an fsspec file system; nothing when it does not exist.
+
+    Not fsspec's ``find``: that passes over folders which cannot be listed, and a listing that fails must never look
+    like one that is empty. What the file system raises comes through.
+    """
+    pending = [folder]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = filesystem.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for info in entries:
+            path = str(info["name"]).rstrip("/")
+            if path == folder:
+                continue  # Some file systems list a folder, or a file asked for as one, as its own entry.
+            if info["type"] == "directory":
+                pending.append(path)
+            else:
+                yield path, info
 
 
 def modified_at_of(info: dict[str, Any]) -> datetime:

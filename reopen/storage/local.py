@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from reopen.clock import from_unix_ns
-from reopen.errors import Conflict, Corrupt, NotFound, ReopenError, Transient, VaultUnwritable
+from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError, Transient, VaultUnwritable
 from reopen.ids import system_random
 from reopen.storage.base import Capabilities, ObjectInfo, Piece
 
@@ -49,13 +49,13 @@ class LocalStore:
 
     def get(self, name: str) -> bytes:
         try:
-            return (self._root / name).read_bytes()
+            return self._path(name).read_bytes()
         except OSError as error:
             raise self._read_error(error, name) from error
 
     def get_range(self, name: str, start: int, length: int) -> bytes:
         try:
-            with open(self._root / name, "rb", buffering=0) as file:
+            with open(self._path(name), "rb", buffering=0) as file:
                 data = os.pread(file.fileno(), length, start)
                 # One pread may return less than asked for (2 GiB limit, signals); only end of file returns nothing.
                 while len(data) < length:
@@ -75,7 +75,7 @@ class LocalStore:
 
     def head(self, name: str) -> ObjectInfo:
         try:
-            status = os.stat(self._root / name)
+            status = os.stat(self._path(name))
         except OSError as error:
             raise self._read_error(error, name) from error
         return ObjectInfo(name=name, size_bytes=status.st_size, modified_at=from_unix_ns(status.st_mtime_ns))
@@ -92,7 +92,7 @@ class LocalStore:
         yield from self._walk(start, f"{folder}/" if folder else "", prefix)
 
     def delete(self, name: str) -> None:
-        path = self._root / name
+        path = self._path(name)
         try:
             path.unlink(missing_ok=True)
             if path.parent.exists():
@@ -110,6 +110,12 @@ class LocalStore:
         except OSError as error:
             raise self._write_error(error, probe.name) from error
         return from_unix_ns(status.st_mtime_ns)
+
+    def _path(self, name: str) -> Path:
+        # Names come from signed documents too, and a name must never lead out of the store.
+        if name.startswith("/") or ".." in name.split("/"):
+            raise Refused(f"{name!r} is not the name of an object.", object=name)
+        return self._root / name
 
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:
         try:
@@ -138,7 +144,7 @@ class LocalStore:
                 yield ObjectInfo(name=name, size_bytes=status.st_size, modified_at=modified_at)
 
     def _write(self, name: str, pieces: Sequence[Piece], *, exclusive: bool) -> int:
-        path = self._root / name
+        path = self._path(name)
         temporary = path.parent / f"{TEMPORARY_PREFIX}{system_random(8).hex()}"
         try:
             self._make_folder(path.parent)

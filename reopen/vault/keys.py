@@ -332,6 +332,12 @@ def load_keyring(folder: Path) -> Keyring:
                 hint="Keep the keys of one vault in one folder.",
                 path=path,
             )
+        if pins is not None and found.recipients != pins.recipients:
+            raise Conflict(
+                f"{path.name} and {paths[0].name} pin different recovery recipients.",
+                hint="One of them is from before a recovery key was added or removed; take its newer copy.",
+                path=path,
+            )
         pins = pins or found
         if isinstance(key, RecoveryKey):
             recovery.append(key)

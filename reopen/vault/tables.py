@@ -192,6 +192,9 @@ def chunk_layout(table: pa.Table) -> tuple[NDArray[np.uint8], NDArray[np.int64],
     totals = np.bincount(rows, weights=sizes, minlength=len(counts)).astype(np.int64)
     if (totals[counts > 0] != file_sizes[counts > 0]).any():
         raise Corrupt("a manifest has chunk sizes that do not add up to the file's size.")
+    unread = np.asarray(pc.equal(table.column("read_state"), "unreadable").to_numpy(), dtype=np.bool_)
+    if ((counts == 0) & (file_sizes > 0) & ~unread).any():
+        raise Corrupt("a manifest has a file that is not empty and has no chunk.")
     return ids, rows, sizes
 
 
