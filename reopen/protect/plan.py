@@ -84,8 +84,7 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
     :raises NotFound: the dataset's folder does not exist, or the contract has no location at the site.
     """
     source = open_source(dataset.location(site).url, include=dataset.include, exclude=dataset.exclude)
-    records = vault.records(dataset.name)
-    parent = records[-1] if records else None
+    parent = vault.newest(dataset.name)
     started_at = vault.clock.now()
     scan = source.scan()
     ended_at = vault.clock.now()

@@ -138,6 +138,18 @@ class Vault:
         """Every committed snapshot with a valid signature, by dataset and seq; voids and invalid records left out."""
         return self._read_records(dataset)[0]
 
+    def newest(self, dataset: str) -> SnapshotRecord | None:
+        """The valid record of the highest seq; reads no more records than it must."""
+        names = [info.name for info in self.store.list(f"snapshots/dataset={dataset}/")]
+        for name in reversed(names):
+            try:
+                record = self._read_record(name)
+            except (Corrupt, NotFound):
+                continue  # An invalid record stops no reader (I5); a structure check names it.
+            if record is not None:
+                return record
+        return None
+
     def invalid_records(self, dataset: str | None = None) -> list[InvalidRecord]:
         """Records that cannot be believed; a structure check reports them."""
         return self._read_records(dataset)[1]
