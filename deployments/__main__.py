@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from deployments.sync import sync
 from deployments.wanted import wanted_deployments
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from reopen.errors import EXIT_OK, Refused, ReopenError
 
 

@@ -7,28 +7,37 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.desk import SIDE_BY_SIDE, open_desk, plan_of_drill
 from flows.failover import recover_in_order
 from flows.outcome import concluded, describe_run
 from flows.requests import DrillRequest
 from reopen import durations
+from reopen.desk.recovery import SIDE_BY_SIDE, choose_drill, open_desk
+from reopen.desk.session import open_session
 from reopen.ids import new_id
 from reopen.recover.drill import DrillResult, execute_drill
 from reopen.recover.runbook import summary
 from reopen.storage import open_store
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
+from tasks.watching import callers_progress
 
 
 @flow(name="drill", task_runner=threads(), persist_result=False)
 def drill(request: DrillRequest) -> DrillResult:
     """Recover into a scratch folder, check everything, measure, and clean up."""
-    identifier = new_id()
-    session, scratch, plan = plan_of_drill(request, identifier)
+    session, identifier = open_session(request.config), new_id()
+    scratch, plan = choose_drill(
+        session,
+        identifier=identifier,
+        datasets=request.datasets,
+        tier=request.tier,
+        point=request.point,
+        vault=request.vault,
+    )
     scope = f"tier {request.tier}" if request.tier is not None else ", ".join(request.datasets) or "all"
     describe_run(f"drill {scope} at {plan.target_site}", *(dataset.name for dataset in plan.datasets))
     publish_plan(plan)
-    with open_desk(session, vault=request.vault) as context:
+    with open_desk(session, vault=request.vault, progress=callers_progress()) as context:
         result = execute_drill(
             plan,
             context,

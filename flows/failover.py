@@ -17,10 +17,12 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.desk import SIDE_BY_SIDE, failover_fence, next_epoch, open_desk, plan_of_failover
 from flows.outcome import concluded, describe_run
 from flows.requests import FailoverRequest
 from reopen.control.records import StepOutcome
+from reopen.control.rules import epoch_of
+from reopen.desk.recovery import SIDE_BY_SIDE, Wish, choose_failover, fence_of, open_desk
+from reopen.desk.session import open_session
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
 from reopen.recover.driver import OnOutcome, not_executed, standing_outcomes
@@ -31,23 +33,22 @@ from reopen.recover.runbook import summary
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
 from tasks.steps import StepTasks
+from tasks.watching import callers_progress
 
 
 @flow(name="failover", task_runner=threads(), persist_result=False)
 def failover(request: FailoverRequest) -> FailoverResult:
     """Move the role to another site and open the business there, tier by tier."""
-    session, log, plan = plan_of_failover(request)
-    describe_run(f"failover to {plan.target_site} (epoch {next_epoch(log, plan)})", *map(_tier_tag, plan.tiers))
+    session = open_session(request.config)
+    chosen = choose_failover(session, wish_of(request), reason=request.reason)
+    plan, log = chosen.plan, chosen.log
+    epoch = epoch_of(log.records(), target=plan.target_site, initial=plan.source_site)
+    describe_run(f"failover to {plan.target_site} (epoch {epoch})", *map(_tier_tag, plan.tiers))
     publish_plan(plan)
-    with open_desk(session, vault=request.vault or plan.target_site) as context:
+    fence = fence_of(asserted=request.assert_fenced, accepted_risks=request.accept_risk, by=request.by)
+    with open_desk(session, vault=request.vault or plan.target_site, progress=callers_progress()) as context:
         result = execute_failover(
-            plan,
-            context,
-            log,
-            fence=failover_fence(request),
-            reason=request.reason,
-            workers=SIDE_BY_SIDE,
-            driver=recover_in_order,
+            plan, context, log, fence=fence, reason=request.reason, workers=SIDE_BY_SIDE, driver=recover_in_order
         )
     publish_recovery(plan, result.measured)
     return concluded(result, "" if result.verdict is Verdict.MET else f"the failover {result.verdict} its objectives")
@@ -70,6 +71,18 @@ def recover_in_order(
         step, outcome = tasks.next_settled()
         outcomes[step.id] = outcome
         on_outcome(step, outcome, outcomes)
+
+
+def wish_of(request: FailoverRequest) -> Wish:
+    """What the request asks for, in the engine's words."""
+    return Wish(
+        datasets=request.datasets,
+        point=request.point,
+        source=request.source,
+        to=request.to,
+        failed_at=request.failed_at,
+        vault=request.vault,
+    )
 
 
 def _tier_tag(tier: int) -> str:

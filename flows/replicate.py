@@ -9,7 +9,7 @@ from prefect import flow
 from flows.arguments import run_as_command
 from flows.outcome import describe_run
 from flows.requests import ReplicateRequest
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.storage import open_store
 from tasks.artifacts import publish_replication
@@ -23,7 +23,7 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
     session = open_session(request.config)
     source, target = session.site(request.vault), session.site(request.to or session.settings.standby.name)
     describe_run(f"replicate {source.name} to {target.name}")
-    plan = plan_replicate(session.vault(source.name), open_store(target.vault))
+    plan = plan_replicate(session.vault(source.name), open_store(target.vault), witness=session.witness)
     copy = partial(
         execute_replicate,
         plan,
@@ -31,6 +31,7 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
         progress=ArtifactProgress("replicate-progress"),
     )
     result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
+    session.witness.remember(plan.source)
     publish_replication(result, source=source.name, target=target.name)
     return result
 

@@ -12,7 +12,7 @@ from prefect import flow
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import SnapshotRequest
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
@@ -64,6 +64,7 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
         else:
             publish_snapshot(result)
             results.append(result)
+    session.witness.remember(vault)
     taken = SnapshotsTaken(results=tuple(results), failed=failed)
     return concluded(taken, taken.problem)
 

@@ -9,7 +9,7 @@ from prefect import flow
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import VerifyRequest
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from reopen.protect.verify import VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
@@ -28,10 +28,13 @@ def verify(request: VerifyRequest) -> VerifyResult:
         level=request.level,
         datasets=request.datasets,
         latest_only=request.latest_only,
+        witness=session.witness,
         workers=session.settings.limits.workers,
         progress=ArtifactProgress("verify-progress"),
     )
     result = run_attempt("verify", f"verify {scope}", check)
+    if result.ok:
+        session.witness.remember(vault)
     publish_verification(result)
     return concluded(result, "" if result.ok else f"{len(result.findings)} findings")
 

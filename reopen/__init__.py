@@ -6,6 +6,7 @@ serves these two. It never imports an orchestrator, so it works when the orchest
 Layers, from the top; a lower one never imports a higher one::
 
     cli
+    desk
     review | notify
     recover
     protect

@@ -30,7 +30,7 @@ from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from reopen.cli.session import Session
+    from reopen.desk.session import Session
     from reopen.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -81,7 +81,7 @@ class Face:
     def session(self) -> Session:
         """What the settings lead to; they are read at the first use."""
         if self._session is None:
-            from reopen.cli.session import open_session
+            from reopen.desk.session import open_session
 
             self._session = open_session(self.config)
         return self._session

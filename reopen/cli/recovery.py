@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +13,12 @@ from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.clock import from_text
-from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, InvalidInput, NotFound, Refused
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.cli.session import Session
-    from reopen.control.records import Fence
+    from reopen.desk.recovery import Wish
     from reopen.recover.clocks import Measured
     from reopen.recover.context import Delivery
     from reopen.recover.drill import DrillResult
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from reopen.recover.plan import RecoveryPlan
 
 PANEL = "Run again"
-SIDE_BY_SIDE = 2
-"""Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""
 
 PointOption = Annotated[
     str,
@@ -130,61 +126,10 @@ def plan(
     vault: VaultOption = None,
 ) -> Answer:
     """Show the order, the recovery points and the objectives of a failover. Exit 3 when a dataset has no point."""
-    planned = _plan_failover(
-        face.session, datasets or (), point=point, source=source, to=to, failed_at=failed_at, vault=vault
-    )
-    return _plan_answer(planned, as_runbook=runbook)
+    from reopen.desk.recovery import plan_wish
 
-
-def _plan_failover(
-    session: Session,
-    datasets: Sequence[str],
-    *,
-    point: str,
-    source: str | None,
-    to: str | None,
-    failed_at: str | None,
-    vault: str | None,
-) -> RecoveryPlan:
-    from reopen.recover.plan import plan_failover
-
-    source_site, target_site, served = _direction(session, source, to)
-    now = session.clock.now()
-    return plan_failover(
-        session.contracts,
-        session.vault(vault or target_site),
-        source_site=source_site,
-        target_site=target_site,
-        declared_at=now,
-        failed_at=now if failed_at is None else _instant(failed_at),
-        point=point,
-        datasets=list(datasets) or None,
-        served=served,
-    )
-
-
-def _direction(session: Session, source: str | None, to: str | None) -> tuple[str, str, dict[str, str]]:
-    """The site that is lost, the one that takes over, and what serves there already.
-
-    Without ``--to`` the business reopens at the standby, never at the settings' primary: running the same command
-    twice must not fail back over data that lives.
-    """
-    from reopen.control import rules
-
-    target_site = session.site(to).name if to is not None else session.settings.standby.name
-    records = session.log.records() if session.log is not None else ()
-    primary = rules.primary_site(records, initial=session.settings.primary.name)
-    epoch = rules.epoch_record(records)
-    if primary != target_site:
-        source_site = session.site(source).name if source is not None else primary
-        return source_site, target_site, {}
-    if epoch is None:
-        raise Conflict(f"{target_site} is the primary already.", hint="Name where it reopens with --to.")
-    # The role has moved; what was promoted in this epoch is never restored over, the rest can be tried again.
-    served = {
-        name: serving.promoted.url for name, serving in rules.serving(records).items() if serving.epoch == epoch.epoch
-    }
-    return epoch.previous_primary, target_site, served
+    wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
+    return _plan_answer(plan_wish(face.session, wish), as_runbook=runbook)
 
 
 def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
@@ -257,48 +202,38 @@ def failover(
         return _failover_answer(
             run_flow(
                 face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
-                to=to or face.session.settings.standby.name,
+                to=to,
                 failed_at=None if failed_at is None else _instant(failed_at), assert_fenced=assert_fenced,
                 accept_risk=tuple(accept_risk or ()), by=by, vault=vault,
             )
         )  # fmt: skip
-    from reopen.notify.channels import AppriseNotifier
-    from reopen.recover.failover import execute_failover, unfinished_plan
-    from reopen.recover.points import LAST_VERIFIED
-    from reopen.recover.wiring import wire
+    from reopen.desk.recovery import SIDE_BY_SIDE, choose_failover, fence_of, open_desk
+    from reopen.recover.failover import execute_failover
 
-    session = face.session
-    if session.log is None:
-        raise Refused("a failover needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
-    # Datasets or a point that are named ask for a plan of their own; else what was begun is gone on with.
-    planned = unfinished_plan(session.log) if not datasets and point == LAST_VERIFIED else None
-    if planned is not None:
-        face.note(f"going on with the failover to {planned.target_site} that was begun by plan {planned.digest[:16]}.")
-    else:
-        if not reason.strip():
-            raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
-        planned = _plan_failover(
-            session, datasets or (), point=point, source=source, to=to, failed_at=failed_at, vault=vault
-        )
-        if not planned.datasets:
-            raise Conflict(
-                f"there is nothing to recover at {planned.target_site}: {_reasons(planned)}.",
-                hint="`reopen status` shows who is primary; to fail over to another site, name it with --to.",
-            )
-    settings = session.settings
-    with wire(
-        session.contracts,
-        session.vault(vault or planned.target_site),
-        work=settings.home / "validation",
-        validation_memory=settings.limits.validation_memory,
-        threads=settings.limits.workers,
-        notify=AppriseNotifier(settings.notify.urls),
-        progress=face.progress(),
-        clock=session.clock,
-    ) as context:
-        fence = _fence(assert_fenced, accept_risk or (), by or getpass.getuser())
-        result = execute_failover(planned, context, session.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE)
+    wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
+    chosen = choose_failover(face.session, wish, reason=reason)
+    plan_ = chosen.plan
+    if chosen.begun:
+        face.note(f"going on with the failover to {plan_.target_site} that was begun by plan {plan_.digest[:16]}.")
+    with open_desk(face.session, vault=vault or plan_.target_site, progress=face.progress()) as context:
+        fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
+        result = execute_failover(plan_, context, chosen.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE)
     return _failover_answer(result)
+
+
+def _wish(
+    datasets: Sequence[str] | None,
+    *,
+    point: str,
+    source: str | None,
+    to: str | None,
+    failed_at: str | None,
+    vault: str | None,
+) -> Wish:
+    from reopen.desk.recovery import Wish
+
+    instant = None if failed_at is None else _instant(failed_at)
+    return Wish(datasets=tuple(datasets or ()), point=point, source=source, to=to, failed_at=instant, vault=vault)
 
 
 def _failover_answer(result: FailoverResult) -> Answer:
@@ -317,18 +252,6 @@ def _failover_answer(result: FailoverResult) -> Answer:
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
-
-
-def _reasons(planned: RecoveryPlan) -> str:
-    return "; ".join(f"{item.dataset}: {item.reason}" for item in planned.left_out) or "there is no contract"
-
-
-def _fence(asserted: str, risks: Sequence[str], by: str) -> Fence:
-    from reopen.control.records import Fence, FenceLevel
-
-    if asserted:
-        return Fence(level=FenceLevel.ASSERTED, by=by, why=asserted, accepted_risks=tuple(risks))
-    return Fence(level=FenceLevel.COOPERATIVE, by=by, accepted_risks=tuple(risks))
 
 
 def drill(
@@ -350,46 +273,21 @@ def drill(
                 assumed_detection=assumed_detection, vault=vault,
             )
         )  # fmt: skip
+    from reopen.desk.recovery import SIDE_BY_SIDE, choose_drill, open_desk
     from reopen.ids import new_id
-    from reopen.notify.channels import AppriseNotifier
-    from reopen.recover.drill import drill_folder, execute_drill
-    from reopen.recover.plan import plan_drill
-    from reopen.recover.wiring import wire
+    from reopen.recover.drill import execute_drill
     from reopen.storage import open_store
 
-    session = face.session
-    settings = session.settings
-    target = settings.here if settings.here.scratch is not None else settings.standby
-    if target.scratch is None:
-        raise InvalidInput(
-            f"{target.name} has no scratch folder.", hint=f"Add 'scratch' to [sites.{target.name}] in the settings."
-        )
-    identifier = new_id()
-    planned = plan_drill(
-        session.contracts,
-        session.vault(vault),
-        source_site=settings.primary.name,
-        target_site=target.name,
-        scratch=drill_folder(target.scratch, identifier),
-        started_at=session.clock.now(),
-        point=point,
-        datasets=_of_tier(session, datasets or (), tier),
+    session, identifier = face.session, new_id()
+    scratch, planned = choose_drill(
+        session, identifier=identifier, datasets=tuple(datasets or ()), tier=tier, point=point, vault=vault
     )
-    with wire(
-        session.contracts,
-        session.vault(vault),
-        work=settings.home / "validation",
-        validation_memory=settings.limits.validation_memory,
-        threads=settings.limits.workers,
-        notify=AppriseNotifier(settings.notify.urls),
-        progress=face.progress(),
-        clock=session.clock,
-    ) as context:
+    with open_desk(session, vault=vault, progress=face.progress()) as context:
         result = execute_drill(
             planned,
             context,
-            open_store(settings.control),
-            scratch=target.scratch,
+            open_store(session.settings.control),
+            scratch=scratch,
             identifier=identifier,
             workers=SIDE_BY_SIDE,
             assumed_detection=_duration(assumed_detection),
@@ -414,17 +312,6 @@ def _drill_answer(result: DrillResult) -> Answer:
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if result.passed else EXIT_NEGATIVE)
-
-
-def _of_tier(session: Session, datasets: Sequence[str], tier: int | None) -> list[str] | None:
-    if tier is None:
-        return list(datasets) or None
-    tiers = session.contracts.effective_tiers()
-    chosen = [name for name, number in tiers.items() if number == tier and (not datasets or name in datasets)]
-    if not chosen:
-        hint = f"Tiers: {', '.join(str(number) for number in sorted(set(tiers.values())))}."
-        raise NotFound(f"no dataset of tier {tier} was asked for.", hint=hint)
-    return chosen
 
 
 def _measured_value(

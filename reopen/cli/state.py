@@ -13,7 +13,7 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK, ReopenError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.cli.session import Session
+    from reopen.desk.session import Session
     from reopen.review.status import DatasetStatus, SiteVault, Status, VaultStatus
 
 PANEL = "Look"

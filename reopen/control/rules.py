@@ -97,6 +97,11 @@ def primary_site(records: Sequence[Record], *, initial: str) -> str:
     return initial if epoch is None else epoch.primary
 
 
+def epoch_of(records: Sequence[Record], *, target: str, initial: str) -> int:
+    """The epoch in which a site acts, or would act: the current one when it has the role, else the next."""
+    return current_epoch(records) + (0 if primary_site(records, initial=initial) == target else 1)
+
+
 def may_write(records: Sequence[Record], *, site: str, epoch: int, initial: str) -> Standing:
     """What a writer at ``site`` is that last knew ``epoch``; a snapshot asks before it commits."""
     if primary_site(records, initial=initial) != site:

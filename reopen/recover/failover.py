@@ -16,7 +16,7 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch, Fence, Intent, Record, StepOutcome, StepResult
 from reopen.control.values import to_json
-from reopen.errors import Internal
+from reopen.errors import Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
@@ -76,12 +76,18 @@ def execute_failover(
     :param reason: why, in a person's words; it stands in the epoch record.
     :param driver: what runs the steps: threads of this process, or an orchestrator's tasks.
     :param on_outcome: told of every step, for whoever shows progress.
-    :raises Refused: the fence does not suffice (L6).
+    :raises Refused: the fence does not suffice (L6), or nothing of the plan has a recovery point.
     :raises Conflict: the target serves datasets that this plan would restore over; or nothing is left to do.
     :raises Superseded: another orchestrator took over meanwhile; what it does not redo stands.
     """
     if plan.kind is not PlanKind.FAILOVER:
         raise Internal("a drill's plan was handed to a failover.")
+    if plan.datasets and all(dataset.point is None for dataset in plan.datasets):
+        # The role must not move to a site that can serve nothing.
+        first = plan.datasets[0]
+        raise Refused(
+            f"no dataset of the plan has a recovery point: {first.problem}. Nothing was moved.", hint=first.hint
+        )
     journal, resumed = open_journal(log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason)
     messenger = Messenger(context.notify)
 

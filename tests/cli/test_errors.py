@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.cli.session import Session
+from reopen.desk.session import Session
 from tests.cli.place import Place
 
 

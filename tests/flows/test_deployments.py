@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from tests.flows.scene import Scene, make_scene
 
 

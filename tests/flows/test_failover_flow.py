@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reopen.cli.session import Session, open_session
 from reopen.control.records import Intent, Promotion, Record
+from reopen.desk.session import Session, open_session
 from reopen.errors import Conflict
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.replicate import execute_replicate, plan_replicate

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.cli.session import open_session
+from reopen.desk.session import open_session
 from reopen.errors import Corrupt, NotFound, ReopenError, Transient
 from tasks.watching import shown_on
 from tests.flows.observed import artifact, newest_flow_run, task_runs_of

@@ -1,0 +1,181 @@
+"""Owns the way from what an operator asks of a recovery to its plan, its fence and the wired engine.
+
+Invariants
+    I1  Without a named target the business reopens at the standby, never at the settings' primary: asking twice (two
+        alerts, two people) must not fail back over data that lives.
+    I2  What was promoted in the epoch that stands is never restored over.
+    I3  A failover that was begun is gone on with by its own plan; naming datasets or another recovery point asks for a
+        plan of their own.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from reopen.control import rules
+from reopen.control.log import EpochLog
+from reopen.control.records import Fence, FenceLevel
+from reopen.desk.session import Session
+from reopen.errors import Conflict, InvalidInput, NotFound, Refused
+from reopen.notify.channels import AppriseNotifier
+from reopen.progress import Progress
+from reopen.recover.context import RecoveryContext
+from reopen.recover.drill import drill_folder
+from reopen.recover.failover import unfinished_plan
+from reopen.recover.plan import RecoveryPlan, plan_drill, plan_failover
+from reopen.recover.points import LAST_VERIFIED
+
+SIDE_BY_SIDE = 2
+"""Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked of a failover. ``datasets``: these and what they need, all when empty; ``source``: the lost site,
+    else the primary; ``to``: where it reopens, else the standby; ``failed_at``: now when None; ``vault``: the site
+    whose vault is read, else the target's."""
+
+    datasets: Sequence[str] = ()
+    point: str = LAST_VERIFIED
+    source: str | None = None
+    to: str | None = None
+    failed_at: datetime | None = None
+    vault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The plan to follow, the log it is followed in, and whether an earlier run had begun it."""
+
+    plan: RecoveryPlan
+    log: EpochLog
+    begun: bool
+
+
+def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
+    """The plan of the failover that was begun and is not done, else a new one (I3).
+
+    :raises Refused: the settings name no epoch log.
+    :raises InvalidInput: no reason for a new failover.
+    :raises Conflict: there is nothing left to recover at the target.
+    """
+    log = session.log
+    if log is None:
+        raise Refused("a failover needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
+    begun = unfinished_plan(log) if not wish.datasets and wish.point == LAST_VERIFIED else None
+    if begun is not None:
+        return Chosen(plan=begun, log=log, begun=True)
+    if not reason.strip():
+        raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
+    plan = plan_wish(session, wish)
+    if not plan.datasets:
+        reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
+        raise Conflict(
+            f"there is nothing to recover at {plan.target_site}: {reasons}.",
+            hint="`reopen status` shows who is primary; to fail over to another site, name it with --to.",
+        )
+    return Chosen(plan=plan, log=log, begun=False)
+
+
+def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
+    """The plan of a failover as it would begin now; it needs no epoch log."""
+    source, target, served = _direction(session, wish)
+    now = session.clock.now()
+    return plan_failover(
+        session.contracts,
+        session.vault(wish.vault or target),
+        source_site=source,
+        target_site=target,
+        declared_at=now,
+        failed_at=wish.failed_at or now,
+        point=wish.point,
+        datasets=list(wish.datasets) or None,
+        served=served,
+    )
+
+
+def choose_drill(
+    session: Session,
+    *,
+    identifier: str,
+    datasets: Sequence[str] = (),
+    tier: int | None = None,
+    point: str = LAST_VERIFIED,
+    vault: str | None = None,
+) -> tuple[str, RecoveryPlan]:
+    """The scratch folder of the site that a drill runs at (this one, or the standby), and the drill's plan."""
+    settings = session.settings
+    target = settings.here if settings.here.scratch is not None else settings.standby
+    if target.scratch is None:
+        raise InvalidInput(
+            f"{target.name} has no scratch folder.", hint=f"Add 'scratch' to [sites.{target.name}] in the settings."
+        )
+    plan = plan_drill(
+        session.contracts,
+        session.vault(vault),
+        source_site=settings.primary.name,
+        target_site=target.name,
+        scratch=drill_folder(target.scratch, identifier),
+        started_at=session.clock.now(),
+        point=point,
+        datasets=_of_tier(session, datasets, tier),
+    )
+    return target.scratch, plan
+
+
+@contextmanager
+def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Iterator[RecoveryContext]:
+    """The engine wired to the vault of a site (this one's when None), its checks and its channels."""
+    # Imported here: it loads Arrow, and a plan is made without.
+    from reopen.recover.wiring import wire
+
+    settings = session.settings
+    with wire(
+        session.contracts,
+        session.vault(vault),
+        work=settings.home / "validation",
+        validation_memory=settings.limits.validation_memory,
+        threads=settings.limits.workers,
+        notify=AppriseNotifier(settings.notify.urls),
+        progress=progress,
+        clock=session.clock,
+    ) as context:
+        yield context
+
+
+def fence_of(*, asserted: str, accepted_risks: Sequence[str], by: str | None) -> Fence:
+    """The fence as an operator gives it: asserted with a reason, else cooperative with the risks that are accepted."""
+    level = FenceLevel.ASSERTED if asserted else FenceLevel.COOPERATIVE
+    return Fence(level=level, by=by or getpass.getuser(), why=asserted, accepted_risks=tuple(accepted_risks))
+
+
+def _direction(session: Session, wish: Wish) -> tuple[str, str, dict[str, str]]:
+    """The site that is lost, the one that takes over, and what serves there already (I1, I2)."""
+    target = session.site(wish.to).name if wish.to is not None else session.settings.standby.name
+    records = session.log.records() if session.log is not None else ()
+    primary = rules.primary_site(records, initial=session.settings.primary.name)
+    epoch = rules.epoch_record(records)
+    if primary != target:
+        return session.site(wish.source).name if wish.source is not None else primary, target, {}
+    if epoch is None:
+        raise Conflict(f"{target} is the primary already.", hint="Name where it reopens with --to.")
+    # The role has moved; what was promoted in this epoch serves, the rest can be tried again.
+    served = {
+        name: serving.promoted.url for name, serving in rules.serving(records).items() if serving.epoch == epoch.epoch
+    }
+    return epoch.previous_primary, target, served
+
+
+def _of_tier(session: Session, datasets: Sequence[str], tier: int | None) -> list[str] | None:
+    if tier is None:
+        return list(datasets) or None
+    tiers = session.contracts.effective_tiers()
+    chosen = [name for name, number in tiers.items() if number == tier and (not datasets or name in datasets)]
+    if not chosen:
+        hint = f"Tiers: {', '.join(str(number) for number in sorted(set(tiers.values())))}."
+        raise NotFound(f"no dataset of tier {tier} was asked for.", hint=hint)
+    return chosen
