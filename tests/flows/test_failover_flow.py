@@ -72,7 +72,7 @@ def test_tier_one_is_promoted_before_tier_two_begins_to_restore(standby: Scene) 
         ("papers", 2, "met", "1h"),
     ]
 
-    with pytest.raises(Conflict, match="standby is the primary already"):
+    with pytest.raises(Conflict, match="there is nothing to recover at standby"):
         failover(request)
 
 
@@ -90,7 +90,7 @@ def test_a_step_that_fails_stops_its_own_dataset_and_shows_as_a_failed_task_run(
     verbs = FakeVerbs()
     verbs.failing_checks.add("ledger")
     context = context_of(verbs)
-    monkeypatch.setattr("flows.failover.open_desk", lambda session, vault: nullcontext(context))
+    monkeypatch.setattr("flows.failover.open_desk", lambda session, vault, progress: nullcontext(context))
 
     with pytest.raises(BadFinding, match="failed its objectives") as caught:
         failover(FailoverRequest(config=standby.standby, reason="fire", assert_fenced="ashes"))
