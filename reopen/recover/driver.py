@@ -117,8 +117,9 @@ def drive(
                 outcomes[step.id] = future.result()
                 on_outcome(step, outcomes[step.id], outcomes)
     finally:
-        # After an interrupt nothing new begins, and what runs is not waited for: its intent is open.
-        pool.shutdown(wait=not running, cancel_futures=True)
+        # After an interrupt nothing new begins. What runs is waited for: a drill removes its folder next, and a restore
+        # that went on writing would bring it back.
+        pool.shutdown(wait=True, cancel_futures=True)
     unsettled = [step.id for step in plan.steps if step.id not in outcomes]
     if unsettled:
         raise Internal(f"R6: the plan ended with unsettled steps: {', '.join(unsettled)}.")

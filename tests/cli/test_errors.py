@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_standard_output_of_a_pipe_holds_results_only_and_progress_goes_to_stand
 def test_a_reader_that_stops_early_is_no_error(place: Place) -> None:
     place.write("papers", **{f"file{number}": "x" for number in range(2000)})
     place.run("snapshot")
-    script = f"{sys.executable} -m reopen.cli ls papers | head -1; echo ${{PIPESTATUS[0]}}"
+    script = f"{shlex.quote(sys.executable)} -m reopen.cli ls papers | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], cwd=place.folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
