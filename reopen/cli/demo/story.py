@@ -212,7 +212,9 @@ class Story:
         )
         sys.stdout.flush()
         command = [sys.executable, "-m", "reopen.cli", *arguments]
-        run = subprocess.run(command, env={**os.environ, **site.environment}, check=False)
+        # Standard output is kept for the demo's own JSON where that is asked for.
+        output = sys.stderr if self._console.stderr else None
+        run = subprocess.run(command, env={**os.environ, **site.environment}, stdout=output, check=False)
         if run.returncode:
             raise StageFailed(
                 f"`reopen {_quoted(arguments)}` at {site.name} ended with {run.returncode}.",
@@ -242,7 +244,7 @@ def _demo_folder(settings: Settings) -> Path:
     for site in settings.sites.values():
         if not Path(site.vault).is_relative_to(folder):
             raise InvalidInput(
-                f"the vault of {site.name} in {settings.path} is not below {folder}.",
+                f"the vault of {site.name} in {settings.path} is {site.vault}, which is not below {folder}.",
                 hint="The demo destroys a site for real: run it with the settings that come with the project.",
             )
     return folder
