@@ -92,6 +92,9 @@ def snapshot(
     if not dry_run:
         session.witness.remember(opened)
     ordered = [rows[dataset.name] for dataset in chosen]
+    for row in ordered:
+        if row.get("note"):
+            face.note(f"{row['dataset']}: {row['note']}")
     value = {
         "site": session.settings.site,
         "vault": opened.id,
@@ -153,6 +156,7 @@ def _taken_row(result: SnapshotResult) -> dict[str, Any]:
         "unchanged": result.reused_manifest,
         "totals": plain(record.totals),
         "voided": list(result.voided),
+        "note": result.note,
         "seconds": round(result.seconds, 3),
     }
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reopen.contracts.model import Dataset
+from reopen.errors import Corrupt, NotFound
 from reopen.protect.lease import newest_seq
 from reopen.sources.files import SCAN, FileSource, open_source
 from reopen.vault import SnapshotRecord, Vault
@@ -49,8 +50,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPlan:
-    """What a snapshot will do. ``parent_row`` maps each scanned row to the parent's manifest (-1: new); ``carried``
-    marks rows taken over unread."""
+    """What a snapshot will do. ``parent`` is the newest record, which the new one follows; ``base`` the one it is
+    compared with: the same, unless the parent's tables are damaged (then ``note`` says so). ``base_row`` maps each
+    scanned row to the base's manifest (-1: new); ``carried`` marks rows taken over unread."""
 
     dataset: Dataset
     site: str
@@ -59,13 +61,15 @@ class SnapshotPlan:
     scan_started_at: datetime
     scan_ended_at: datetime
     parent: SnapshotRecord | None
-    parent_manifest: pa.Table
-    parent_row: NDArray[np.int64]
+    base: SnapshotRecord | None
+    base_manifest: pa.Table
+    base_row: NDArray[np.int64]
     carried: NDArray[np.bool_]
     removed: int
     next_seq: int
     shards: tuple[Shard, ...]
     index: ChunkIndex
+    note: str = ""
 
     @property
     def read_files(self) -> int:
@@ -89,9 +93,9 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
     scan = source.scan()
     ended_at = vault.clock.now()
     index = load_index(vault, trusted=_trusted(vault))
-    manifest = MANIFEST.empty_table() if parent is None else vault.manifest(parent)
-    parent_row = match_rows(scan, manifest)
-    carried = _carried(scan, manifest, parent_row, parent, index)
+    base, manifest, note = read_base(vault, parent)
+    base_row = match_rows(scan, manifest)
+    carried = _carried(scan, manifest, base_row, base, index)
     return SnapshotPlan(
         dataset=dataset,
         site=site,
@@ -100,15 +104,41 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
         scan_started_at=started_at,
         scan_ended_at=ended_at,
         parent=parent,
-        parent_manifest=manifest,
-        parent_row=parent_row,
+        base=base,
+        base_manifest=manifest,
+        base_row=base_row,
         carried=carried,
-        removed=manifest.num_rows - int((parent_row >= 0).sum()),
+        removed=manifest.num_rows - int((base_row >= 0).sum()),
         # Voids count too: a seq is never used twice.
         next_seq=1 + newest_seq(vault, dataset.name),
         shards=make_shards(scan, carried),
         index=index,
+        note=note,
     )
+
+
+def read_base(vault: Vault, parent: SnapshotRecord | None) -> tuple[SnapshotRecord | None, pa.Table, str]:
+    """The newest snapshot whose tables can be read, its manifest, and a note when that is not the parent.
+
+    Damage to one snapshot's tables must not stop the next from being taken: it only costs reading more.
+    """
+    if parent is None:
+        return None, MANIFEST.empty_table(), ""
+    try:
+        return parent, _readable_manifest(vault, parent), ""
+    except (Corrupt, NotFound) as error:
+        note = f"{error.message} The snapshot is compared with"
+    for record in reversed(vault.records(parent.dataset)):
+        try:
+            return record, _readable_manifest(vault, record), f"{note} {record.id} instead."
+        except (Corrupt, NotFound):
+            continue  # It shares the damaged tables, or has damage of its own; a check names each.
+    return None, MANIFEST.empty_table(), f"{note} nothing: every file is read."
+
+
+def _readable_manifest(vault: Vault, record: SnapshotRecord) -> pa.Table:
+    vault.profile(record)  # Carried files take their rows from it.
+    return vault.manifest(record)
 
 
 def match_rows(scan: pa.Table, manifest: pa.Table) -> NDArray[np.int64]:
@@ -162,27 +192,27 @@ def _numbered(table: pa.Table) -> pa.Table:
 def _carried(
     scan: pa.Table,
     manifest: pa.Table,
-    parent_row: NDArray[np.int64],
-    parent: SnapshotRecord | None,
+    base_row: NDArray[np.int64],
+    base: SnapshotRecord | None,
     index: ChunkIndex,
 ) -> NDArray[np.bool_]:
-    if parent is None or manifest.num_rows == 0 or scan.num_rows == 0:
+    if base is None or manifest.num_rows == 0 or scan.num_rows == 0:
         return np.zeros(scan.num_rows, dtype=np.bool_)
-    known = parent_row >= 0
-    before = manifest.take(pa.array(np.where(known, parent_row, 0)))
+    known = base_row >= 0
+    before = manifest.take(pa.array(np.where(known, base_row, 0)))
     same = known.copy()
     for column in STAMP_COLUMNS:
         left, right = scan.column(column), before.column(column)
         equal = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_null(left), pc.is_null(right)))
         same &= pc.fill_null(equal, False).to_numpy()
     same &= pc.equal(before.column("read_state"), "ok").to_numpy()
-    settled_before_s = int(parent.scan_started_at.timestamp()) - RACY_SECONDS
+    settled_before_s = int(base.scan_started_at.timestamp()) - RACY_SECONDS
     same &= pc.fill_null(pc.less(scan.column("mtime_s"), settled_before_s), False).to_numpy()
     ids, rows, _ = chunk_layout(manifest)
     lost_rows = np.unique(rows[index.find(ids) == NOT_FOUND])
     is_lost = np.zeros(manifest.num_rows, dtype=np.bool_)
     is_lost[lost_rows] = True
-    return same & ~is_lost[np.where(known, parent_row, 0)]
+    return same & ~is_lost[np.where(known, base_row, 0)]
 
 
 def _trusted(vault: Vault) -> Callable[[IndexStatement], bool]:

@@ -53,12 +53,13 @@ PART_ROWS = 1_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotResult:
     """A committed snapshot and what it took. ``reused_manifest``: nothing had changed. ``voided``: ids of snapshots
-    whose writers were found dead."""
+    whose writers were found dead. ``note``: what people should know beside it, for example damage that was met."""
 
     record: SnapshotRecord
     reused_manifest: bool
     voided: tuple[str, ...]
     seconds: float
+    note: str = ""
 
 
 class SnapshotRun:
@@ -138,6 +139,7 @@ class SnapshotRun:
             reused_manifest=reused,
             voided=tuple(self._voided),
             seconds=vault.clock.elapsed_seconds() - self._started_seconds,
+            note=plan.note,
         )
 
     def abandon(self) -> None:
@@ -155,16 +157,16 @@ class SnapshotRun:
 
     def _write_manifest(self, manifest: pa.Table) -> tuple[TableRef, bool]:
         plan = self._plan
-        if plan.parent is not None and _same_entries(manifest, plan.parent_manifest):
-            return plan.parent.manifest, True
+        if plan.base is not None and _same_entries(manifest, plan.base_manifest):
+            return plan.base.manifest, True
         return self._write_table("manifests", manifest, MANIFEST), False
 
     def _write_profile(self, profile: pa.Table) -> TableRef | None:
         if self._plan.dataset.table is None:
             return None
-        parent = self._plan.parent
-        if parent is not None and parent.profile is not None and profile.equals(self._vault.profile(parent)):
-            return parent.profile
+        base = self._plan.base
+        if base is not None and base.profile is not None and profile.equals(self._vault.profile(base)):
+            return base.profile
         return self._write_table("profiles", profile, PROFILE)
 
     def _write_table(self, kind: str, table: pa.Table, schema: pa.Schema) -> TableRef:
@@ -293,7 +295,7 @@ def read_heads(vault: Vault) -> dict[str, str]:
 
 
 def build_manifest(plan: SnapshotPlan, captured: list[Captured]) -> pa.Table:
-    """The manifest: the scan's columns, with chunks from the parent where carried and from the capture where read."""
+    """The manifest: the scan's columns, with chunks from the base where carried and from the capture where read."""
     scan, count = plan.scan, plan.scan.num_rows
     by_row = {item.row: item for item in captured}
     chunks: list[bytes] = [b""] * count
@@ -303,9 +305,9 @@ def build_manifest(plan: SnapshotPlan, captured: list[Captured]) -> pa.Table:
     size_bytes = scan.column("size_bytes").to_numpy().copy()
     stamps: dict[str, dict[int, int | None]] = {"mtime": {}, "ctime_ns": {}, "inode": {}}
     for row in np.flatnonzero(plan.carried).tolist():
-        parent = int(plan.parent_row[row])
-        chunks[row] = plan.parent_manifest.column("chunks")[parent].as_py()
-        sizes[row] = plan.parent_manifest.column("chunk_sizes")[parent].as_py()
+        before = int(plan.base_row[row])
+        chunks[row] = plan.base_manifest.column("chunks")[before].as_py()
+        sizes[row] = plan.base_manifest.column("chunk_sizes")[before].as_py()
     for row, item in by_row.items():
         chunks[row] = item.ids
         if len(item.sizes) > 1:
@@ -346,14 +348,14 @@ def build_manifest(plan: SnapshotPlan, captured: list[Captured]) -> pa.Table:
 
 
 def build_profile(vault: Vault, plan: SnapshotPlan, manifest: pa.Table, capture: Capture | None) -> pa.Table:
-    """The profile: rows of the files that were read, and of the carried ones the parent's rows."""
+    """The profile: rows of the files that were read, and of the carried ones the base's rows."""
     if plan.dataset.table is None:
         return PROFILE.empty_table()
     fresh = to_table(capture.profile_rows) if capture is not None else PROFILE.empty_table()
     tables = [fresh]
-    if plan.parent is not None and plan.carried.any():
+    if plan.base is not None and plan.carried.any():
         carried_paths = plan.scan.filter(pa.array(plan.carried)).column("path")
-        before = vault.profile(plan.parent)
+        before = vault.profile(plan.base)
         kept = before.filter(pc.is_in(before.column("path"), value_set=carried_paths.combine_chunks()))
         tables.append(without_values(kept, plan.dataset.table.classified))
     joined = pa.concat_tables(tables)
@@ -364,10 +366,10 @@ def build_profile(vault: Vault, plan: SnapshotPlan, manifest: pa.Table, capture:
 
 def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.Array]) -> list[str]:
     count = plan.scan.num_rows
-    known = plan.parent_row >= 0
+    known = plan.base_row >= 0
     if not known.any():
         return ["added"] * count
-    before = plan.parent_manifest.take(pa.array(np.where(known, plan.parent_row, 0)))
+    before = plan.base_manifest.take(pa.array(np.where(known, plan.base_row, 0)))
 
     def differs(names: tuple[str, ...]) -> np.ndarray:
         found = np.zeros(count, dtype=np.bool_)
@@ -383,10 +385,10 @@ def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.Array]) -> list[str]:
     return [str(word) for word in words]
 
 
-def _same_entries(manifest: pa.Table, parent: pa.Table) -> bool:
+def _same_entries(manifest: pa.Table, base: pa.Table) -> bool:
     names = [name for name in MANIFEST.names if name != "change"]
-    return manifest.num_rows == parent.num_rows and bool(
-        manifest.select(names).combine_chunks().equals(parent.select(names).combine_chunks())
+    return manifest.num_rows == base.num_rows and bool(
+        manifest.select(names).combine_chunks().equals(base.select(names).combine_chunks())
     )
 
 

@@ -323,13 +323,11 @@ class _Verification:
         for item in records:
             paths = paths_of.get(item.manifest.snapshot, [])
             for path in paths[:PATHS_SHOWN_MAX]:
-                more = f" and {len(paths) - PATHS_SHOWN_MAX} more" if len(paths) > PATHS_SHOWN_MAX else ""
-                detail = (
-                    f"its bytes are missing or damaged in the vault ({len(paths)} files{more})"
-                    if more
-                    else "its bytes are missing or damaged in the vault"
-                )
-                self._find(item.name, "undecodable", detail, dataset=item.dataset, snapshot=item.id, path=path)
+                unnamed = len(paths) - PATHS_SHOWN_MAX
+                more = f"; {unnamed} more files are hurt as well" if unnamed > 0 else ""
+                detail = f"its bytes are missing or damaged in the vault{more}"
+                place = {"dataset": item.dataset, "snapshot": item.id, "path": path}
+                self._find(item.name, "undecodable", detail, **place)
             if paths:
                 hurt.add((item.dataset, item.id))
                 self._name_lost_index(item)

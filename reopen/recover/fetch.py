@@ -77,27 +77,31 @@ def plan_fetch(index: ChunkIndex, ids: Ids) -> FetchPlan:
     )
 
 
-def execute_fetch(vault: Vault, plan: FetchPlan, receive: Receive, *, workers: int) -> None:
-    """Read, open, check and hand on every chunk of the plan.
+def execute_fetch(vault: Vault, plan: FetchPlan, receive: Receive, *, workers: int) -> dict[int, Corrupt]:
+    """Read, open, check and hand on every chunk of the plan that is whole.
 
-    :raises Corrupt: a frame does not open or a chunk is not what its id says; the message names pack and frame.
+    :returns: what is damaged: the numbers of wanted chunks that were not handed on, each with the reason. One damaged
+        frame costs the files in it and no other.
     :raises Refused: no recovery key.
+    :raises Transient: the store does not answer.
     """
+    damaged = {int(at): Corrupt("no pack in the vault holds it") for at in plan.missing}
     if not plan.reads:
-        return
+        return damaged
     fetcher = _Fetcher(vault, plan, receive)
     with ThreadPoolExecutor(workers, thread_name_prefix="reopen-fetch") as pool:
-        jobs: deque[Future[None]] = deque()
+        jobs: deque[Future[dict[int, Corrupt]]] = deque()
         try:
             for read in plan.reads:
                 jobs.append(pool.submit(fetcher.run, read))
                 while len(jobs) > 2 * workers:
-                    jobs.popleft().result()
+                    damaged |= jobs.popleft().result()
             while jobs:
-                jobs.popleft().result()
+                damaged |= jobs.popleft().result()
         finally:
             for job in jobs:
                 job.cancel()
+    return damaged
 
 
 class _Fetcher:
@@ -108,33 +112,48 @@ class _Fetcher:
         self._keys = ContentKeys(vault.id, vault.keyring)
         self._hasher = ChunkHasher(vault.roots.chunk_id_key())
 
-    def run(self, read: _Read) -> None:
+    def run(self, read: _Read) -> dict[int, Corrupt]:
+        """Hand on the whole chunks of one range; returns the damaged ones."""
         plan, at = self._plan, self._plan.located
         pack_id = plan.packs[read.pack].hex()
         try:
-            data = memoryview(self._vault.store.get_range(pack_name(pack_id), read.start, read.length))
-        except NotFound as error:
-            raise Corrupt(
-                f"pack {pack_id} has gone from {self._vault.store.url}.",
-                hint="Restore from the replica, or copy the pack back from it.",
-                pack=pack_id,
-            ) from error
-        opened_offset, raw = -1, memoryview(b"")
-        for row in range(read.first, read.last):
-            frame_offset = int(at.frame_offset[row])
-            if frame_offset != opened_offset:
-                stored = data[frame_offset - read.start :][: int(at.frame_length[row])]
-                raw, opened_offset = memoryview(self._open(row, stored, pack_id)), frame_offset
-            start = int(at.chunk_offset[row])
+            data = self._get(pack_id, read.start, read.length)
+        except Corrupt:
+            data = None  # Cut short somewhere: frame by frame tells where.
+        damaged: dict[int, Corrupt] = {}
+        first = read.first
+        while first < read.last:
+            offset, last = int(at.frame_offset[first]), first + 1
+            while last < read.last and int(at.frame_offset[last]) == offset:
+                last += 1
+            try:
+                length = int(at.frame_length[first])
+                stored = self._get(pack_id, offset, length) if data is None else data[offset - read.start :][:length]
+                raw = memoryview(self._open(first, stored, pack_id))
+            except Corrupt as error:
+                damaged |= {int(plan.order[row]): error for row in range(first, last)}
+            else:
+                damaged |= self._hand_on(range(first, last), raw, pack_id)
+            first = last
+        return damaged
+
+    def _hand_on(self, rows: range, raw: memoryview, pack_id: str) -> dict[int, Corrupt]:
+        plan, at = self._plan, self._plan.located
+        damaged: dict[int, Corrupt] = {}
+        for row in rows:
+            start, wanted = int(at.chunk_offset[row]), int(plan.order[row])
             chunk = raw[start : start + int(at.chunk_length[row])]
-            wanted = int(plan.order[row])
-            if self._hasher(chunk) != plan.ids[wanted].tobytes():
-                raise Corrupt(
-                    f"a chunk in pack {pack_id} is not what its id says.",
-                    hint="`reopen verify --level content` lists what is affected; the replica may hold a good copy.",
-                    pack=pack_id,
-                )
-            self._receive(wanted, chunk)
+            if self._hasher(chunk) == plan.ids[wanted].tobytes():
+                self._receive(wanted, chunk)
+            else:
+                damaged[wanted] = Corrupt(f"a chunk in pack {pack_id} is not what its id says.", pack=pack_id)
+        return damaged
+
+    def _get(self, pack_id: str, start: int, length: int) -> memoryview:
+        try:
+            return memoryview(self._vault.store.get_range(pack_name(pack_id), start, length))
+        except NotFound as error:
+            raise Corrupt(f"pack {pack_id} has gone from {self._vault.store.url}.", pack=pack_id) from error
 
     def _open(self, row: int, stored: memoryview, pack_id: str) -> bytes:
         at = self._plan.located

@@ -8,6 +8,7 @@ Invariants
     I2  All names are checked before the first write (:mod:`reopen.recover.names`).
     I3  A second run after any interruption finishes the work and writes only what is missing.
     I4  Nothing is deleted unless asked; then only what the snapshot does not have.
+    I5  Damage in the vault costs the files it touches and no other: everything else is restored before it is told.
 
 A remote target is filled through a local folder, file by file; it keeps bytes and names, no modes, times or links.
 """
@@ -19,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from reopen.errors import Corrupt, InvalidInput, NotFound, TargetUnwritable
 from reopen.progress import SILENT, Progress
 from reopen.recover.check import RemoteReader
 from reopen.recover.entries import Layout, raw_names, select, with_folders
-from reopen.recover.fetch import FetchPlan, execute_fetch, plan_fetch
+from reopen.recover.fetch import execute_fetch, plan_fetch
 from reopen.recover.names import check_names
 from reopen.recover.tree import Attributes, LocalTree
 from reopen.storage import local_path, open_filesystem
@@ -39,6 +40,9 @@ from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexparts import load_index
+
+DAMAGED_NAMED_MAX = 3
+"""Damaged files that an error names; `reopen verify` names more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ def plan_restore(
     :param delete: remove from the target what the snapshot does not have.
     :raises InvalidInput: patterns together with ``delete``; or patterns that match nothing.
     :raises Refused: an unsafe name, or no recovery key.
-    :raises Corrupt: manifest or index damaged, or chunks that no present pack holds.
+    :raises Corrupt: manifest or index damaged.
     """
     if patterns and delete:
         raise InvalidInput(
@@ -128,7 +132,7 @@ def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress =
     """Carry out a restore.
 
     :raises TargetUnwritable: the target is full or refuses writes; run again to finish.
-    :raises Corrupt: bytes in the vault are damaged; what was already restored is right and stays.
+    :raises Corrupt: some files are damaged in the vault; all the others were restored (I5).
     """
     path = local_path(plan.target_url)
     workers = workers or os.cpu_count() or 1
@@ -163,6 +167,7 @@ class _LocalRestore:
             )
         }
         self._remaining: dict[int, int] = {}
+        self._damaged: dict[int, Corrupt] = {}
         self._lock = threading.Lock()
         self._written_bytes = 0
         self._written_files = 0
@@ -179,6 +184,9 @@ class _LocalRestore:
         wanted = self._compare(first_of_group)
         self._fetch(wanted)
         for row, first in links:
+            if first in self._damaged:
+                self._damaged[row] = self._damaged[first]
+                continue
             self._written_files += self._tree.write_hard_link(self._names[row], self._names[first])
         for row in self._rows("symlink"):
             self._tree.make_folder(self._names[row].rpartition(b"/")[0])
@@ -188,6 +196,7 @@ class _LocalRestore:
         self._tree.finish_folders((self._names[row], self._attributes(row)) for row in folders)
         self._tree.end()
         self._progress.finish()
+        self._refuse_damage()
         return RestoreResult(
             dataset=self._plan.record.dataset,
             snapshot=self._plan.record.id,
@@ -288,7 +297,6 @@ class _LocalRestore:
 
     def _fetch(self, wanted: NDArray[np.int64]) -> None:
         fetch = plan_fetch(self._plan.index, self._layout.ids[wanted])
-        _refuse_missing(fetch, self._plan, wanted, self._layout)
 
         def receive(position: int, data: memoryview) -> None:
             at = int(wanted[position])
@@ -303,7 +311,26 @@ class _LocalRestore:
                 self._count(row, unchanged=False)
             self._progress.advance(len(data))
 
-        execute_fetch(self._vault, fetch, receive, workers=self._workers)
+        damaged = execute_fetch(self._vault, fetch, receive, workers=self._workers)
+        for position, error in sorted(damaged.items()):
+            self._damaged.setdefault(int(self._layout.rows[int(wanted[position])]), error)
+
+    def _refuse_damage(self) -> None:
+        """Say what could not be restored, after everything else was (I5)."""
+        if not self._damaged:
+            return
+        plan, rows = self._plan, sorted(self._damaged)
+        examples = ", ".join(plan.manifest.column("path")[row].as_py() for row in rows[:DAMAGED_NAMED_MAX])
+        more = " …" if len(rows) > DAMAGED_NAMED_MAX else ""
+        raise Corrupt(
+            f"{len(rows)} of {plan.files} files of snapshot {plan.record.id} of {plan.record.dataset} are damaged in "
+            f"{plan.vault.store.url}: {examples}{more} ({self._damaged[rows[0]].message.rstrip('.')}). "
+            f"The others are in {plan.target_url}.",
+            hint="Restore into the same target from the replica (--vault SITE), only these are read; `reopen repair` "
+            "helps when it is the index that is lost.",
+            dataset=plan.record.dataset,
+            files=len(rows),
+        )
 
     def _delete_others(self) -> int:
         keep = with_folders(self._names)
@@ -317,19 +344,6 @@ class _LocalRestore:
             gid=self._columns["gid"][row],
             mtime_ns=None if seconds is None else seconds * 1_000_000_000 + (nanoseconds or 0),
         )
-
-
-def _refuse_missing(fetch: FetchPlan, plan: RestorePlan, wanted: NDArray[np.int64], layout: Layout) -> None:
-    if len(fetch.missing) == 0:
-        return
-    rows = np.unique(layout.rows[wanted[fetch.missing]])
-    examples = ", ".join(plan.manifest.column("path")[int(row)].as_py() for row in rows[:3])
-    raise Corrupt(
-        f"{len(rows)} files of snapshot {plan.record.id} of {plan.record.dataset} lack chunks in "
-        f"{plan.vault.store.url}: {examples}{' …' if len(rows) > 3 else ''}.",
-        hint="`reopen repair` rebuilds a lost index; for lost packs restore from the replica.",
-        dataset=plan.record.dataset,
-    )
 
 
 def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> RestoreResult:
@@ -346,24 +360,31 @@ def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> Rest
     ]
     with tempfile.TemporaryDirectory(prefix="reopen-restore-") as folder:
         chosen = plan.manifest.take(pa.array(differing, pa.int64()))
-        local = RestorePlan(
-            vault=plan.vault,
-            record=plan.record,
-            target_url=folder,
+        # Told under the target's own name: the folder is only on the way.
+        local = replace(
+            plan,
             patterns=(),
             delete=False,
             manifest=chosen,
-            index=plan.index,
             files=chosen.num_rows,
             size_bytes=pc.sum(chosen.column("size_bytes")).as_py() or 0,
-            left_out=plan.left_out,
         )
-        result = _LocalRestore(local, LocalTree(folder, raw_names(chosen)), workers, progress).run()
+        damage: Corrupt | None = None
+        written_bytes = 0
+        try:
+            written_bytes = (
+                _LocalRestore(local, LocalTree(folder, raw_names(chosen)), workers, progress).run().written_bytes
+            )
+        except Corrupt as error:
+            damage = error
         try:
             for name in raw_names(chosen):
+                made = Path(folder) / os.fsdecode(name)
+                if not made.is_file():
+                    continue  # Damaged in the vault.
                 target = f"{root}/{name.decode('utf-8', 'backslashreplace')}"
                 filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-                filesystem.put_file(str(Path(folder) / os.fsdecode(name)), target)
+                filesystem.put_file(str(made), target)
             keep = {name.decode("utf-8", "backslashreplace") for name in names}
             others = (
                 [path for path in filesystem.find(root) if path[len(root) :].lstrip("/") not in keep]
@@ -377,6 +398,8 @@ def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> Rest
                 f"{plan.target_url} cannot be written: {error}.",
                 hint="Run the same command again: it goes on where it stopped.",
             ) from error
+        if damage is not None:
+            raise damage
     return RestoreResult(
         dataset=plan.record.dataset,
         snapshot=plan.record.id,
@@ -384,7 +407,7 @@ def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> Rest
         files=plan.files,
         size_bytes=plan.size_bytes,
         written_files=len(differing),
-        written_bytes=result.written_bytes,
+        written_bytes=written_bytes,
         unchanged_files=plan.files - len(differing),
         deleted=len(others),
         left_out=plan.left_out,

@@ -222,3 +222,23 @@ def test_ageing_a_tree_leaves_it_unread(source: Path) -> None:
     snapshot(vault, dataset)
     with watched(vault, dataset) as files:
         assert files.opened == []
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_manifest_does_not_stop_the_next_snapshot(source: Path, tmp_path: Path, damaged: int) -> None:
+    """It is compared with the newest snapshot that can be read, says so, and stores nothing twice."""
+    vault, dataset = a_vault(), a_dataset("it", source)
+    records = [snapshot(vault, dataset).record]
+    age(grow(source, {"more": b"of it"}))
+    records.append(snapshot(vault, dataset).record)
+    for record in records[-damaged:]:
+        (part,) = record.manifest.parts
+        vault.store.put(part.name, [vault.store.get(part.name)[:-100]])
+    taken = snapshot(vault, dataset)
+    compared = records[0].id if damaged == 1 else "nothing"
+    assert f"compared with {compared}" in taken.note
+    assert records[1].manifest.parts[0].name in taken.note
+    assert (taken.record.prev, taken.record.state) == (records[1].digest, "complete")
+    assert taken.record.totals.new_raw_bytes == 0
+    restore(vault, taken.record, tmp_path / "back")
+    assert differences(source, tmp_path / "back") == []

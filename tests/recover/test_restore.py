@@ -220,22 +220,22 @@ def damage(vault: Vault, seed_file: str, record: SnapshotRecord) -> list[str]:
     raise AssertionError(f"no pack holds {seed_file} of {record.id}")
 
 
-def test_past_a_damaged_pack_what_was_restored_is_right(vault: Vault, record: SnapshotRecord, target: Path) -> None:
-    blamed = damage(vault, "large", record)
-    with pytest.raises(Corrupt, match="pack"):
+def test_damage_costs_the_files_it_touches_and_no_other(vault: Vault, record: SnapshotRecord, target: Path) -> None:
+    damage(vault, "large", record)
+    with pytest.raises(Corrupt, match=r"2 of \d+ files .* large, twin .*pack") as caught:
         restore(vault, record, target)
     found = statuses(vault, record, target)
     assert set(found.values()) <= {"ok", "missing"}, "nothing wrong ever stands under a file's name"
-    assert found["large"] == "missing"
-    whole = [name for name in FILES if name not in blamed]
-    restore(vault, record, target, patterns=[f"/{name}" for name in whole])
-    assert all(statuses(vault, record, target)[name] == "ok" for name in whole)
+    assert {name for name, status in found.items() if status == "missing"} == {"large", "twin"}, "twin is its link"
+    assert "--vault" in caught.value.hint
 
 
-def test_missing_packs_are_told_before_anything_is_fetched(vault: Vault, record: SnapshotRecord, target: Path) -> None:
+def test_missing_packs_cost_every_file_with_bytes_and_nothing_else(
+    vault: Vault, record: SnapshotRecord, target: Path
+) -> None:
     for info in list(vault.store.list("packs/")):
         vault.store.delete(info.name)
-    with pytest.raises(Corrupt, match="lack chunks"):
+    with pytest.raises(Corrupt, match="no pack in the vault holds it"):
         restore(vault, record, target)
     assert not [path for path in target.rglob("*") if path.is_file() and path.stat().st_size]
 
