@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
@@ -31,7 +32,7 @@ from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys
 from reopen.vault.index import NOT_FOUND, ChunkIndex
 from reopen.vault.indexparts import IndexStatement, list_packs, read_statement
-from reopen.vault.packreader import check_content, check_stored, open_pack
+from reopen.vault.packreader import check_content, check_content_by_index, check_stored, open_pack
 from reopen.vault.record import pack_name
 from reopen.vault.tables import INDEX, MANIFEST, PROFILE, chunk_layout, decode_parquet
 
@@ -88,6 +89,16 @@ class VerifyResult:
         return not self.findings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PackRead:
+    """What reading one pack found. ``bad_chunks``: which of its chunks are not whole; ``None`` when nobody can tell."""
+
+    status: Status
+    detail: str
+    size_bytes: int = 0
+    bad_chunks: dict[bytes, Status] | None = None
+
+
 @dataclass(slots=True)
 class _Seen:
     objects: int = 0
@@ -127,6 +138,7 @@ class _Verification:
         self._workers = workers
         self._progress = progress
         self._seen = _Seen()
+        self._index_table = INDEX.empty_table()
         self._wrong_size: set[bytes] = set()
         self._keys = ContentKeys(vault.id, vault.keyring)
         if level is Level.CONTENT:
@@ -227,8 +239,8 @@ class _Verification:
                 elif stored != size:
                     self._wrong_size.add(bytes.fromhex(pack))
                     self._find(pack_name(pack), "size_mismatch", f"{stored} bytes instead of {size}")
-        table = pa.concat_tables(tables) if tables else INDEX.empty_table()
-        return ChunkIndex(table, set(packs)), statements
+        self._index_table = pa.concat_tables(tables) if tables else INDEX.empty_table()
+        return ChunkIndex(self._index_table, set(packs)), statements
 
     def _check_tables(self, records: list[SnapshotRecord], index: ChunkIndex) -> dict[str, pa.Table]:
         """Read each manifest once, however many snapshots refer to it; returns them by owner's id."""
@@ -266,45 +278,47 @@ class _Verification:
             return bad_packs, bad_chunks
         self._progress.start(f"verify {self._level}", sum(packs.get(pack, 0) for pack in wanted), "bytes")
         with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-verify") as pool:
-            for pack, (status, detail, size, chunks) in zip(wanted, pool.map(self._check_pack, wanted), strict=True):
-                self._count(1, size)
-                self._progress.advance(size)
-                if status != "ok":
-                    bad_packs[pack] = status
-                    self._find(pack_name(pack.hex()), status, detail)
-                bad_chunks |= chunks
+            for pack, read in zip(wanted, pool.map(self._check_pack, wanted), strict=True):
+                self._count(1, read.size_bytes)
+                self._progress.advance(read.size_bytes)
+                if read.status != "ok":
+                    self._find(pack_name(pack.hex()), read.status, read.detail)
+                if read.bad_chunks is None:
+                    bad_packs[pack] = read.status
+                else:
+                    bad_chunks |= read.bad_chunks
         self._progress.finish()
         return bad_packs, bad_chunks
 
-    def _check_pack(self, pack: bytes) -> tuple[Status, str, int, dict[bytes, Status]]:
+    def _check_pack(self, pack: bytes) -> _PackRead:
         name = pack.hex()
-        bad: dict[bytes, Status] = {}
         try:
             data = self._vault.store.get(pack_name(name))
         except NotFound:
-            return "missing", "the pack is not there", 0, bad
+            return _PackRead(status="missing", detail="the pack is not there")
         except ReopenError as error:
-            return "unreadable", error.message, 0, bad
+            return _PackRead(status="unreadable", detail=error.message)
+        status: Status = "ok"
+        detail = ""
         try:
             check_stored(name, data)
         except Corrupt as error:
-            stored: Status = "digest_mismatch"
-            detail = error.message
-        else:
-            stored, detail = "ok", ""
-        if self._level is Level.CONTENT:
-            try:
-                opened = open_pack(self._vault, name, data)
-                bad = {
-                    chunk: _chunk_status(found)
-                    for chunk, found in check_content(self._vault, opened, self._keys)
-                    if found != "ok"
-                }
-            except ReopenError as error:
-                return ("undecodable" if stored == "ok" else stored), error.message, len(data), bad
-        if bad and stored == "ok":
-            stored, detail = "undecodable", f"{len(bad)} chunks do not open"
-        return stored, detail, len(data), bad
+            status, detail = "digest_mismatch", error.message
+        if self._level is not Level.CONTENT:
+            # Without opening it nobody can tell which of its frames is hurt: the whole pack counts.
+            bad: dict[bytes, Status] | None = {} if status == "ok" else None
+            return _PackRead(status=status, detail=detail, size_bytes=len(data), bad_chunks=bad)
+        try:
+            found = list(check_content(self._vault, open_pack(self._vault, name, data), self._keys))
+        except (Corrupt, NotFound) as error:
+            if status == "ok":
+                status, detail = "undecodable", error.message
+            rows = self._index_table.filter(pc.equal(self._index_table.column("pack"), pa.scalar(pack, pa.binary(32))))
+            found = list(check_content_by_index(self._vault, name, data, rows, self._keys))
+        bad_chunks = {chunk: _chunk_status(state) for chunk, state in found if state != "ok"}
+        if bad_chunks and status == "ok":
+            status, detail = "undecodable", f"{len(bad_chunks)} chunks do not open"
+        return _PackRead(status=status, detail=detail, size_bytes=len(data), bad_chunks=bad_chunks)
 
     def _trace(
         self,

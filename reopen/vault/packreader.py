@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
 from blake3 import blake3
 
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, NotFound
 from reopen.vault.content import ChunkHasher, ContentKeys
 from reopen.vault.keys import verify_signature
 from reopen.vault.pack import (
@@ -111,6 +112,43 @@ def check_content(vault: Vault, pack: OpenPack, keys: ContentKeys) -> Iterator[t
             chunk_id, begin = chunks["id"][at].tobytes(), int(chunks["offset"][at])
             data = raw[begin : begin + int(chunks["length"][at])]
             yield chunk_id, "ok" if hasher(data) == chunk_id else "digest_mismatch"
+
+
+def check_content_by_index(
+    vault: Vault, pack_id: str, data: bytes, rows: pa.Table, keys: ContentKeys
+) -> Iterator[tuple[bytes, str]]:
+    """As :func:`check_content` for a pack whose own directory does not open any more: the index knows where its frames
+    lie, so what is whole in it can be told from what is not.
+
+    :param rows: the index rows of this pack, schema :data:`reopen.vault.tables.INDEX`.
+    """
+    hasher = ChunkHasher(vault.roots.chunk_id_key())
+    try:
+        length = head_bytes(data[:HEADER_BYTES], pack_id, vault.id)
+        keys.learn(decode_slots(data[:length], pack_id, vault.id), pack_id)
+    except (Corrupt, NotFound):
+        yield from ((chunk_id, "undecodable") for chunk_id in rows.column("chunk_id").to_pylist())
+        return
+    view, opened_at, raw = memoryview(data), -1, memoryview(b"")
+    for row in rows.sort_by("frame_offset").to_pylist():
+        if row["frame_offset"] != opened_at:
+            opened_at, stored = row["frame_offset"], view[row["frame_offset"] :][: row["frame_length"]]
+            try:
+                raw = memoryview(
+                    keys.open(
+                        stored,
+                        row["slot_salt"],
+                        row["frame_counter"],
+                        row["frame_codec"],
+                        row["frame_raw_length"],
+                        pack_id,
+                    )
+                )
+            except (Corrupt, KeyError):
+                raw = memoryview(b"")  # Damaged, or under a slot that the pack's head does not have.
+        chunk = raw[row["chunk_offset"] :][: row["chunk_length"]]
+        whole = len(chunk) == row["chunk_length"] and hasher(chunk) == row["chunk_id"]
+        yield row["chunk_id"], "ok" if whole else "undecodable"
 
 
 def _check_signature(vault: Vault, pack_id: str, block: bytes, digest: bytes) -> None:

@@ -255,3 +255,32 @@ def test_a_check_may_be_limited_to_datasets_and_newest_snapshots(world: World) -
     assert not verify_vault(world.vault, level=Level.CONTENT, datasets=["other"], record=False).ok
     with pytest.raises(NotFound, match="Datasets here: it, other"):
         verify_vault(world.vault, datasets=["nothing"])
+
+
+def test_a_content_check_of_a_damaged_pack_blames_the_files_that_are_hurt_and_no_other(tmp_path: Path) -> None:
+    """The pack's own directory is sealed over all of its bytes and does not open any more; the index tells the frames."""
+    store = MemoryStore()
+    vault = a_vault(store)
+    files = {f"file{number}": some_bytes(600_000, number) for number in range(8)}
+    record = snapshot(vault, a_dataset("it", grow(tmp_path / "it", files))).record
+    (name,) = store.names("packs/")
+    spoil(store, name, flipped)
+    result = verify_vault(reopened(vault), level=Level.CONTENT, record=False)
+    hurt = {item.path for item in result.findings if item.path}
+    assert len(hurt) == 1
+    assert hurt < set(files)
+    assert {item.status for item in result.findings if item.object == name} == {"digest_mismatch"}
+    # Without opening it, all that can be said is that any of them may be hurt.
+    stored = verify_vault(reopened(vault), level=Level.STORED, record=False)
+    assert len({item.path for item in stored.findings if item.path}) > 1
+    assert record.state == "complete"
+
+
+def test_a_pack_whose_head_is_damaged_blames_everything_in_it(tmp_path: Path) -> None:
+    store = MemoryStore()
+    vault = a_vault(store)
+    snapshot(vault, a_dataset("it", grow(tmp_path / "it", {"a": some_bytes(5000, 1), "b": some_bytes(600_000, 2)})))
+    (name,) = store.names("packs/")
+    store.replace(name, b"\0" * 64 + store.get(name)[64:])
+    result = verify_vault(reopened(vault), level=Level.CONTENT, record=False)
+    assert {item.path for item in result.findings if item.path} == {"a", "b"}
