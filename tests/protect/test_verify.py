@@ -10,7 +10,7 @@ import pytest
 
 from reopen.errors import NotFound, Refused
 from reopen.protect.verify import Level, VerifyResult, verify_vault
-from reopen.vault import NewKeys, Vault, make_keys, packwriter
+from reopen.vault import NewKeys, Parameters, Vault, make_keys, packwriter
 from tests.kit import a_dataset, a_keyring, a_table, a_vault, reopened, restore, snapshot
 from tests.stores import MemoryStore
 from tests.trees import age, grow, some_bytes
@@ -258,9 +258,9 @@ def test_a_check_may_be_limited_to_datasets_and_newest_snapshots(world: World) -
 
 
 def test_a_content_check_of_a_damaged_pack_blames_the_files_that_are_hurt_and_no_other(tmp_path: Path) -> None:
-    """The pack's own directory is sealed over all of its bytes and does not open any more; the index tells the frames."""
+    """The pack's own directory is sealed over all its bytes and does not open any more; the index tells the frames."""
     store = MemoryStore()
-    vault = a_vault(store)
+    vault = a_vault(store, parameters=Parameters())
     files = {f"file{number}": some_bytes(600_000, number) for number in range(8)}
     record = snapshot(vault, a_dataset("it", grow(tmp_path / "it", files))).record
     (name,) = store.names("packs/")
@@ -278,7 +278,7 @@ def test_a_content_check_of_a_damaged_pack_blames_the_files_that_are_hurt_and_no
 
 def test_a_pack_whose_head_is_damaged_blames_everything_in_it(tmp_path: Path) -> None:
     store = MemoryStore()
-    vault = a_vault(store)
+    vault = a_vault(store, parameters=Parameters())
     snapshot(vault, a_dataset("it", grow(tmp_path / "it", {"a": some_bytes(5000, 1), "b": some_bytes(600_000, 2)})))
     (name,) = store.names("packs/")
     store.replace(name, b"\0" * 64 + store.get(name)[64:])
