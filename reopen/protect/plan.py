@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from reopen.contracts.model import Dataset
 from reopen.errors import Corrupt, NotFound
 from reopen.protect.lease import newest_seq
+from reopen.protect.profiles import matches
 from reopen.sources.files import SCAN, FileSource, open_source
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import NOT_FOUND, ChunkIndex
@@ -96,6 +97,9 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
     base, manifest, note = read_base(vault, parent)
     base_row = match_rows(scan, manifest)
     carried = _carried(scan, manifest, base_row, base, index)
+    if dataset.table is not None and base is not None and base.profile is None:
+        # The contract gained a table since: its files are read once more, to be profiled.
+        carried &= ~_in_table(scan, dataset.location(site).pattern)
     return SnapshotPlan(
         dataset=dataset,
         site=site,
@@ -213,6 +217,10 @@ def _carried(
     is_lost = np.zeros(manifest.num_rows, dtype=np.bool_)
     is_lost[lost_rows] = True
     return same & ~is_lost[np.where(known, base_row, 0)]
+
+
+def _in_table(scan: pa.Table, pattern: str) -> NDArray[np.bool_]:
+    return np.array([matches(pattern, path) for path in scan.column("path").to_pylist()], dtype=np.bool_)
 
 
 def _trusted(vault: Vault) -> Callable[[IndexStatement], bool]:

@@ -25,30 +25,10 @@ import pyarrow as pa
 
 from reopen.errors import NotFound, SourceUnreadable, Transient
 from reopen.storage import local_path, open_filesystem
+from reopen.storage.entries import ENTRY_FIELDS
 from reopen.storage.filesystem import modified_at_of, walk_files
 
-SCAN = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("path_raw", pa.binary()),
-        pa.field("type", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("mode", pa.int32()),
-        pa.field("uid", pa.int64()),
-        pa.field("gid", pa.int64()),
-        pa.field("owner", pa.string()),
-        pa.field("group", pa.string()),
-        pa.field("mtime_s", pa.int64()),
-        pa.field("mtime_ns", pa.int32()),
-        pa.field("ctime_ns", pa.int64()),
-        pa.field("inode", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("link_target", pa.string()),
-        pa.field("link_target_raw", pa.binary()),
-        pa.field("link_group", pa.string()),
-        pa.field("error", pa.string()),
-    ]
-)
+SCAN = pa.schema([*ENTRY_FIELDS, pa.field("error", pa.string())])
 """What a scan knows of an entry; ``error`` is set for a folder that could not be listed and for an entry that could not
 be examined, of which only name and kind are known."""
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from reopen.ids import system_random
+
 Piece = bytes | bytearray | memoryview
 
 
@@ -82,3 +84,13 @@ class ObjectStore(Protocol):
     def now(self) -> datetime:
         """The store's own time (local: the clock of the file system, S3: LastModified of a probe)."""
         ...
+
+
+def probe_time(store: ObjectStore) -> datetime:
+    """A store's own time, read off an object that is written and removed: of its clock, ours says nothing."""
+    probe = f"probe/clock-{system_random(8).hex()}"
+    store.put(probe, [b"now"])
+    try:
+        return store.head(probe).modified_at
+    finally:
+        store.delete(probe)

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, ReopenError, Transient, VaultUnwritable
 from reopen.ids import system_random
-from reopen.storage.base import Capabilities, ObjectInfo, Piece
+from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
 from reopen.storage.objects import OBJECT_SCHEMES
 
 
@@ -139,12 +139,7 @@ class FsspecStore:
             raise self._translate(error, name) from error
 
     def now(self) -> datetime:
-        probe = f"probe/clock-{system_random(8).hex()}"
-        self.put(probe, [b"now"])
-        try:
-            return self.head(probe).modified_at
-        finally:
-            self.delete(probe)
+        return probe_time(self)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

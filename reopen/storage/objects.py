@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError, Transient, VaultUnwritable
-from reopen.ids import system_random
-from reopen.storage.base import Capabilities, ObjectInfo, Piece
+from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
 
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "adl", "azure", "abfs", "abfss")
 
@@ -100,12 +99,7 @@ class ObstoreStore:
             raise self._translate(error, name) from error
 
     def now(self) -> datetime:
-        probe = f"probe/clock-{system_random(8).hex()}"
-        self.put(probe, [b"now"])
-        try:
-            return self.head(probe).modified_at
-        finally:
-            self.delete(probe)
+        return probe_time(self)
 
     def _put(self, name: str, pieces: Sequence[Piece], mode: Any) -> int:
         import obstore

@@ -22,6 +22,7 @@ import pyarrow.parquet.encryption as pe
 from numpy.typing import NDArray
 
 from reopen.errors import Corrupt
+from reopen.storage.entries import ENTRY_FIELDS
 
 ROW_GROUP_ROWS_MAX = 20_000
 ROW_GROUP_BLOB_BYTES_MAX = 64 << 20
@@ -30,23 +31,7 @@ CHUNK_ID_BYTES = 32
 
 MANIFEST = pa.schema(
     [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("path_raw", pa.binary()),
-        pa.field("type", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("mode", pa.int32()),
-        pa.field("uid", pa.int64()),
-        pa.field("gid", pa.int64()),
-        pa.field("owner", pa.string()),
-        pa.field("group", pa.string()),
-        pa.field("mtime_s", pa.int64()),
-        pa.field("mtime_ns", pa.int32()),
-        pa.field("ctime_ns", pa.int64()),
-        pa.field("inode", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("link_target", pa.string()),
-        pa.field("link_target_raw", pa.binary()),
-        pa.field("link_group", pa.string()),
+        *ENTRY_FIELDS,
         pa.field("holes", pa.binary()),
         pa.field("xattrs", pa.binary()),
         pa.field("chunks", pa.binary(), nullable=False),
@@ -62,9 +47,7 @@ MANIFEST = pa.schema(
 ``path`` shows them with ``\\xNN``. ``type``: file, dir, symlink, special (metadata only). ``chunks``: the 32-byte
 chunk ids, concatenated. ``chunk_sizes``: the raw sizes as u32 little-endian, null when there is at most one chunk.
 ``change`` against the snapshot before: added, modified, metadata, unchanged. ``read_state``: ok, changed_while_read,
-unreadable (then
-``error`` says why and ``chunks`` is empty). ``link_group`` is equal for hard links to one file. ``inode`` is the
-u64 inode stored as i64.
+unreadable (then ``error`` says why and ``chunks`` is empty). ``link_group`` is equal for hard links to one file.
 """
 
 PROFILE = pa.schema(

@@ -303,3 +303,17 @@ def test_a_column_classified_since_loses_its_values_in_files_that_did_not_change
 )
 def test_a_table_s_pattern_chooses_its_files(pattern: str, path: str, expected: bool) -> None:
     assert matches(pattern, path) is expected
+
+
+def test_a_contract_that_gains_a_table_has_its_unchanged_files_profiled(tmp_path: Path) -> None:
+    vault = a_vault()
+    source = tmp_path / "it"
+    source.mkdir()
+    pq.write_table(pa.table({"a": [1, 2, 3]}), source / "t.parquet")
+    age(source)
+    assert snapshot(vault, a_dataset("it", source)).record.profile is None
+    second = snapshot(vault, a_dataset("it", source, table=a_table(), pattern="*.parquet")).record
+    assert [row["column"] for row in vault.profile(second).to_pylist()] == ["a"]
+    assert (second.totals.read_files, second.totals.new_raw_bytes) == (1, 0)
+    third = snapshot(vault, a_dataset("it", source, table=a_table(), pattern="*.parquet")).record
+    assert third.totals.read_files == 0
