@@ -69,9 +69,9 @@ def table(found: list[tuple[str, Measurement]]) -> Table:
     """All measurements, one row a workload and verb and tool."""
     result = Table(title=f"{os.cpu_count()} cores, one run each")
     for name in ("workload", "verb", "tool"):
-        result.add_column(name)
+        result.add_column(name, no_wrap=True)
     for name in ("wall s", "CPU s", "peak MB", "stored MB"):
-        result.add_column(name, justify="right")
+        result.add_column(name, justify="right", no_wrap=True)
     order = {verb: number for number, verb in enumerate(VERBS)}
     for workload, item in sorted(found, key=lambda pair: (pair[0], order.get(pair[1].verb, 9), pair[1].tool)):
         result.add_row(

@@ -242,6 +242,12 @@ class _LocalRestore:
     def _compare(self, rows: list[int]) -> NDArray[np.int64]:
         """Settle every file that is right already; returns the numbers of the chunks that must be fetched."""
         wanted: list[int] = []
+        if self._tree.was_empty:
+            for row in rows:
+                chunks = self._all_chunks(row)
+                wanted.extend(chunks)
+                self._remaining[row] = len(chunks)
+            return np.array(wanted, dtype=np.int64)
         with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-compare") as pool:
             for row, missing in zip(rows, pool.map(self._missing_chunks, rows), strict=True):
                 if missing is not None:
@@ -249,39 +255,44 @@ class _LocalRestore:
                     self._remaining[row] = len(missing)
         return np.array(wanted, dtype=np.int64)
 
+    def _all_chunks(self, row: int) -> list[int]:
+        """The chunks of a file that is not there yet; one without any is made at once."""
+        name = self._names[row]
+        self._tree.make_folder(name.rpartition(b"/")[0])
+        chunks = list(self._layout.chunks_of(row))
+        if not chunks:
+            self._tree.write_empty(name, row, self._attributes(row))
+            self._count(row, unchanged=False)
+        return chunks
+
     def _missing_chunks(self, row: int) -> list[int] | None:
         """Chunks of a file that its present version lacks; ``None`` when nothing needs to be fetched for it."""
         name, layout = self._names[row], self._layout
         self._tree.make_folder(name.rpartition(b"/")[0])
-        chunks = layout.chunks_of(row)
         descriptor = self._tree.open_existing(name)
+        if descriptor is None:
+            return self._all_chunks(row) or None
+        chunks = layout.chunks_of(row)
         try:
-            if descriptor is not None:
-                matching = [at for at in chunks if self._matches(descriptor, at)]
-                right_size = os.fstat(descriptor).st_size == layout.file_sizes[row]
-                if len(matching) == len(chunks) and right_size:
-                    changed = self._tree.apply(name, self._attributes(row))
-                    self._count(row, unchanged=not changed)
-                    return None
-                for at in matching:
-                    data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
-                    self._tree.write_at(name, row, int(layout.offsets[at]), memoryview(data))
-                if len(matching) == len(chunks) and chunks:
-                    self._tree.finish_file(name, row, self._attributes(row))
-                    self._count(row, unchanged=False)
-                    return None
-                kept = set(matching)
-                chunks_left = [at for at in chunks if at not in kept]
-            else:
-                chunks_left = list(chunks)
+            matching = [at for at in chunks if self._matches(descriptor, at)]
+            right_size = os.fstat(descriptor).st_size == layout.file_sizes[row]
+            if len(matching) == len(chunks) and right_size:
+                changed = self._tree.apply(name, self._attributes(row))
+                self._count(row, unchanged=not changed)
+                return None
+            for at in matching:
+                data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
+                self._tree.write_at(name, row, int(layout.offsets[at]), memoryview(data))
         finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        if not chunks_left:
-            self._tree.write_empty(name, row, self._attributes(row))
+            os.close(descriptor)
+        if not chunks:
+            return self._all_chunks(row) or None
+        if len(matching) == len(chunks):
+            self._tree.finish_file(name, row, self._attributes(row))
             self._count(row, unchanged=False)
             return None
-        return chunks_left
+        kept = set(matching)
+        return [at for at in chunks if at not in kept]
 
     def _matches(self, descriptor: int, at: int) -> bool:
         size = int(self._layout.sizes[at])

@@ -47,6 +47,7 @@ class LocalTree:
         self._folders: set[bytes] = set()
         self._lock = threading.Lock()
         self._may_chown = os.geteuid() == 0
+        self.was_empty = False
 
     @property
     def root(self) -> bytes:
@@ -58,6 +59,8 @@ class LocalTree:
         with self._translated(b""):
             os.makedirs(self._root, exist_ok=True)
             shutil.rmtree(self._work, ignore_errors=True)
+            with os.scandir(self._root) as found:
+                self.was_empty = next(found, None) is None
             os.mkdir(self._work, 0o700)
 
     def end(self) -> None:
