@@ -10,6 +10,9 @@ Invariants
         target; a record or fact that nobody believes is left out, since what is there is never replaced.
     I2  Nothing is deleted or replaced at the target: deletions, leases and tombstones stay where they are.
     I3  A run that was interrupted is continued by the next: what is present is not copied again.
+    I4  One damaged object must not keep tonight's snapshots from their replica: it is left out, everything else is
+        copied, and the run ends with an error that names it. A record whose part was left out is as broken there as at
+        the source, and a check of the replica says so; once the source is mended, the next run fills the gap.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from reopen.protect.witness import Witness
 from reopen.storage import ObjectInfo, ObjectStore
 from reopen.vault import Vault
 from reopen.vault.create import VAULT_OBJECT
-from reopen.vault.indexparts import read_statements
+from reopen.vault.indexparts import read_statement
 from reopen.vault.packreader import check_stored
 from reopen.vault.record import Part
+
+ROWS_SUFFIX, STATEMENT_SUFFIX = ".parquet", ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +48,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicatePlan:
-    """What a replication will copy, in stages that must follow each other. ``newest_at`` is the newest consistent time
-    among the records to copy, as text; empty when the replica is complete."""
+    """What a replication will copy, in stages that must follow each other. ``snapshots`` counts the records in it."""
 
     source: Vault
     target: ObjectStore
@@ -112,14 +116,14 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         for info in listed
         if info.name not in left_out
     )
-    # Only index parts with a statement count; the Parquet file goes first, as when it was written.
-    index = [copy for copy in under("index/") if copy.pin or copy.name.endswith(".json")]
-    index.sort(key=lambda copy: copy.name.endswith(".json"))
+    # Only index parts with a good statement count; the Parquet file goes first, as when it was written.
+    index = [copy for copy in under("index/") if copy.pin]
     stages = (
         ("keys", missing(under("keys/"))),
         ("vault", missing(under(VAULT_OBJECT))),
         ("packs", missing(under("packs/"))),
-        ("index", missing(iter(index))),
+        ("index rows", missing(copy for copy in index if copy.name.endswith(ROWS_SUFFIX))),
+        ("index statements", missing(copy for copy in index if copy.name.endswith(STATEMENT_SUFFIX))),
         ("tables", missing(copy for kind in ("profiles/", "manifests/") for copy in under(kind) if copy.pin)),
         ("records", records),
         ("ledger", missing(copy for copy in under("ledger/") if copy.name not in left_out)),
@@ -138,7 +142,7 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
 def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progress = SILENT) -> ReplicateResult:
     """Copy what the target lacks, every object checked on the way.
 
-    :raises Corrupt: an object at the source is damaged; nothing that refers to it was copied.
+    :raises Corrupt: objects at the source are damaged; everything else was copied (I4).
     :raises VaultUnwritable: the target is full or refuses writes.
     """
     clock = plan.source.clock
@@ -146,9 +150,12 @@ def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progre
     oldest = _oldest_commit(plan)
     progress.start("replicate", plan.size_bytes, "bytes")
 
-    def copy(item: Copy) -> None:
+    def copy(item: Copy) -> Corrupt | None:
         data = plan.source.store.get(item.name)
-        _check(item, data)
+        try:
+            _check(item, data)
+        except Corrupt as error:
+            return error
         try:
             plan.target.create(item.name, [data])
         except Conflict:
@@ -158,14 +165,29 @@ def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progre
                     hint="One of the two was changed; `reopen verify` on each tells which.",
                 ) from None
         progress.advance(len(data))
+        return None
 
+    damaged: list[Corrupt] = []
+    withheld: set[str] = set()
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-replicate") as pool:
         for stage, copies in plan.stages:
             # A stage is complete before the next begins: what refers comes after what is referred to. Records refer to
             # each other.
-            for _ in map(copy, copies) if stage == "records" else pool.map(copy, copies):
-                pass
+            wanted = [item for item in copies if item.name not in withheld]
+            done = map(copy, wanted) if stage == "records" else pool.map(copy, wanted)
+            for item, error in zip(wanted, done, strict=True):
+                if error is not None:
+                    damaged.append(error)
+                    # A statement without its rows would stop every reader; without both, repair covers the packs anew.
+                    withheld.add(item.name.removesuffix(ROWS_SUFFIX) + STATEMENT_SUFFIX)
     progress.finish()
+    if damaged:
+        raise Corrupt(
+            f"{len(damaged)} objects in {plan.source.store.url} are damaged and were not copied, the first: "
+            f"{damaged[0].message} The other {plan.objects - len(damaged)} are in {plan.target.url}.",
+            hint="`reopen verify` names the files that they hurt; a good copy in another vault mends them.",
+            objects=len(damaged),
+        )
     return ReplicateResult(
         copied_objects=plan.objects,
         copied_bytes=plan.size_bytes,
@@ -182,7 +204,6 @@ def _check(item: Copy, data: bytes) -> None:
     elif item.pin and blake3(data).hexdigest() != item.pin:
         raise Corrupt(
             f"{item.name} fails its digest at the source.",
-            hint="`reopen verify` names what is affected; nothing damaged was copied.",
             object=item.name,
         )
 
@@ -193,7 +214,13 @@ def _pins(source: Vault) -> dict[str, str]:
     def add(part: Part) -> None:
         pins[part.name] = part.digest
 
-    for statement in read_statements(source):
+    for info in source.store.list("index/"):
+        if not info.name.endswith(".json"):
+            continue
+        try:
+            statement = read_statement(source, info.name)
+        except Corrupt:
+            continue  # Without a pin it is not copied: repair covers its packs anew.
         add(statement.part)
         add(statement.parquet)
     for record in source.records():
