@@ -53,7 +53,7 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     for dataset in datasets:
         progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
         try:
-            plan = plan_snapshot(vault, dataset, session.settings.site)
+            plan = plan_snapshot(vault, dataset, session.settings.site, cache=session.index_cache)
             progress.start(dataset.name, plan.read_bytes, "bytes")
             with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
                 write_shards(run, plan)

@@ -120,7 +120,7 @@ def _snapshot_each(
     errors: dict[str, ReopenError] = {}
     for dataset in datasets:
         try:
-            plan = plan_snapshot(vault, dataset, face.session.settings.site)
+            plan = plan_snapshot(vault, dataset, face.session.settings.site, cache=face.session.index_cache)
             if dry_run:
                 rows[dataset.name] = _planned_row(plan)
                 continue

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reopen.protect.standing import Standing
     from reopen.protect.witness import Witness
     from reopen.vault import Keyring, Vault
+    from reopen.vault.indexcache import IndexCache
 
 
 class Session:
@@ -73,6 +74,13 @@ class Session:
         from reopen.protect.witness import Witness
 
         return Witness(self.settings.home / "witness")
+
+    @cached_property
+    def index_cache(self) -> IndexCache:
+        """This site's memory of what its vault holds; losing it costs time."""
+        from reopen.vault.indexcache import IndexCache
+
+        return IndexCache(self.settings.home / "cache")
 
     def site(self, name: str | None) -> Site:
         """A site by name; this one when None. :raises NotFound: naming the sites there are."""

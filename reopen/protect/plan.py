@@ -23,10 +23,11 @@ from reopen.contracts.model import Dataset
 from reopen.errors import Corrupt, NotFound
 from reopen.protect.lease import newest_seq
 from reopen.protect.profiles import matches
-from reopen.sources.files import SCAN, FileSource, open_source
+from reopen.sources.files import FileSource, open_source
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import NOT_FOUND, ChunkIndex
-from reopen.vault.indexparts import IndexStatement, load_index
+from reopen.vault.indexcache import IndexCache
+from reopen.vault.indexparts import load_writer_index
 from reopen.vault.tables import MANIFEST, chunk_layout
 
 RACY_SECONDS = 2
@@ -83,9 +84,10 @@ class SnapshotPlan:
         return sum(shard.size_bytes for shard in self.shards)
 
 
-def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
+def plan_snapshot(vault: Vault, dataset: Dataset, site: str, *, cache: IndexCache | None = None) -> SnapshotPlan:
     """Scan a dataset at a site and compare it with the newest snapshot in the vault.
 
+    :param cache: this site's memory of the index; ``None`` reads all of it from the vault.
     :raises NotFound: the dataset's folder does not exist, or the contract has no location at the site.
     """
     source = open_source(dataset.location(site).url, include=dataset.include, exclude=dataset.exclude)
@@ -93,7 +95,7 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str) -> SnapshotPlan:
     started_at = vault.clock.now()
     scan = source.scan()
     ended_at = vault.clock.now()
-    index = load_index(vault, trusted=_trusted(vault))
+    index = load_writer_index(vault, trusted=_trusted(vault), cache=cache)
     base, manifest, note = read_base(vault, parent)
     base_row = match_rows(scan, manifest)
     carried = _carried(scan, manifest, base_row, base, index)
@@ -223,21 +225,18 @@ def _in_table(scan: pa.Table, pattern: str) -> NDArray[np.bool_]:
     return np.array([matches(pattern, path) for path in scan.column("path").to_pylist()], dtype=np.bool_)
 
 
-def _trusted(vault: Vault) -> Callable[[IndexStatement], bool]:
+def _trusted(vault: Vault) -> Callable[[str, str], bool]:
     """Which index parts a writer may reuse chunks from: its own, and what a verifier has proven (dedup poisoning)."""
     own = vault.keyring.signer("writer").id
     proven: set[str] | None = None
 
-    def is_trusted(statement: IndexStatement) -> bool:
+    def is_trusted(writer: str, digest: str) -> bool:
         nonlocal proven
-        if statement.writer == own:
+        if writer == own:
             return True
         if proven is None:
             # Read only when somebody else wrote here: the ledger grows with every verification.
             proven = {name for fact in vault.facts("verified") for name in fact.body.get("proven_indexes", ())}
-        return statement.part.digest in proven
+        return digest in proven
 
     return is_trusted
-
-
-assert set(SCAN.names) - {"error"} < set(MANIFEST.names)

@@ -15,6 +15,7 @@ from blake3 import blake3
 from reopen.errors import Corrupt, NotFound
 from reopen.vault.canonical import open_envelope, seal_envelope
 from reopen.vault.index import ChunkIndex
+from reopen.vault.indexcache import CachedPart, IndexCache
 from reopen.vault.keys import SigningKey
 from reopen.vault.packwriter import StoredPack
 from reopen.vault.record import PACK_NAME, Part
@@ -64,14 +65,8 @@ def read_statements(vault: Vault) -> list[IndexStatement]:
 
     :raises Corrupt: a damaged or wrongly signed statement.
     """
-    statements = []
-    for info in vault.store.list("index/"):
-        if info.name.endswith(".json"):
-            try:
-                statements.append(read_statement(vault, info.name))
-            except Corrupt as error:
-                raise Corrupt(error.message, hint=REPAIR_HINT, object=info.name) from error
-    return statements
+    names = [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
+    return [_read_statement_or_hint(vault, name) for name in names]
 
 
 def read_statement(vault: Vault, name: str) -> IndexStatement:
@@ -93,27 +88,59 @@ def read_statement(vault: Vault, name: str) -> IndexStatement:
         raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
 
 
-def load_index(vault: Vault, *, trusted: Callable[[IndexStatement], bool] = lambda _: True) -> ChunkIndex:
-    """The index of everything stored, for reading or, restricted by ``trusted``, for reusing chunks.
+def load_index(vault: Vault) -> ChunkIndex:
+    """The index of everything stored, read from the vault.
 
     :raises NotFound: a statement's Parquet file is missing. :raises Corrupt: it is damaged.
     """
-    statements = [statement for statement in read_statements(vault) if trusted(statement)]
-    tables = []
-    for statement in statements:
-        try:
-            data = vault.get_pinned(statement.parquet)
-        except NotFound as error:
-            raise NotFound(
-                f"{statement.parquet.name} is missing from {vault.store.url}; {statement.part.name} says it was there.",
-                hint=REPAIR_HINT,
-                object=statement.parquet.name,
-            ) from error
-        except Corrupt as error:
-            raise Corrupt(error.message, hint=REPAIR_HINT, object=statement.parquet.name) from error
-        tables.append(decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name))
-    table = pa.concat_tables(tables) if tables else INDEX.empty_table()
-    return ChunkIndex(table, set(list_packs(vault)))
+    tables = [_read_rows(vault, statement) for statement in read_statements(vault)]
+    return ChunkIndex(pa.concat_tables(tables) if tables else INDEX.empty_table(), set(list_packs(vault)))
+
+
+def load_writer_index(vault: Vault, *, trusted: Callable[[str, str], bool], cache: IndexCache | None) -> ChunkIndex:
+    """The index of what a writer may reuse.
+
+    :param trusted: whether the chunks of a part may be reused, from its statement's writer and digest.
+    :param cache: what was read before; ``None`` reads everything.
+    :raises NotFound: a statement's Parquet file is missing, and it is not in the cache. :raises Corrupt: it is damaged.
+    """
+    known = cache.parts(vault.id) if cache is not None else {}
+    parts: list[CachedPart] = []
+    fresh = 0
+    for info in vault.store.list("index/"):
+        if not info.name.endswith(".json"):
+            continue
+        part = known.get(info.name)
+        if part is None:
+            statement = _read_statement_or_hint(vault, info.name)
+            rows, fresh = _read_rows(vault, statement), fresh + 1
+            part = CachedPart(name=info.name, digest=statement.part.digest, writer=statement.writer, rows=rows)
+        parts.append(part)
+    if cache is not None and (fresh or len(parts) != len(known)):
+        cache.keep(vault.id, parts, fresh=fresh)
+    tables = [part.rows for part in parts if trusted(part.writer, part.digest)]
+    return ChunkIndex(pa.concat_tables(tables) if tables else INDEX.empty_table(), set(list_packs(vault)))
+
+
+def _read_rows(vault: Vault, statement: IndexStatement) -> pa.Table:
+    try:
+        data = vault.get_pinned(statement.parquet)
+    except NotFound as error:
+        raise NotFound(
+            f"{statement.parquet.name} is missing from {vault.store.url}; {statement.part.name} says it was there.",
+            hint=REPAIR_HINT,
+            object=statement.parquet.name,
+        ) from error
+    except Corrupt as error:
+        raise Corrupt(error.message, hint=REPAIR_HINT, object=statement.parquet.name) from error
+    return decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name)
+
+
+def _read_statement_or_hint(vault: Vault, name: str) -> IndexStatement:
+    try:
+        return read_statement(vault, name)
+    except Corrupt as error:
+        raise Corrupt(error.message, hint=REPAIR_HINT, object=name) from error
 
 
 def list_packs(vault: Vault) -> dict[bytes, int]:

@@ -109,7 +109,7 @@ def test_leases_and_files_that_nobody_pins_stay_where_they_are(vault: Vault) -> 
 def test_a_damaged_object_is_left_out_and_keeps_nothing_else_from_the_replica(
     vault: Vault, tmp_path: Path, kind: str
 ) -> None:
-    """The first such object is of one of the two datasets, whichever has the lower digest: the other one restores."""
+    """It is of one of the two datasets, whichever has the lower digest: the other one restores."""
     name = next(name for name in store_of(vault).names(kind) if not name.endswith(".json"))
     data = store_of(vault).get(name)
     store_of(vault).replace(name, data[:-1] + bytes([data[-1] ^ 1]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reopen.errors import Corrupt, NotFound
-from reopen.vault import Vault
+from reopen.vault import Vault, indexcache
 from reopen.vault.canonical import decode, seal_envelope
-from reopen.vault.indexparts import list_packs, load_index, read_statement, read_statements
+from reopen.vault.indexcache import IndexCache
+from reopen.vault.indexparts import list_packs, load_index, load_writer_index, read_statement, read_statements
 from reopen.vault.record import pack_name
 from tests.vault.kit import WRITER, Packer, flip, hasher, new_vault, noise, reopen
 
@@ -32,8 +35,15 @@ def statements(vault: Vault) -> list[str]:
     return [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
 
 
-def found(vault: Vault, **options: Any) -> list[bool]:
-    index = load_index(vault, **options)
+def found(vault: Vault) -> list[bool]:
+    index = load_index(vault)
+    return [index.contains(hasher(vault)(piece)) for piece in PIECES]
+
+
+def reusable(
+    vault: Vault, trusted: Callable[[str, str], bool] = lambda writer, digest: True, cache: IndexCache | None = None
+) -> list[bool]:
+    index = load_writer_index(vault, trusted=trusted, cache=cache)
     return [index.contains(hasher(vault)(piece)) for piece in PIECES]
 
 
@@ -116,10 +126,52 @@ def test_a_signed_statement_with_a_wrong_field_is_corrupt(vault: Vault, changes:
 
 def test_a_writer_can_restrict_what_it_reuses(vault: Vault) -> None:
     """Dedup poisoning: chunks of parts that are not trusted count as not stored."""
-    first = read_statements(vault)[0].part.name
-    trusted = found(vault, trusted=lambda statement: statement.part.name == first)
-    assert 0 < trusted.count(True) < 6
-    assert found(vault, trusted=lambda _: False) == [False] * 6
+    first = read_statements(vault)[0].part.digest
+    for cache in (None, IndexCache(Path("never written"))):
+        trusted = reusable(vault, lambda writer, digest: digest == first, cache)
+        assert 0 < trusted.count(True) < 6
+        assert reusable(vault, lambda writer, digest: False, cache) == [False] * 6
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IndexCache:
+    """A cache that is written at once."""
+    monkeypatch.setattr(indexcache, "SAVE_AFTER_PARTS", 1)
+    return IndexCache(tmp_path / "cache")
+
+
+def test_what_a_writer_read_once_it_does_not_read_again(vault: Vault, cache: IndexCache, tmp_path: Path) -> None:
+    assert reusable(vault, cache=cache) == [True] * 6
+    for info in list(vault.store.list("index/")):
+        vault.store.put(info.name, [b"no longer readable"])
+    assert reusable(vault, cache=cache) == [True] * 6
+    assert reusable(vault, cache=IndexCache(tmp_path / "cache")) == [True] * 6, "another process reads the file"
+    with pytest.raises(Corrupt):
+        load_index(vault)
+
+
+def test_the_cache_makes_nothing_appear_that_is_gone(vault: Vault, cache: IndexCache) -> None:
+    assert reusable(vault, cache=cache) == [True] * 6
+    packs = list(read_statements(vault)[0].packs)
+    vault.store.delete(pack_name(packs[0]))
+    without_a_pack = reusable(vault, cache=cache)
+    assert without_a_pack == reusable(vault)
+    assert False in without_a_pack
+    vault.store.delete(statements(vault)[0])
+    without_a_part = reusable(vault, cache=cache)
+    assert without_a_part == reusable(vault)
+    assert without_a_part.count(True) <= without_a_pack.count(True)
+
+
+@pytest.mark.parametrize("position", [0, 40, -5])
+def test_a_damaged_cache_is_not_believed(vault: Vault, cache: IndexCache, tmp_path: Path, position: int) -> None:
+    reusable(vault, cache=cache)
+    (path,) = (tmp_path / "cache").iterdir()
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(bytes(data))
+    assert IndexCache(tmp_path / "cache").parts(vault.id) == {}
+    assert reusable(vault, cache=IndexCache(tmp_path / "cache")) == [True] * 6
 
 
 def test_objects_that_are_no_packs_are_not_listed_as_packs(vault: Vault) -> None:
