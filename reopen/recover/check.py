@@ -11,13 +11,16 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import pyarrow as pa
 
+from reopen.errors import Transient
 from reopen.recover.entries import Layout, raw_names, select, with_folders
 from reopen.recover.tree import LocalTree
 from reopen.sources.files import text_name
 from reopen.storage import local_path, open_filesystem
+from reopen.storage.filesystem import walk_files
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
 
@@ -123,28 +126,36 @@ class LocalReader:
 
 
 class RemoteReader:
-    """Checks restored files on any other file system; folders and links do not exist there."""
+    """Checks restored files on any other file system; folders and links do not exist there.
+
+    What is there is listed once: a file that is missing or of another size costs no request of its own.
+    """
 
     def __init__(self, url: str) -> None:
         self._filesystem, self._root = open_filesystem(url)
+        try:
+            found = list(walk_files(self._filesystem, self._root))
+        except OSError as error:
+            raise Transient(f"{url} cannot be listed: {error}.") from error
+        self._sizes = {path: int(info.get("size") or 0) for path, info in found}
 
     def names(self) -> Iterator[bytes]:
         """Names of every file that is there."""
-        if not self._filesystem.exists(self._root):
-            return
-        for path in self._filesystem.find(self._root):
-            yield path[len(self._root) :].lstrip("/").encode()
+        return (path[len(self._root) :].lstrip("/").encode() for path in self._sizes)
 
     def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
         """Status and detail of one file, every chunk read."""
         path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
+        size = self._sizes.get(path)
+        if size is None:
+            return "missing", "the file is not there"
+        if size != layout.file_sizes[row]:
+            return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"
         try:
             with self._filesystem.open(path, "rb") as file:
                 for at in layout.chunks_of(row):
-                    if hasher(file.read(int(layout.sizes[at]))) != layout.ids[at].tobytes():
+                    if hasher(_read_exactly(file, int(layout.sizes[at]))) != layout.ids[at].tobytes():
                         return "digest_mismatch", f"differs at byte {layout.offsets[at]}"
-                if file.read(1):
-                    return "size_mismatch", f"longer than {layout.file_sizes[row]} bytes"
         except FileNotFoundError:
             return "missing", "the file is not there"
         except OSError as error:
@@ -154,3 +165,15 @@ class RemoteReader:
     def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
         """Folders and links are not restored there, so nothing can be wrong with them."""
         return "ok", f"a {kind} has no form here"
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytes:
+    """``size`` bytes, or fewer at the end: one read of an object store's file may return less than it was asked for."""
+    pieces = []
+    while size > 0:
+        piece = file.read(size)
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

@@ -342,6 +342,8 @@ class _RemoteFile:
         self._filesystem = filesystem
         self._path = path
         try:
+            # Asked first: some file systems complain on the terminal about a file that went while it was opened.
+            filesystem.info(path)
             self._file = filesystem.open(path, "rb")
         except FileNotFoundError:
             raise

@@ -126,6 +126,9 @@ class ObstoreStore:
             return VaultUnwritable(f"{self.url} denies access to {name}.", hint=hint, object=name)
         if isinstance(error, exceptions.NotSupportedError):
             return Refused(f"{self.url} does not support what {name} needs: {error}.", object=name)
+        if "NoSuchBucket" in str(error) or "404 Not Found" in str(error):
+            hint = "Make the bucket, or correct the URL and the endpoint in the environment."
+            return NotFound(f"the bucket of {self.url} does not exist.", hint=hint, object=name)
         return Transient(f"{self.url} did not answer for {name}: {_first_line(error)}.", object=name)
 
 

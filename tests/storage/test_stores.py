@@ -6,12 +6,6 @@ import contextlib
 import errno
 import os
 import secrets
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +17,7 @@ from reopen.storage.base import Capabilities, ObjectInfo, Piece
 from reopen.storage.filesystem import FsspecStore
 from reopen.storage.local import LocalStore
 from reopen.storage.objects import ObstoreStore
+from tests.s3 import make_bucket, s3_server
 from tests.storage.contract import StoreContract
 
 
@@ -64,23 +59,8 @@ class TestFsspecMemory(StoreContract):
 @pytest.fixture(scope="module")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A moto server, which honours ``If-None-Match``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/moto-api/", server, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
+    with s3_server(tmp_path_factory.mktemp("moto") / "log") as endpoint:
+        yield endpoint
 
 
 class TestS3(StoreContract):
@@ -88,20 +68,7 @@ class TestS3(StoreContract):
 
     @pytest.fixture
     def store(self, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT": s3_endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            # Some machines send loopback through a proxy.
-            "NO_PROXY": "127.0.0.1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        bucket = f"bucket-{secrets.token_hex(6)}"
-        request = urllib.request.Request(f"{s3_endpoint}/{bucket}", method="PUT")
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            assert answer.status == 200
+        bucket = make_bucket(s3_endpoint, monkeypatch)
         return open_store(f"s3://{bucket}/some/prefix")
 
 
@@ -190,17 +157,3 @@ def test_listing_entries_carry_sizes_and_times(tmp_path: Path) -> None:
     assert list(store.list()) == [store.head("a")]
     assert isinstance(store.head("a"), ObjectInfo)
     assert store.capabilities == Capabilities(exclusive_create=True)
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 60
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < until:
-        assert server.poll() is None, log.read_text()
-        try:
-            opener.open(url, timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)  # Waits for a condition; there is nothing to be told by.
-        else:
-            return
-    raise AssertionError(log.read_text())
