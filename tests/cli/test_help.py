@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from reopen.cli.main import app
 
 HEAVY = ("pyarrow", "duckdb", "numpy", "prefect", "great_expectations", "pydantic", "cryptography", "fsspec", "obstore")
-CPU_SECONDS_MAX = 0.5
+CPU_SECONDS_MAX = 1.5
+"""It takes 0.35 s here; a slow machine may take thrice that, and what must not be imported is held by name above."""
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
