@@ -190,7 +190,7 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
     }
     if integrity.bad_count:
         # Checks on the meaning of wrong bytes would only hide which bytes are wrong.
-        return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_DAMAGE_HINT)
+        return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity))
     checked = context.verbs.validate(dataset, related_folders(plan, dataset))
     details |= {
         "status": checked.status,
@@ -219,7 +219,9 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
         integrity = context.verbs.check_tree(dataset)
         if integrity.bad_count:
             details = {"integrity": _integrity_details(integrity)}
-            return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_DAMAGE_HINT)
+            return _Report(
+                details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity)
+            )
     promotion = journal.promote(dataset)
     return _Report(
         details={
@@ -301,6 +303,13 @@ def _integrity_problem(dataset: PlannedDataset, integrity: Integrity) -> str:
         f"{integrity.bad_count} of {integrity.checked} entries of {dataset.name} are not what the snapshot holds; "
         f"the first is {first.path}: {first.status}"
     )
+
+
+def _integrity_hint(integrity: Integrity) -> str:
+    extra = [entry for entry in integrity.bad if entry.status == "extra"]
+    if extra and len(extra) == len(integrity.bad):
+        return "Move aside what is not in the snapshot: whoever queries the folder would read it. Then run again."
+    return _DAMAGE_HINT
 
 
 def _short(check: Mapping[str, Any]) -> dict[str, Any]:

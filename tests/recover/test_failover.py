@@ -16,7 +16,7 @@ from reopen.control.rules import Superseded
 from reopen.control.states import State, check_invariants, position_of
 from reopen.errors import Conflict, Corrupt, Refused
 from reopen.recover.clocks import Verdict
-from reopen.recover.context import Delivery, Notice
+from reopen.recover.context import BadEntry, Delivery, Notice
 from reopen.recover.evidence import read_evidence, verify_chain
 from reopen.recover.failover import execute_failover, unfinished_plan
 from reopen.storage.local import LocalStore
@@ -145,6 +145,34 @@ def test_wrong_bytes_are_not_even_validated(tmp_path: Path) -> None:
 
     assert ("validate", "papers") not in verbs.calls
     assert "a.parquet: digest_mismatch" in result.outcomes["validate:papers"].reason
+
+
+def test_a_stray_file_in_the_target_stops_its_dataset_and_the_hint_says_what_to_do(tmp_path: Path) -> None:
+    """Whoever queries the folder would read it, and no check has seen it in the snapshot."""
+
+    class Strewn(FakeVerbs):
+        def check_tree(self, dataset):  # type: ignore[no-untyped-def]
+            found = super().check_tree(dataset)
+            if dataset.name != "papers":
+                return found
+            return replace(found, bad_count=1, bad=(BadEntry(path="old.parquet", status="extra", detail=""),))
+
+    result = fail_over(LocalStore(tmp_path), context_of(Strewn()))
+    outcome = result.outcomes["validate:papers"]
+    assert outcome.result is StepResult.FAILED
+    assert "old.parquet: extra" in outcome.reason
+    assert "Move aside" in outcome.hint
+    assert "papers" not in promoted(tmp_path)
+
+
+def test_a_failover_in_which_nothing_has_a_recovery_point_moves_nothing(tmp_path: Path) -> None:
+    plan = plan_of()
+    hopeless = replace(
+        plan, datasets=tuple(replace(d, point=None, rpa=None, problem="there is none") for d in plan.datasets)
+    )
+    with pytest.raises(Refused, match="Nothing was moved"):
+        fail_over(LocalStore(tmp_path), context_of(FakeVerbs()), hopeless)
+    assert log_at(tmp_path).records() == ()
 
 
 def test_the_clock_stops_on_promoted_and_an_objective_that_is_missed_is_said(tmp_path: Path) -> None:

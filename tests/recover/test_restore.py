@@ -13,6 +13,7 @@ import pytest
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, TargetUnwritable
 from reopen.protect.verify import Level, verify_vault
+from reopen.recover.check import check_tree
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.tree import WORK_FOLDER
 from reopen.vault import SnapshotRecord, Vault
@@ -140,6 +141,10 @@ def test_what_it_did_not_write_stays_unless_asked(
     (target / "new" / "link").symlink_to(source)
     assert restore(vault, record, target).deleted == 0
     assert (target / "new" / "folder" / "extra").exists()
+    found = check_tree(vault, record, str(target), exact=True).to_pylist()
+    extra = [row["path"] for row in found if row["status"] == "extra"]
+    assert extra == ["extra", "new", "new/folder", "new/folder/extra", "new/link", "sub/extra"]
+    assert {row["status"] for row in found} == {"ok", "extra"}
     result = restore(vault, record, target, delete=True)
     assert result.deleted == 6
     assert differences(source, target) == []
