@@ -47,7 +47,7 @@ class Superseded(Conflict):
     kind = "superseded"
 
 
-class Standing(StrEnum):
+class WriterState(StrEnum):
     """What a site's own writer is, by the log."""
 
     PRIMARY = "primary"
@@ -102,11 +102,11 @@ def epoch_of(records: Sequence[Record], *, target: str, initial: str) -> int:
     return current_epoch(records) + (0 if primary_site(records, initial=initial) == target else 1)
 
 
-def may_write(records: Sequence[Record], *, site: str, epoch: int, initial: str) -> Standing:
+def may_write(records: Sequence[Record], *, site: str, epoch: int, initial: str) -> WriterState:
     """What a writer at ``site`` is that last knew ``epoch``; a snapshot asks before it commits."""
     if primary_site(records, initial=initial) != site:
-        return Standing.FENCED
-    return Standing.PRIMARY if epoch == current_epoch(records) else Standing.STALE
+        return WriterState.FENCED
+    return WriterState.PRIMARY if epoch == current_epoch(records) else WriterState.STALE
 
 
 def holder(records: Sequence[Record]) -> Holder:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from reopen.errors import SourceUnreadable
 from reopen.progress import SILENT, Progress
-from reopen.protect.plan import Shard, SnapshotPlan
+from reopen.protect.plan import Shard, SnapshotPlan, names_of
 from reopen.protect.profiles import Row, Tap, make_tap
 from reopen.sources.files import SourceFile, Stamp
 from reopen.vault import Vault
@@ -97,7 +97,8 @@ class Capture:
         self._claims: set[bytes] = set()
         self._lock = threading.Lock()
         self._findings = _Findings()
-        self._names = _raw_names(plan)
+        self._names: list[bytes] = names_of(plan.scan).to_pylist()
+        self._sizes: NDArray[np.int64] = plan.scan.column("size_bytes").to_numpy()
 
     @property
     def captured(self) -> list[Captured]:
@@ -159,10 +160,6 @@ class Capture:
 
     def _is_small(self, row: int) -> bool:
         return bool(self._sizes[row] <= self._chunk_sizes.min_size)
-
-    @property
-    def _sizes(self) -> NDArray[np.int64]:
-        return self._names[1]
 
     def _small_groups(self, rows: NDArray[np.int64]) -> Iterator[list[int]]:
         """Runs of small files of up to a frame together; a large file is a run of its own."""
@@ -226,7 +223,7 @@ class Capture:
         limit = self._chunk_sizes.min_size
         for attempt in (1, 2):
             try:
-                with self._plan.source.open(self._name(row)) as file:
+                with self._plan.source.open(self._names[row]) as file:
                     before = file.stamp()
                     if before.size_bytes > limit:
                         return None, Captured(row, "ok")
@@ -248,7 +245,7 @@ class Capture:
         for attempt in (1, 2):
             item, tap = Captured(row, "ok"), self._tap(row)
             try:
-                with self._plan.source.open(self._name(row)) as file:
+                with self._plan.source.open(self._names[row]) as file:
                     before = file.stamp()
                     # One byte more shows that it grew; no more, or a file that grows as fast as it is read has no end.
                     readinto = _up_to(file, before.size_bytes + 1)
@@ -320,9 +317,6 @@ class Capture:
                     self._claims.add(chunk_id)
         return fresh
 
-    def _name(self, row: int) -> bytes:
-        return self._names[0][row]
-
     def _tap(self, row: int) -> Tap | None:
         dataset = self._plan.dataset
         if dataset.table is None:
@@ -335,12 +329,6 @@ class Capture:
         if tap is not None:
             tap.feed(data)
             found.profile.extend(tap.finish())
-
-
-def _raw_names(plan: SnapshotPlan) -> tuple[list[bytes], NDArray[np.int64]]:
-    from reopen.protect.plan import names_of
-
-    return names_of(plan.scan).to_pylist(), plan.scan.column("size_bytes").to_numpy()
 
 
 def _up_to(file: SourceFile, limit: int) -> ReadInto:

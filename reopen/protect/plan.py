@@ -208,9 +208,7 @@ def _carried(
     before = manifest.take(pa.array(np.where(known, base_row, 0)))
     same = known.copy()
     for column in STAMP_COLUMNS:
-        left, right = scan.column(column), before.column(column)
-        equal = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_null(left), pc.is_null(right)))
-        same &= pc.fill_null(equal, False).to_numpy()
+        same &= equal_or_both_null(scan.column(column), before.column(column))
     same &= pc.equal(before.column("read_state"), "ok").to_numpy()
     settled_before_s = int(base.scan_started_at.timestamp()) - RACY_SECONDS
     same &= pc.fill_null(pc.less(scan.column("mtime_s"), settled_before_s), False).to_numpy()
@@ -219,6 +217,12 @@ def _carried(
     is_lost = np.zeros(manifest.num_rows, dtype=np.bool_)
     is_lost[lost_rows] = True
     return same & ~is_lost[np.where(known, base_row, 0)]
+
+
+def equal_or_both_null(left: pa.ChunkedArray | pa.Array, right: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
+    """Row by row whether two columns agree; two nulls do."""
+    equal = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_null(left), pc.is_null(right)))
+    return np.asarray(pc.fill_null(equal, False), dtype=np.bool_)
 
 
 def _in_table(scan: pa.Table, pattern: str) -> NDArray[np.bool_]:

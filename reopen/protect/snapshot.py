@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
 from reopen.protect.capture import Capture, Captured, ShardSummary
-from reopen.protect.plan import Shard, SnapshotPlan
+from reopen.protect.plan import Shard, SnapshotPlan, equal_or_both_null
 from reopen.protect.profiles import to_table, without_values
 from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
@@ -169,13 +170,12 @@ class SnapshotRun:
             return base.profile
         return self._write_table("profiles", profile, PROFILE)
 
-    def _write_table(self, kind: str, table: pa.Table, schema: pa.Schema) -> TableRef:
+    def _write_table(self, kind: Literal["manifests", "profiles"], table: pa.Table, schema: pa.Schema) -> TableRef:
         vault, key = self._vault, self._vault.metadata_key_number
         parts = []
         for number, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
             data = encode_parquet(table.slice(start, PART_ROWS), schema, vault.metadata_key(key))
-            folder = "manifests" if kind == "manifests" else "profiles"
-            name = part_name(folder, key, self._plan.dataset.name, self.id, number)  # type: ignore[arg-type]
+            name = part_name(kind, key, self._plan.dataset.name, self.id, number)
             vault.store.create(name, [data])
             parts.append(Part(name=name, size=len(data), digest=blake3(data).hexdigest()))
         return TableRef(snapshot=self.id, key=key, rows=table.num_rows, parts=tuple(parts))
@@ -304,10 +304,10 @@ def build_manifest(plan: SnapshotPlan, captured: list[Captured]) -> pa.Table:
     errors: list[str | None] = scan.column("error").to_pylist()
     size_bytes = scan.column("size_bytes").to_numpy().copy()
     stamps: dict[str, dict[int, int | None]] = {"mtime": {}, "ctime_ns": {}, "inode": {}}
+    base_chunks = plan.base_manifest.column("chunks").to_pylist()
+    base_sizes = plan.base_manifest.column("chunk_sizes").to_pylist()
     for row in np.flatnonzero(plan.carried).tolist():
-        before = int(plan.base_row[row])
-        chunks[row] = plan.base_manifest.column("chunks")[before].as_py()
-        sizes[row] = plan.base_manifest.column("chunk_sizes")[before].as_py()
+        chunks[row], sizes[row] = base_chunks[plan.base_row[row]], base_sizes[plan.base_row[row]]
     for row, item in by_row.items():
         chunks[row] = item.ids
         if len(item.sizes) > 1:
@@ -374,9 +374,7 @@ def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.Array]) -> list[str]:
     def differs(names: tuple[str, ...]) -> np.ndarray:
         found = np.zeros(count, dtype=np.bool_)
         for name in names:
-            left, right = columns[name], before.column(name)
-            equal = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_null(left), pc.is_null(right)))
-            found |= ~pc.fill_null(equal, False).to_numpy(zero_copy_only=False)
+            found |= ~equal_or_both_null(columns[name], before.column(name))
         return found
 
     content = differs(("type", "size_bytes", "chunks", "link_target"))

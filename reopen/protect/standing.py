@@ -36,7 +36,7 @@ def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
     except ReopenError as error:
         return Standing(confirmed=False, reason=f"the epoch log cannot be read: {error.message}")
     epoch = rules.current_epoch(records)
-    holder = rules.primary_site(records, initial=primary)
-    if holder == site:
+    if rules.may_write(records, site=site, epoch=epoch, initial=primary) is rules.WriterState.PRIMARY:
         return Standing(epoch=epoch)
+    holder = rules.primary_site(records, initial=primary)
     return Standing(epoch=epoch, confirmed=False, reason=f"{holder} is primary since epoch {epoch}, not {site}")

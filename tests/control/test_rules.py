@@ -26,7 +26,7 @@ from reopen.control.records import (
     Takeover,
     Value,
 )
-from reopen.control.rules import Standing, Superseded, check_append
+from reopen.control.rules import Superseded, WriterState, check_append
 from reopen.errors import Conflict, Refused
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,10 +87,10 @@ def test_the_newest_epoch_says_who_is_primary_and_who_is_fenced() -> None:
     records = failed_over().records
 
     assert rules.primary_site(records, initial="production") == "standby"
-    assert rules.may_write(records, site="production", epoch=0, initial="production") is Standing.FENCED
-    assert rules.may_write(records, site="standby", epoch=0, initial="production") is Standing.STALE
-    assert rules.may_write(records, site="standby", epoch=1, initial="production") is Standing.PRIMARY
-    assert rules.may_write([], site="production", epoch=0, initial="production") is Standing.PRIMARY
+    assert rules.may_write(records, site="production", epoch=0, initial="production") is WriterState.FENCED
+    assert rules.may_write(records, site="standby", epoch=0, initial="production") is WriterState.STALE
+    assert rules.may_write(records, site="standby", epoch=1, initial="production") is WriterState.PRIMARY
+    assert rules.may_write([], site="production", epoch=0, initial="production") is WriterState.PRIMARY
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
