@@ -10,19 +10,13 @@ Apprise is imported on the first notice: it costs half a second, and a recovery 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from reopen.notify.words import render
 from reopen.recover.context import Delivery, Notice
 
 ATTEMPTS_MAX = 2
 """The first, and one retry. More would only delay the next notice: the failed one is recorded and shown."""
-
-
-class Notifier(Protocol):
-    """Tells people; never raises for a channel that fails."""
-
-    def __call__(self, notice: Notice) -> Sequence[Delivery]: ...
 
 
 class AppriseNotifier:

@@ -17,6 +17,7 @@ from reopen.recover.check import check_tree
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.tree import WORK_FOLDER
 from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.content import ChunkHasher
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot, statuses
 from tests.stores import MemoryStore, WatchedStore
 from tests.trees import OLD_NS, age, describe, differences, grow, some_bytes
@@ -233,6 +234,27 @@ def test_damage_costs_the_files_it_touches_and_no_other(vault: Vault, record: Sn
     assert set(found.values()) <= {"ok", "missing"}, "nothing wrong ever stands under a file's name"
     assert {name for name, status in found.items() if status == "missing"} == {"large", "twin"}, "twin is its link"
     assert "--vault" in caught.value.hint
+
+
+def test_content_that_is_not_what_its_id_says_is_never_restored(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that lies seals and signs other bytes under an id: only deriving the id again tells."""
+
+    class Lying(ChunkHasher):
+        def __call__(self, data: bytes | memoryview) -> bytes:
+            return super().__call__(b"what it should be" if bytes(data) == b"poison" else data)
+
+    vault, source = a_vault(), grow(tmp_path / "it", {"bad": b"poison", "good": b"as it was"})
+    with monkeypatch.context() as lie:
+        lie.setattr("reopen.protect.capture.ChunkHasher", Lying)
+        record = snapshot(vault, a_dataset("it", source)).record
+    with pytest.raises(Corrupt, match=r"1 of 2 files .* not what its id says"):
+        restore(vault, record, target)
+    assert not (target / "bad").exists()
+    assert (target / "good").read_bytes() == b"as it was"
+    findings = verify_vault(vault, level=Level.CONTENT, record=False).findings
+    assert {item.path for item in findings if item.path} == {"bad"}
 
 
 def test_missing_packs_cost_every_file_with_bytes_and_nothing_else(
