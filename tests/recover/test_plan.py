@@ -86,6 +86,15 @@ def test_each_selector_chooses_its_snapshot(point: str, seq: int | None) -> None
     assert chosen_seq(vault, point) == seq
 
 
+@pytest.mark.parametrize(
+    ("point", "seq"),
+    [("last-verified", 1), ("latest", 1), ("at:2026-01-01T12:00:00Z", 1), (snapshot_id("papers", 2), 2)],
+)
+def test_what_a_site_wrote_without_its_role_confirmed_is_taken_only_by_its_id(point: str, seq: int) -> None:
+    unconfirmed = replace(paper(2, 5), confirmed=False)
+    assert chosen_seq(history(paper(1, 10), unconfirmed, verified=(proof(1), proof(2))), point) == seq
+
+
 def test_damage_found_later_takes_a_proof_back() -> None:
     verified = (proof(1), proof(2, minutes_before=5), proof(2, result="damaged", minutes_before=1))
 
