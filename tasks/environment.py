@@ -31,6 +31,8 @@ FOLDER = "prefect"
 START_SECONDS_MAX = 120
 """A new database takes a server 10 s on an idle machine; Prefect's own limit of 20 s was seen to fail on a busy one."""
 STOP_SECONDS_MAX = 10
+REQUEST_SECONDS_MAX = 20
+"""Prefect asks again after a read that timed out; a recovery must not stand still for longer than this in between."""
 POLL_SECONDS = 0.1
 
 QUIET: Mapping[str, str] = {
@@ -38,6 +40,8 @@ QUIET: Mapping[str, str] = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS_MAX),
+    # Once in nine demos a request got no answer, and the run stood for Prefect's own minute before it asked again.
+    "PREFECT_API_REQUEST_TIMEOUT": str(REQUEST_SECONDS_MAX),
     # Blocks of integrations are of no use to us, and registering them is a part of every first start.
     "PREFECT_SERVER_API_BLOCKS_REGISTER_ON_START": "false",
 }
