@@ -18,6 +18,9 @@ os.environ.update(
 )
 for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_API_AUTH_STRING"):
     os.environ.pop(_name, None)
+# Takes the one variable that is for the tests; also brings the hooks that print what was tried.
+from tests.proof import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: E402, F401
+
 # The settings of whoever runs the tests are not the tests' settings.
 for _name in [name for name in os.environ if name.startswith("REOPEN_")]:
     del os.environ[_name]
@@ -65,14 +68,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
             return "flows" if file.startswith("tests/flows/") else file
 
     return FlowsTogether(config, log)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many crash and fault points the run tried; a test that enumerates them records the number."""
-    for report in terminalreporter.getreports("passed"):
-        for name, count in report.user_properties:
-            if name in ("crash points", "fault points", "kills"):
-                terminalreporter.write_line(f"{count} {name}: {report.nodeid}")
 
 
 @pytest.fixture(scope="session")
