@@ -7,34 +7,37 @@ The Parquet file is written before the statement that pins it; a reader takes st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pyarrow as pa
 from blake3 import blake3
 
 from reopen.errors import Corrupt, NotFound
-from reopen.vault.canonical import open_envelope, seal_envelope
+from reopen.vault.canonical import seal_envelope
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexcache import CachedPart, IndexCache
 from reopen.vault.keys import SigningKey
 from reopen.vault.packwriter import StoredPack
-from reopen.vault.record import PACK_NAME, Part
+from reopen.vault.record import Part
+from reopen.vault.statements import (
+    REPAIR_HINT,
+    IndexStatement,
+    list_packs,
+    read_statement,
+    read_statement_or_hint,
+    read_statements,
+)
 from reopen.vault.tables import INDEX, decode_parquet, encode_parquet
 from reopen.vault.vault import Vault
 
-WRITER_ROLES = ("writer", "retention")
-REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexStatement:
-    """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size."""
-
-    part: Part
-    parquet: Part
-    key: int
-    writer: str
-    packs: dict[str, int]
+__all__ = [
+    "IndexStatement",
+    "list_packs",
+    "load_index",
+    "load_writer_index",
+    "read_statement",
+    "read_statements",
+    "write_index_part",
+]
 
 
 def write_index_part(vault: Vault, name: str, packs: list[StoredPack], signer: SigningKey) -> Part:
@@ -58,34 +61,6 @@ def write_index_part(vault: Vault, name: str, packs: list[StoredPack], signer: S
     # The statement makes the part count: it comes second, so that a crash leaves rows that nobody reads.
     vault.store.create(f"index/{name}.json", [statement])
     return Part(name=f"index/{name}.json", size=len(statement), digest=blake3(statement).hexdigest())
-
-
-def read_statements(vault: Vault) -> list[IndexStatement]:
-    """Every index statement, signature checked, by name.
-
-    :raises Corrupt: a damaged or wrongly signed statement.
-    """
-    names = [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
-    return [_read_statement_or_hint(vault, name) for name in names]
-
-
-def read_statement(vault: Vault, name: str) -> IndexStatement:
-    """One index statement, signature checked."""
-    data = vault.store.get(name)
-    body, signer, signature = open_envelope(data, name, "index")
-    vault.check_signature(body, signer, signature, WRITER_ROLES, name)
-    if body.get("name") != f"{name.removesuffix('.json')}.parquet":
-        raise Corrupt(f"{name} speaks for {body.get('name')}; a statement belongs beside its own file.", object=name)
-    try:
-        return IndexStatement(
-            part=Part(name=name, size=len(data), digest=blake3(data).hexdigest()),
-            parquet=Part(name=str(body["name"]), size=int(body["size"]), digest=str(body["digest"])),
-            key=int(body["key"]),
-            writer=signer,
-            packs={str(pack): int(size) for pack, size in body["packs"].items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
 
 
 def load_index(vault: Vault) -> ChunkIndex:
@@ -112,7 +87,7 @@ def load_writer_index(vault: Vault, *, trusted: Callable[[str, str], bool], cach
             continue
         part = known.get(info.name)
         if part is None:
-            statement = _read_statement_or_hint(vault, info.name)
+            statement = read_statement_or_hint(vault, info.name)
             rows, fresh = _read_rows(vault, statement), fresh + 1
             part = CachedPart(name=info.name, digest=statement.part.digest, writer=statement.writer, rows=rows)
         parts.append(part)
@@ -134,20 +109,3 @@ def _read_rows(vault: Vault, statement: IndexStatement) -> pa.Table:
     except Corrupt as error:
         raise Corrupt(error.message, hint=REPAIR_HINT, object=statement.parquet.name) from error
     return decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name)
-
-
-def _read_statement_or_hint(vault: Vault, name: str) -> IndexStatement:
-    try:
-        return read_statement(vault, name)
-    except Corrupt as error:
-        raise Corrupt(error.message, hint=REPAIR_HINT, object=name) from error
-
-
-def list_packs(vault: Vault) -> dict[bytes, int]:
-    """Every pack in the store: id (32 bytes) to stored size."""
-    found: dict[bytes, int] = {}
-    for info in vault.store.list("packs/"):
-        match = PACK_NAME.fullmatch(info.name)
-        if match:
-            found[bytes.fromhex(match[1])] = info.size_bytes
-    return found

@@ -32,6 +32,7 @@ FACT_ROLES: Mapping[str, str] = {
     "verified": "verifier",
     "clean": "verifier",
     "drilled": "verifier",
+    "read": "verifier",
     "expired": "retention",
     "held": "retention",
     "released": "retention",

@@ -143,7 +143,7 @@ class Vault:
         names = [info.name for info in self.store.list(f"snapshots/dataset={dataset}/")]
         for name in reversed(names):
             try:
-                record = self._read_record(name)
+                record = self.parse_record(name, self.store.get(name))
             except (Corrupt, NotFound):
                 continue  # An invalid record stops no reader (I5); a structure check names it.
             if record is not None:
@@ -265,21 +265,27 @@ class Vault:
     # Ledger
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
-        """The ledger's facts with valid signatures, oldest first."""
+        """The ledger's facts with valid signatures, oldest first.
+
+        :param kind: without it every kind but ``read``: those are large, and say something of packs only.
+        """
         return self._read_facts(kind, dataset)[0]
 
     def invalid_facts(self) -> list[InvalidRecord]:
         """Facts that cannot be believed; a structure check reports them."""
-        return self._read_facts(None, None)[1]
+        return self._read_facts(None, None, leave_out=())[1]
 
-    def record_fact(self, kind: str, *, dataset: str, snapshot: str, body: JsonObject) -> Fact:
+    def record_fact(
+        self, kind: str, *, dataset: str, snapshot: str, body: JsonObject, fact_id: str | None = None
+    ) -> Fact:
         """Sign a fact and add it to the ledger.
 
+        :param fact_id: 16 hex digits; random without it.
         :raises Refused: the key of the role that may say this is not here.
         """
         signer = self.keyring.signer(FACT_ROLES[kind])
         at = self.clock.now()
-        fact_id = new_id(self.random_bytes)
+        fact_id = fact_id or new_id(self.random_bytes)
         name = fact_name(kind, dataset, snapshot, fact_id)
         full = {
             "kind": "fact",
@@ -300,7 +306,7 @@ class Vault:
         invalid: list[InvalidRecord] = []
         for info in self.store.list(prefix):
             try:
-                record = self._read_record(info.name)
+                record = self.parse_record(info.name, self.store.get(info.name))
             except (Corrupt, NotFound) as error:
                 invalid.append(InvalidRecord(name=info.name, error=error))
                 continue
@@ -308,13 +314,17 @@ class Vault:
                 valid.append(record)
         return sorted(valid, key=lambda record: (record.dataset, record.seq)), invalid
 
-    def _read_facts(self, kind: str | None, dataset: str | None) -> tuple[list[Fact], list[InvalidRecord]]:
+    def _read_facts(
+        self, kind: str | None, dataset: str | None, leave_out: tuple[str, ...] = ("ledger/read/",)
+    ) -> tuple[list[Fact], list[InvalidRecord]]:
         prefix = "ledger/" if kind is None else f"ledger/{kind}/" + (f"dataset={dataset}/" if dataset else "")
         valid: list[Fact] = []
         invalid: list[InvalidRecord] = []
         for info in self.store.list(prefix):
+            if kind is None and info.name.startswith(leave_out):
+                continue
             try:
-                fact = self._read_fact(info.name)
+                fact = self.parse_fact(info.name, self.store.get(info.name))
             except (Corrupt, NotFound) as error:
                 invalid.append(InvalidRecord(name=info.name, error=error))
                 continue
@@ -322,10 +332,13 @@ class Vault:
                 valid.append(fact)
         return sorted(valid, key=lambda fact: (fact.at, fact.name)), invalid
 
-    def _read_record(self, name: str) -> SnapshotRecord | None:
+    def parse_record(self, name: str, data: bytes) -> SnapshotRecord | None:
+        """The record in an object's bytes, its signature and name checked; ``None`` for a void.
+
+        :raises Corrupt: nobody who may has signed this, under this name.
+        """
         if parse_record_name(name) is None:
             raise Corrupt(f"{name} is not the name of a record.", object=name)
-        data = self.store.get(name)
         kind = "void" if b'"kind":"void"' in data[:4096] else "snapshot"
         body, signer, signature = open_envelope(data, name, kind)
         roles = ("retention", "writer") if kind == "void" else ("writer",)
@@ -337,8 +350,12 @@ class Vault:
             return None
         return SnapshotRecord.from_body(body, name=name, writer=signer, digest=blake3(data).hexdigest())
 
-    def _read_fact(self, name: str) -> Fact:
-        body, signer, signature = open_envelope(self.store.get(name), name, "fact")
+    def parse_fact(self, name: str, data: bytes) -> Fact:
+        """The fact in an object's bytes, its signature and name checked.
+
+        :raises Corrupt: nobody who may has signed this, under this name.
+        """
+        body, signer, signature = open_envelope(data, name, "fact")
         kind = str(body.get("fact"))
         expected = fact_name(kind, str(body.get("dataset")), str(body.get("snapshot")), str(body.get("id")))
         if kind not in FACT_ROLES or name != expected:
@@ -396,6 +413,12 @@ def _read_keys(store: ObjectStore, keyring: Keyring) -> tuple[dict[str, Certific
                 hint="Somebody tried to add a key; compare keys/ with the replica's.",
                 object=info.name,
             )
+        if info.name != f"keys/{body.get('id')}.json":
+            raise Refused(
+                f"{info.name} in {store.url} holds the key document of {body.get('id')}.",
+                hint="Somebody moved it; copy keys/ back from the replica.",
+                object=info.name,
+            )
         if kind == "recipient":
             roots_of[str(body["id"])] = bytes.fromhex(body["sealed_roots"])
             continue
@@ -409,7 +432,38 @@ def _read_keys(store: ObjectStore, keyring: Keyring) -> tuple[dict[str, Certific
     return certificates, roots_of
 
 
+class NoRoots(Roots):
+    """Of a vault that was opened with pins and no key: what is signed or named by its digest can be checked and copied;
+    nothing that is sealed can be read."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(id_root=b"", meta_root=b"")
+
+    def chunk_id_key(self) -> bytes:
+        raise _refusal()
+
+    def chunker_seed(self) -> int:
+        raise _refusal()
+
+    def directory_key(self) -> bytes:
+        raise _refusal()
+
+    def metadata_key(self, number: int) -> bytes:
+        raise _refusal()
+
+
+def _refusal() -> Refused:
+    return Refused(
+        "this reads the vault's tables, and no key of it is here.",
+        hint="Run it where a key is kept; copying a vault needs none.",
+    )
+
+
 def _open_roots(keyring: Keyring, roots_of: Mapping[str, bytes]) -> Roots:
+    if not keyring.roles:
+        return NoRoots()
     for key in keyring.signing_keys:
         if key.id in roots_of:
             return key.unwrap(roots_of[key.id], keyring.pins.vault_id)

@@ -47,7 +47,7 @@ MASKS = {  # Section 5.
     22: 0xD93767537000,
     23: 0xD93777537000,
 }
-FACT_ROLES = {"verified": "verifier", "clean": "verifier", "drilled": "verifier"}  # Section 10; the rest: retention.
+VERIFIER_FACTS = ("verified", "clean", "drilled", "read")  # Section 10; the rest: retention.
 
 
 # Section 2: JSON documents
@@ -270,7 +270,7 @@ class SpecReader:
         found = []
         for name in self._names("ledger"):
             kind = name.split("/")[1]
-            body, _ = self._envelope(name, "fact", roles=(FACT_ROLES.get(kind, "retention"),))
+            body, _ = self._envelope(name, "fact", roles=("verifier" if kind in VERIFIER_FACTS else "retention",))
             place = f"ledger/{kind}/dataset={body['dataset']}/{body['snapshot'] or 'dataset'}-{body['id']}.json"
             assert (body["fact"], name) == (kind, place)
             found.append((kind, body["dataset"], body["snapshot"]))

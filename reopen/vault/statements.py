@@ -1,0 +1,82 @@
+"""Owns the statements of index parts: which signed document pins which table of chunks, and lists which packs.
+
+Nothing here reads a table, so that a vault is copied without Arrow, whose import takes longer than a small copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from reopen.errors import Corrupt
+from reopen.vault.canonical import open_envelope
+from reopen.vault.record import PACK_NAME, Part
+from reopen.vault.vault import Vault
+
+WRITER_ROLES = ("writer", "retention")
+REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStatement:
+    """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size."""
+
+    part: Part
+    parquet: Part
+    key: int
+    writer: str
+    packs: dict[str, int]
+
+
+def read_statements(vault: Vault) -> list[IndexStatement]:
+    """Every index statement, signature checked, by name.
+
+    :raises Corrupt: a damaged or wrongly signed statement.
+    """
+    names = [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
+    return [read_statement_or_hint(vault, name) for name in names]
+
+
+def read_statement(vault: Vault, name: str) -> IndexStatement:
+    """One index statement, signature checked."""
+    return parse_statement(vault, name, vault.store.get(name))
+
+
+def parse_statement(vault: Vault, name: str, data: bytes) -> IndexStatement:
+    """The statement in an object's bytes, its signature and name checked.
+
+    :raises Corrupt: nobody who may has signed this, under this name.
+    """
+    body, signer, signature = open_envelope(data, name, "index")
+    vault.check_signature(body, signer, signature, WRITER_ROLES, name)
+    if body.get("name") != f"{name.removesuffix('.json')}.parquet":
+        raise Corrupt(f"{name} speaks for {body.get('name')}; a statement belongs beside its own file.", object=name)
+    try:
+        return IndexStatement(
+            part=Part(name=name, size=len(data), digest=blake3(data).hexdigest()),
+            parquet=Part(name=str(body["name"]), size=int(body["size"]), digest=str(body["digest"])),
+            key=int(body["key"]),
+            writer=signer,
+            packs={str(pack): int(size) for pack, size in body["packs"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
+
+
+def read_statement_or_hint(vault: Vault, name: str) -> IndexStatement:
+    """As :func:`read_statement`; its error says what mends it."""
+    try:
+        return read_statement(vault, name)
+    except Corrupt as error:
+        raise Corrupt(error.message, hint=REPAIR_HINT, object=name) from error
+
+
+def list_packs(vault: Vault) -> dict[bytes, int]:
+    """Every pack in the store: id (32 bytes) to stored size."""
+    found: dict[bytes, int] = {}
+    for info in vault.store.list("packs/"):
+        match = PACK_NAME.fullmatch(info.name)
+        if match:
+            found[bytes.fromhex(match[1])] = info.size_bytes
+    return found
