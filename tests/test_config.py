@@ -157,6 +157,15 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ('temperature = "cold"', 'temperature = "tepid"', "tiers.1.temperature", "allowed: 'cold', 'warm', 'hot'", ""),
         ("[tiers.1]", "[tiers.0]", "tiers.0", "'0' is a bad tier; allowed: 1 to 9", ""),
         ("[tiers.1]", "[tiers.one]", "tiers.one", "'one' is a bad tier; allowed: 1 to 9", ""),
+        (
+            'rpo = "15m"',
+            "retention = { dayly = 7 }",
+            "tiers.1.retention.dayly",
+            "The key is unknown; allowed: last, hourly",
+            "'daily'",
+        ),
+        ('rpo = "15m"', "retention = { daily = 0 }", "tiers.1.retention.daily", "0 is no count; allowed: whole", ""),
+        ('rpo = "15m"', 'retention = { within = "x" }', "tiers.1.retention.within", "'x' is a bad duration", ""),
         ("workers = 0", "workers = -1", "limits.workers", "-1 is not allowed; allowed: whole numbers from 0", ""),
         ('"1GB"', '"lots"', "limits.validation_memory", "'lots' is a bad amount of memory", ""),
         ("[sites.production]", "[sites.Production]", "sites.Production", "'Production' is a bad name", "lower-case"),
@@ -245,6 +254,17 @@ def test_tiers_of_the_settings_fill_silent_contracts(file: Path) -> None:
     assert contracts.datasets["orders"].objective == Objective(rpo=timedelta(minutes=15), rto=timedelta(hours=1))
     with pytest.raises(ContractError, match="tier 1 has no default"):
         load_contracts(settings.contracts, base=settings.base, sites=settings.sites, tiers={})
+
+
+def test_a_tier_s_retention_is_read_from_the_file_and_the_environment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = 'rpo = "15m"'
+    file.write_text(file.read_text().replace(old, f'{old}\nretention = {{ daily = 14, within_monthly = "1y" }}'))
+    assert load_settings(file).tiers[1].retention == {"daily": 14, "within_monthly": timedelta(days=365)}
+    assert load_settings(file).tiers[2].retention == {}
+    monkeypatch.setenv("REOPEN_TIERS__1__RETENTION__DAILY", "-1")
+    assert load_settings(file).tiers[1].retention["daily"] == -1
 
 
 def test_importing_the_settings_brings_no_heavy_library() -> None:

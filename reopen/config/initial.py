@@ -73,6 +73,7 @@ scratch = {scratch}
 # What a tier promises where a contract is silent. Tier 1 reopens first.
 #   rpo: how much data, as time, may be lost      rto: how long it may take until it runs again
 #   temperature: "cold" (restored when needed), "warm" (kept restored) or "hot" (warm, and views are ready)
+#   retention: which snapshots are kept, for example {{ daily = 14, within = "2d" }}; without one, all of them
 [tiers.1]
 rpo = "15m"
 rto = "1h"

@@ -69,7 +69,9 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         keys=Path(_place(text.keys, base)),
         sites={name: _site(name, site, base) for name, site in sorted(text.sites.items())},
         tiers={
-            number: TierDefaults(rpo=tier.rpo, rto=tier.rto, temperature=tier.temperature)
+            number: TierDefaults(
+                rpo=tier.rpo, rto=tier.rto, temperature=tier.temperature, retention=tier.retention.rules()
+            )
             for number, tier in sorted(text.tiers.items())
         },
         notify=Notify(urls=tuple(text.notify.urls)),

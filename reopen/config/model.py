@@ -31,6 +31,8 @@ class TierDefaults:
     rpo: timedelta | None = None
     rto: timedelta | None = None
     temperature: str | None = None
+    retention: Mapping[str, int | timedelta] = field(default_factory=dict)
+    """Rules by name, as contracts write them under ``keep``; empty: nothing expires where a contract is silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

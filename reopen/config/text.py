@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from reopen import durations
@@ -32,6 +33,15 @@ def _duration(value: object) -> timedelta:
     return duration
 
 
+def _count(value: object) -> int:
+    """A count of snapshots; -1 is without limit. A text comes from the environment."""
+    if isinstance(value, str) and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
+        raise PydanticCustomError("count", "no count")
+    return value
+
+
 def _split(value: object) -> object:
     """The environment gives one text; URLs in it are separated by blanks, because commas may be part of one."""
     return value.split() if isinstance(value, str) else value
@@ -42,6 +52,7 @@ Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
 Tier = Annotated[int, Field(ge=1, le=9)]
+Count = Annotated[int, BeforeValidator(_count)]
 
 
 class _Strict(BaseModel):
@@ -57,12 +68,36 @@ class SiteText(_Strict):
     scratch: Place | None = None
 
 
+class RetentionText(_Strict):
+    """``[tiers.<number>.retention]``, or ``retention = { daily = 7, within = "2d" }`` in the tier's table."""
+
+    last: Count | None = None
+    hourly: Count | None = None
+    daily: Count | None = None
+    weekly: Count | None = None
+    monthly: Count | None = None
+    quarterly: Count | None = None
+    yearly: Count | None = None
+    within: Duration | None = None
+    within_hourly: Duration | None = None
+    within_daily: Duration | None = None
+    within_weekly: Duration | None = None
+    within_monthly: Duration | None = None
+    within_quarterly: Duration | None = None
+    within_yearly: Duration | None = None
+
+    def rules(self) -> dict[str, int | timedelta]:
+        """The rules that are written, by name."""
+        return {name: value for name, value in self if value is not None}
+
+
 class TierText(_Strict):
     """``[tiers.<number>]``"""
 
     rpo: Duration | None = None
     rto: Duration | None = None
     temperature: Literal["cold", "warm", "hot"] | None = None
+    retention: RetentionText = RetentionText()
 
 
 class NotifyText(_Strict):
@@ -215,6 +250,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
     key = _key(place)
     kind = details["type"]
     if kind == "extra_forbidden":
+        if "retention" in place[:-1]:
+            return _unknown(key, place[-1], list(RetentionText.model_fields))
         return _unknown(key, place[-1], _KEYS_BY_TABLE.get(place[0], list(_KEYS_BY_TABLE)))
     if kind == "missing":
         return Fault(key=key, message="The key is missing.", hint=f"Add it{_example(place)}.")
@@ -223,6 +260,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
     context = details.get("ctx", {})
     hint = "Use an allowed value."
     match kind:
+        case "count":
+            message = f"{shown} is no count; allowed: whole numbers from 1, -1 for all."
         case "literal_error":
             message = f"{shown} is not allowed; allowed: {context['expected'].replace(' or ', ', ')}."
         case "value_error":

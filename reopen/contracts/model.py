@@ -61,6 +61,11 @@ class TierDefaults(Protocol):
         """One of the values of :class:`Temperature`."""
         ...
 
+    @property
+    def retention(self) -> Mapping[str, int | timedelta]:
+        """Rules by name, as the fields of :class:`RetentionRule`; empty for none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
@@ -82,11 +87,23 @@ class Channel:
     url: str
 
 
+PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
+"""What retention keeps one snapshot of; weeks are those of ISO 8601."""
+
+COUNT_RULES = ("last", *PERIODS)
+WITHIN_RULES = ("within", *(f"within_{period}" for period in PERIODS))
+
+UNLIMITED = -1
+"""The count of a rule that never runs out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRule:
-    """restic's counting rules as the contract states them; ``None`` means the rule is not used.
+    """restic's rules as the contract states them, OR'd; ``None`` means the rule is not used.
 
-    A contract that states only a period (``retention: 35 d``) gives ``within``: every snapshot that young is kept.
+    Counts are from 1, or :data:`UNLIMITED`. A contract that states only a period (``retention: 35 d``) gives
+    ``within``: every snapshot that young is kept. ``within_daily`` keeps one a day of those that young, and so on.
+    :mod:`reopen.protect.retention` applies them.
     """
 
     last: int | None = None
@@ -94,8 +111,30 @@ class RetentionRule:
     daily: int | None = None
     weekly: int | None = None
     monthly: int | None = None
+    quarterly: int | None = None
     yearly: int | None = None
     within: timedelta | None = None
+    within_hourly: timedelta | None = None
+    within_daily: timedelta | None = None
+    within_weekly: timedelta | None = None
+    within_monthly: timedelta | None = None
+    within_quarterly: timedelta | None = None
+    within_yearly: timedelta | None = None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The counting rules in use, by name."""
+        return {name: value for name in COUNT_RULES if (value := getattr(self, name)) is not None}
+
+    @property
+    def periods(self) -> Mapping[str, timedelta]:
+        """The rules with a period that are in use, by name."""
+        return {name: value for name in WITHIN_RULES if (value := getattr(self, name)) is not None}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no rule is in use: then nothing expires."""
+        return not self.counts and not self.periods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,14 @@ from cronsim import CronSim, CronSimError
 
 from reopen import durations
 from reopen.contracts.document import Place
-from reopen.contracts.model import Objective, RetentionRule, TierDefaults
+from reopen.contracts.model import (
+    COUNT_RULES,
+    UNLIMITED,
+    WITHIN_RULES,
+    Objective,
+    RetentionRule,
+    TierDefaults,
+)
 from reopen.contracts.problems import did_you_mean, shown
 from reopen.contracts.reader import Reader, vendor_properties
 
@@ -41,13 +48,13 @@ RETENTION = "retention"
 DRILL = "restoreDrill"
 _NAMES = (RPO, RTO, FREQUENCY, RETENTION, DRILL)
 
-_COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-_KEEP = (*_COUNTS, "within")
+_KEEP = (*COUNT_RULES, *WITHIN_RULES)
 _PERIODS = {
     "hourly": timedelta(hours=1),
     "daily": timedelta(days=1),
     "weekly": timedelta(weeks=1),
     "monthly": timedelta(days=30),
+    "quarterly": timedelta(days=91),
     "yearly": timedelta(days=365),
 }
 
@@ -93,7 +100,7 @@ def read_service_levels(reader: Reader, name: str, tier: int | None, defaults: T
         frequency=frequency,
         schedule=_schedule(reader, levels.get(FREQUENCY)),
         drill_schedule=_schedule(reader, levels.get(DRILL)),
-        retention=_retention(reader, levels.get(RETENTION)),
+        retention=_retention(reader, levels.get(RETENTION), defaults),
     )
 
 
@@ -192,50 +199,56 @@ def _cron_fault(schedule: str) -> str:
     return ""
 
 
-def _retention(reader: Reader, level: _Level | None) -> RetentionRule:
+def _retention(reader: Reader, level: _Level | None, defaults: TierDefaults | None) -> RetentionRule:
     if level is None:
-        return RetentionRule()
+        return RetentionRule(**defaults.retention) if defaults else RetentionRule()  # type: ignore[arg-type]
     period = _duration(reader, level)
     place = (*level.place, "customProperties")
     custom = vendor_properties(reader, level.entry.get("customProperties", ()), place, ("keep",))
     keep = custom.get("keep")
     if keep is None:
         return RetentionRule(within=period)
-    hint = "Write for example 'value: {daily: 7, weekly: 5, monthly: 12}'."
+    hint = "Write for example 'value: {daily: 7, weekly: 5, within_monthly: 1y}'."
     if not isinstance(keep.value, dict) or not keep.value:
         reader.error(keep.place, f"keep must map rules to numbers, not {shown(keep.value)}.", hint, value=keep.value)
         return RetentionRule()
-    counts: dict[str, int] = {}
-    within: timedelta | None = None
+    rules: dict[str, Any] = {}
     for rule, value in keep.value.items():
         at = (*keep.place, rule)
         if rule not in _KEEP:
             message = f"{rule!r} is no retention rule; allowed: {', '.join(_KEEP)}."
             reader.error(at, message, f"{did_you_mean(rule, _KEEP)}{hint}", value=rule)
-        elif rule == "within":
+        elif rule in WITHIN_RULES:
             try:
-                within = durations.parse(str(value))
+                rules[rule] = _period(str(value))
             except ValueError as error:
                 message = f"{shown(value)} is a bad duration: {error}."
                 reader.error(at, message, f"Write {durations.ALLOWED_TEXT}.", value=value)
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            message = f"{shown(value)} is no count for {rule!r}; allowed: whole numbers from 1."
+        elif isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != UNLIMITED):
+            message = f"{shown(value)} is no count for {rule!r}; allowed: whole numbers from 1, {UNLIMITED} for all."
             reader.error(at, message, hint, value=value)
         else:
-            counts[rule] = value
-    if len(counts) + (within is not None) == len(keep.value):
-        _warn_if_too_short(reader, keep.place, period, counts, within)
-    return RetentionRule(**counts, within=within)
+            rules[rule] = value
+    found = RetentionRule(**rules)
+    if len(rules) == len(keep.value):
+        _warn_if_too_short(reader, keep.place, period, found)
+    return found
 
 
-def _warn_if_too_short(
-    reader: Reader, place: Place, period: timedelta | None, counts: Mapping[str, int], within: timedelta | None
-) -> None:
-    """Warn when counting rules cannot reach as far back as the contract promises."""
-    if period is None:
+def _period(text: str) -> timedelta:
+    period = durations.parse(text)
+    if not period:
+        raise ValueError("it must be above zero")
+    return period
+
+
+def _warn_if_too_short(reader: Reader, place: Place, period: timedelta | None, rule: RetentionRule) -> None:
+    """Warn when the rules cannot reach as far back as the contract promises."""
+    if period is None or UNLIMITED in rule.counts.values():
         return
     try:
-        reach = max([counts.get(rule, 0) * length for rule, length in _PERIODS.items()] + [within or timedelta()])
+        by_count = [count * _PERIODS.get(name, timedelta()) for name, count in rule.counts.items()]
+        reach = max([*by_count, *rule.periods.values()])
     except OverflowError:
         return
     if reach < period:

@@ -72,6 +72,7 @@ class Promise:
     rpo: timedelta | None = None
     rto: timedelta | None = None
     temperature: str | None = None
+    retention: Mapping[str, int | timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

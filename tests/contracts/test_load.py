@@ -72,6 +72,16 @@ def test_a_silent_contract_takes_the_promises_of_its_tier(folder: Folder) -> Non
     dataset = folder.load().datasets["orders"]
     assert dataset.objective == Objective(rpo=timedelta(minutes=15), rto=timedelta(hours=3))
     assert dataset.temperature is Temperature.WARM
+    assert dataset.retention.is_empty
+
+
+def test_a_contract_without_retention_takes_the_rules_of_its_tier(folder: Folder) -> None:
+    folder.tiers[1] = Promise(retention={"daily": 7, "within": timedelta(days=2)})
+    folder.write({"orders": GOOD})
+    assert folder.load().datasets["orders"].retention == RetentionRule(daily=7, within=timedelta(days=2))
+    folder.write({"orders": GOOD.replace("slaProperties:\n", f"slaProperties:\n  - {KEEP}\n")})
+    assert folder.load().datasets["orders"].retention.daily == 7
+    assert folder.load().datasets["orders"].retention.weekly == 5
 
 
 def test_our_properties_are_read_and_those_of_other_vendors_are_left(folder: Folder) -> None:
@@ -99,9 +109,20 @@ def test_our_properties_are_read_and_those_of_other_vendors_are_left(folder: Fol
             KEEP,
             RetentionRule(last=3, daily=7, weekly=5, within=timedelta(days=2)),
         ),
+        (
+            KEEP.replace("weekly: 5", "quarterly: -1, within_monthly: 2y, within_yearly: 10y"),
+            RetentionRule(
+                last=3,
+                daily=7,
+                quarterly=-1,
+                within=timedelta(days=2),
+                within_monthly=timedelta(days=730),
+                within_yearly=timedelta(days=3650),
+            ),
+        ),
     ],
 )
-def test_retention_is_a_period_or_counting_rules(folder: Folder, entry: str, rule: RetentionRule) -> None:
+def test_retention_is_a_period_or_restic_s_rules(folder: Folder, entry: str, rule: RetentionRule) -> None:
     folder.write({"orders": GOOD.replace("slaProperties:\n", f"slaProperties:\n  - {entry}\n")})
     assert folder.load().datasets["orders"].retention == rule
     assert folder.lint() == ()

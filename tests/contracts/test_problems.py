@@ -166,6 +166,22 @@ TIER = "{property: tier, value: 1, vendor: reopen}"
             "slaProperties[0].customProperties[0].value.dayly",
             "'dayly' is no retention rule; allowed: last, hourly, daily",
         ),
+        (
+            SLA,
+            SLA + "  - {property: retention, value: 7, unit: d, customProperties: "
+            "[{property: keep, value: {daily: 0}, vendor: reopen}]}\n",
+            "daily",
+            "slaProperties[0].customProperties[0].value.daily",
+            "0 is no count for 'daily'; allowed: whole numbers from 1, -1 for all",
+        ),
+        (
+            SLA,
+            SLA + "  - {property: retention, value: 7, unit: d, customProperties: "
+            "[{property: keep, value: {within_daily: 0d}, vendor: reopen}]}\n",
+            "within_daily",
+            "slaProperties[0].customProperties[0].value.within_daily",
+            "'0d' is a bad duration: it must be above zero",
+        ),
         # Places
         (
             "server: standby",
