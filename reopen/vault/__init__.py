@@ -7,7 +7,8 @@ Heavy modules (Arrow, numpy) are imported where they are used, so that opening a
 from __future__ import annotations
 
 from reopen.vault.create import NewKeys, Parameters, create_vault, make_keys
-from reopen.vault.keys import Keyring, load_keyring, save_key
+from reopen.vault.keyfiles import load_keyring, save_key
+from reopen.vault.keys import Keyring
 from reopen.vault.record import ContractRef, Fact, SnapshotRecord, TableRef, Totals
 from reopen.vault.vault import Vault
 

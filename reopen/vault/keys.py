@@ -1,4 +1,4 @@
-"""Owns the keys: what each role holds, how roots reach them, and the key files outside the vault.
+"""Owns the keys: what each role holds, and how roots reach them. Their files are :mod:`reopen.vault.keyfiles`.
 
 Roles
     recovery   opens everything: roots and content. One or more recipients; kept away from production.
@@ -11,18 +11,17 @@ Invariants
     I1  ``id_root`` and ``meta_root`` are random, belong to the vault, are sealed to every recovery recipient (HPKE,
         X25519 with ML-KEM-768) and wrapped for every signing key (AES-256-GCM under a key in its own file).
     I2  Content keys are sealed to recovery recipients only, so no signing key opens a byte of content.
-    I3  Every key file pins vault id, root public key, recipients and lowest format: a store that swaps them in
-        ``vault.json`` is refused.
+    I3  Every key file pins vault id, root public key, first recipients, lowest format and lowest trust statement: a
+        store that swaps them in ``vault.json`` is refused.
     I4  Derived keys come from BLAKE3 in ``derive_key`` mode, one context string a purpose, never from each other.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -32,14 +31,15 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
+from reopen.errors import Corrupt, Refused
 from reopen.ids import RandomBytes, new_id, system_random
-from reopen.vault.canonical import JsonObject, decode, encode
+from reopen.storage.canonical import JsonObject
 
 FORMAT_VERSION = 1
 SIGNING_ROLES = ("root", "writer", "verifier", "retention")
 ROLES = ("recovery", *SIGNING_ROLES)
-KEY_FILE_SUFFIX = ".key"
+KEY_ID = r"[0-9a-f]{16}"
+VAULT_ID = r"[0-9a-f]{32}"
 
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 SEALED_KEY_BYTES = 1168
@@ -93,40 +93,46 @@ class Recipient:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipient:
-        """The recipient that :meth:`to_json` wrote."""
+        """The recipient that :meth:`to_json` wrote; ``ValueError``, ``KeyError`` or ``TypeError`` for another value."""
         return cls(
-            id=str(value["id"]),
-            mlkem_public=bytes.fromhex(value["mlkem768"]),
-            x25519_public=bytes.fromhex(value["x25519"]),
+            id=_matching(KEY_ID, value["id"]),
+            mlkem_public=_sized(value["mlkem768"], 1184),
+            x25519_public=_sized(value["x25519"], 32),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pins:
-    """What a key file remembers of its vault, so that a store cannot lie about it (I3)."""
+    """What a key file remembers of its vault, so that a store cannot lie about it (I3). ``recipients`` are those the
+    vault began with; who is sealed to now is in the trust statement. ``trust_min`` is the number of the statement
+    from which the key counts."""
 
     vault_id: str
     root_public: bytes
     recipients: tuple[Recipient, ...]
     format_min: int = FORMAT_VERSION
+    trust_min: int = 0
 
     def to_json(self) -> JsonObject:
         """As stored in key files."""
-        return {
+        pins: JsonObject = {
             "vault": self.vault_id,
             "root_public": self.root_public.hex(),
             "recipients": [recipient.to_json() for recipient in self.recipients],
             "format_min": self.format_min,
         }
+        # Absent in the files of a vault's beginning, which are then the same as those of earlier programs.
+        return pins | {"trust_min": self.trust_min} if self.trust_min else pins
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Pins:
-        """The pins that :meth:`to_json` wrote."""
+        """The pins that :meth:`to_json` wrote; ``ValueError``, ``KeyError`` or ``TypeError`` for another value."""
         return cls(
-            vault_id=str(value["vault"]),
-            root_public=bytes.fromhex(value["root_public"]),
+            vault_id=_matching(VAULT_ID, value["vault"]),
+            root_public=_sized(value["root_public"], 32),
             recipients=tuple(Recipient.from_json(item) for item in value["recipients"]),
             format_min=int(value["format_min"]),
+            trust_min=int(value.get("trust_min", 0)),
         )
 
 
@@ -233,13 +239,51 @@ def verify_signature(public: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-class Keyring:
-    """The keys that this process holds for one vault."""
+class Grants(Protocol):
+    """Content keys of old slots that were sealed again, to recovery keys that were added later."""
 
-    def __init__(self, pins: Pins, *, signing: Iterable[SigningKey] = (), recovery: Iterable[RecoveryKey] = ()) -> None:
+    def find(self, salt: bytes, recovery_ids: Collection[str]) -> tuple[str, bytes] | None:
+        """For a slot's salt, a recipient among these and the content key sealed to it; ``None`` when there is none."""
+        ...
+
+
+class Keyring:
+    """The keys that this process holds for one vault.
+
+    As loaded it holds several keys of a role in any order; a vault arranges it (:meth:`arranged`) so that the newest
+    key that may sign is taken.
+    """
+
+    def __init__(
+        self,
+        pins: Pins,
+        *,
+        signing: Iterable[SigningKey] = (),
+        recovery: Iterable[RecoveryKey] = (),
+        notes: Iterable[str] = (),
+    ) -> None:
+        """
+        :param notes: what people should know about the key files, one sentence each.
+        """
         self.pins = pins
-        self._signing = {key.role: key for key in signing}
+        self.notes = tuple(notes)
+        self.grants: Grants | None = None
+        self._signing = tuple(signing)
         self._recovery = tuple(recovery)
+        self._barred: Mapping[str, str] = {}
+
+    def arranged(self, order: Sequence[str], barred: Mapping[str, str], grants: Grants | None = None) -> Keyring:
+        """The same keys as one vault sees them.
+
+        :param order: ids of signing keys, the one to take first of each role first.
+        :param barred: why a key may sign nothing more, by its id: ends the sentence "writer key 3fa1… ".
+        """
+        places = {key_id: place for place, key_id in enumerate(order)}
+        signing = sorted(self._signing, key=lambda key: places.get(key.id, len(places)))
+        ring = Keyring(self.pins, signing=signing, recovery=self._recovery, notes=self.notes)
+        ring._barred = dict(barred)
+        ring.grants = grants
+        return ring
 
     @property
     def can_read_content(self) -> bool:
@@ -248,8 +292,9 @@ class Keyring:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles held, in the order of :data:`ROLES`."""
-        held = set(self._signing) | ({"recovery"} if self._recovery else set())
+        """The roles that can be acted in, in the order of :data:`ROLES`."""
+        held = {key.role for key in self._signing if key.id not in self._barred}
+        held |= {"recovery"} if self._recovery else set()
         return tuple(role for role in ROLES if role in held)
 
     @property
@@ -259,128 +304,44 @@ class Keyring:
 
     @property
     def signing_keys(self) -> tuple[SigningKey, ...]:
-        """Every signing key held."""
-        return tuple(self._signing.values())
+        """Every signing key held, also of roles that it may not act in any more."""
+        return self._signing
 
     def has_role(self, role: str) -> bool:
-        """Whether a key of this role is held."""
+        """Whether a key of this role is held that may sign."""
         return role in self.roles
 
     def signer(self, role: str) -> SigningKey:
         """The signing key of a role; ``Refused`` names the role and where such keys live."""
-        key = self._signing.get(role)
-        if key is None:
+        held = [key for key in self._signing if key.role == role]
+        for key in held:
+            if key.id not in self._barred:
+                return key
+        if held:
             raise Refused(
-                f"this needs a {role} key, and the keys here are: {', '.join(self.roles) or 'none'}.",
-                hint=f"Run it where the {role} key is kept, or set REOPEN_KEYS to the folder that holds it.",
+                f"{role} key {held[0].id} {self._barred[held[0].id]}.",
+                hint="Take the key file that followed it; `reopen keys list` shows which keys there are.",
                 role=role,
+                key=held[0].id,
             )
-        return key
-
-
-def save_key(folder: Path, key: RecoveryKey | SigningKey, pins: Pins) -> Path:
-    """Write a key file ``<role>-<id>.key``, mode 0600, never replacing one; returns its path."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    role = "recovery" if isinstance(key, RecoveryKey) else key.role
-    path = folder / f"{role}-{key.id}{KEY_FILE_SUFFIX}"
-    secret: JsonObject
-    if isinstance(key, RecoveryKey):
-        secret = {"mlkem768_seed": key.mlkem_seed.hex(), "x25519": key.x25519_private.hex()}
-    else:
-        secret = {"ed25519_seed": key.seed.hex(), "wrap_key": key.wrap_key.hex()}
-    document = {
-        "kind": "reopen-key",
-        "version": 1,
-        "role": role,
-        "id": key.id,
-        "pins": pins.to_json(),
-        "secret": secret,
-    }
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise Conflict(f"{path} already exists; a key file is never replaced.", path=path) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(encode(document))
-        file.flush()
-        os.fsync(file.fileno())
-    return path
-
-
-def load_keyring(folder: Path) -> Keyring:
-    """Every key file in a folder as one keyring.
-
-    :raises NotFound: no folder, or no key in it.
-    :raises InvalidInput: a file that is not a key file.
-    :raises Conflict: keys of different vaults, or two keys of one signing role.
-    """
-    paths = sorted(folder.glob(f"*{KEY_FILE_SUFFIX}")) if folder.is_dir() else []
-    if not paths:
-        raise NotFound(
-            f"there is no key file in {folder}.",
-            hint="`reopen init` makes keys; at a standby, copy the recovery key there or set REOPEN_KEYS.",
-            path=folder,
+        raise Refused(
+            f"this needs a {role} key, and the keys here are: {', '.join(self.roles) or 'none'}.",
+            hint=f"Run it where the {role} key is kept, or set REOPEN_KEYS to the folder that holds it.",
+            role=role,
         )
-    pins: Pins | None = None
-    signing: dict[str, SigningKey] = {}
-    recovery: list[RecoveryKey] = []
-    for path in paths:
-        key, found = _load_key(path)
-        if pins is not None and (found.vault_id, found.root_public) != (pins.vault_id, pins.root_public):
-            raise Conflict(
-                f"{path} belongs to vault {found.vault_id}, but {paths[0].name} to vault {pins.vault_id}.",
-                hint="Keep the keys of one vault in one folder.",
-                path=path,
-            )
-        if pins is not None and found.recipients != pins.recipients:
-            raise Conflict(
-                f"{path.name} and {paths[0].name} pin different recovery recipients.",
-                hint="One of them is from before a recovery key was added or removed; take its newer copy.",
-                path=path,
-            )
-        pins = pins or found
-        if isinstance(key, RecoveryKey):
-            recovery.append(key)
-        elif key.role in signing:
-            raise Conflict(
-                f"{folder} holds two {key.role} keys: {signing[key.role].id} and {key.id}.",
-                hint="Move the one that is no longer used elsewhere.",
-                path=path,
-            )
-        else:
-            signing[key.role] = key
-    assert pins is not None
-    return Keyring(pins, signing=signing.values(), recovery=recovery)
 
 
-def _load_key(path: Path) -> tuple[RecoveryKey | SigningKey, Pins]:
-    try:
-        document = decode(path.read_bytes().strip(), path.name)
-        role, key_id, secret = str(document["role"]), str(document["id"]), document["secret"]
-        pins = Pins.from_json(document["pins"])
-        if document["kind"] != "reopen-key" or document["version"] != 1 or role not in ROLES:
-            raise ValueError(f"role {role!r}, version {document['version']!r}")
-        if role == "recovery":
-            mlkem_seed, x25519 = bytes.fromhex(secret["mlkem768_seed"]), bytes.fromhex(secret["x25519"])
-            _require_sizes({"mlkem768_seed": (mlkem_seed, 64), "x25519": (x25519, 32)})
-            return RecoveryKey(id=key_id, mlkem_seed=mlkem_seed, x25519_private=x25519), pins
-        seed, wrap_key = bytes.fromhex(secret["ed25519_seed"]), bytes.fromhex(secret["wrap_key"])
-        _require_sizes({"ed25519_seed": (seed, 32), "wrap_key": (wrap_key, 32)})
-        return SigningKey(id=key_id, role=role, seed=seed, wrap_key=wrap_key), pins
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", path=path) from error
-    except (Corrupt, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(
-            f"{path} is not a key file that this version reads.",
-            hint="Copy the key file again from where it is kept; it is one line of JSON.",
-            path=path,
-        ) from error
+def _matching(pattern: str, value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise ValueError("an id is malformed")
+    return value
 
 
-def _require_sizes(parts: Mapping[str, tuple[bytes, int]]) -> None:
-    for name, (value, size) in parts.items():
-        if len(value) != size:
-            raise ValueError(f"{name} has {len(value)} bytes instead of {size}")
+def _sized(value: str, size: int) -> bytes:
+    data = bytes.fromhex(value)
+    if len(data) != size:
+        raise ValueError(f"a key has {len(data)} bytes instead of {size}")
+    return data
 
 
 def _derive(context: str, secret: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
+from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TargetUnwritable
 from reopen.ids import new_id, seeded_random
 from reopen.storage.canonical import encode
 from reopen.vault import Vault, create_vault, load_keyring, make_keys, save_key
@@ -170,11 +171,51 @@ def test_keys_of_two_vaults_in_one_folder_are_refused(tmp_path: Path) -> None:
         load_keyring(tmp_path)
 
 
-def test_two_keys_of_one_signing_role_in_one_folder_are_refused(tmp_path: Path) -> None:
-    for _ in range(2):
-        save_key(tmp_path, SigningKey.generate("writer"), KEYS.pins)
-    with pytest.raises(Conflict, match="two writer keys"):
+def test_several_keys_of_one_signing_role_may_lie_in_one_folder(tmp_path: Path) -> None:
+    """As after a rotation; the vault tells which of them signs."""
+    keys = [SigningKey.generate("writer") for _ in range(2)]
+    for key in keys:
+        save_key(tmp_path, key, KEYS.pins)
+    assert {key.id for key in load_keyring(tmp_path).signing_keys} == {key.id for key in keys}
+
+
+def test_a_key_file_that_lies_there_twice_counts_once_and_two_that_differ_are_refused(tmp_path: Path) -> None:
+    key = SigningKey.generate("writer")
+    path = save_key(tmp_path, key, KEYS.pins)
+    (tmp_path / "copy.key").write_bytes(path.read_bytes())
+    (tmp_path / "copy.key").chmod(0o600)
+    assert load_keyring(tmp_path).signing_keys == (key,)
+    (tmp_path / "copy.key").unlink()
+    save_key(tmp_path / "other", dataclasses.replace(key, seed=b"x" * 32), KEYS.pins).rename(tmp_path / "copy.key")
+    with pytest.raises(Conflict, match=f"differ about key {key.id}"):
         load_keyring(tmp_path)
+
+
+def test_a_key_file_that_others_can_read_is_told(tmp_path: Path) -> None:
+    path = save_key(tmp_path, KEYS.recovery, KEYS.pins)
+    assert load_keyring(tmp_path).notes == ()
+    path.chmod(0o640)
+    assert [note.partition(" ")[0] for note in load_keyring(tmp_path).notes] == [str(path)]
+
+
+def test_what_is_no_regular_file_is_named_and_not_read(tmp_path: Path) -> None:
+    """A pipe would make the reader wait for ever, a device would have no end."""
+    for make in (lambda path: os.mkfifo(path), lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero")):
+        path = tmp_path / "odd.key"
+        make(path)
+        with pytest.raises(InvalidInput, match=r"odd\.key"):
+            load_keyring(tmp_path)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_a_key_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TargetUnwritable, match="nothing was changed in the vault"):
+        save_key(tmp_path / "file", KEYS.recovery, KEYS.pins)
+    save_key(tmp_path / "keys", KEYS.recovery, KEYS.pins)
+    with pytest.raises(Conflict):
+        save_key(tmp_path / "keys", KEYS.recovery, KEYS.pins)
+    assert len(list((tmp_path / "keys").iterdir())) == 1
 
 
 def test_a_missing_role_is_refused_with_its_name() -> None:
