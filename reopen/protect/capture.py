@@ -30,7 +30,7 @@ from reopen.protect.plan import Shard, SnapshotPlan, names_of
 from reopen.protect.profiles import Row, Tap, make_tap
 from reopen.sources.files import SourceFile, Stamp
 from reopen.vault import Vault
-from reopen.vault.chunker import ReadInto, cut_stream
+from reopen.vault.chunker import Blocks, ReadInto, cut_stream
 from reopen.vault.content import ChunkHasher, Sealer
 from reopen.vault.index import NOT_FOUND, ids_array
 from reopen.vault.packwriter import PackWriter
@@ -94,6 +94,7 @@ class Capture:
         self._clock = vault.clock
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="reopen-capture")
         self._jobs_max = workers * _JOBS_PER_WORKER
+        self._blocks = Blocks()
         self._claims: set[bytes] = set()
         self._lock = threading.Lock()
         self._findings = _Findings()
@@ -279,7 +280,7 @@ class Capture:
             found.new_raw_bytes += result[1]
 
         try:
-            for chunk in cut_stream(readinto, self._chunk_sizes, self._seed):
+            for chunk in cut_stream(readinto, self._chunk_sizes, self._seed, self._blocks):
                 sizes.append(len(chunk))
                 found.read_bytes += len(chunk)
                 if tap is not None:

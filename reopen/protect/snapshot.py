@@ -99,6 +99,7 @@ class SnapshotRun:
                 signer=vault.keyring.signer("writer"),
                 pack_bytes=vault.parameters.pack_bytes,
                 flush=self._flush_index,
+                storers=2,
                 random_bytes=vault.random_bytes,
             )
             self._capture = Capture(

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
@@ -164,11 +165,21 @@ def _compress(raw: bytes | memoryview) -> tuple[int, bytes | memoryview]:
     encoded = compressor.compress(raw)
     if len(encoded) > len(raw) * _INCOMPRESSIBLE_ABOVE:
         return CODEC_RAW, raw
-    if _decompress(encoded, len(raw)) != raw:
+    if not _equal(_decompress(encoded, len(raw)), raw):
         raise Internal(
             "a compressed frame does not decode to what went in; the memory or processor of this host is faulty."
         )
     return CODEC_ZSTD, encoded
+
+
+def _equal(left: bytes, right: bytes | memoryview) -> bool:
+    """Whether two buffers hold the same bytes; ``==`` walks a view item by item, at 0.6 GB/s and holding the lock."""
+    words = len(left) // 8
+    return (
+        len(left) == len(right)
+        and left[words * 8 :] == right[words * 8 :]
+        and np.array_equal(np.frombuffer(left, np.uint64, words), np.frombuffer(right, np.uint64, words))
+    )
 
 
 def _decompress(encoded: bytes, raw_length: int) -> bytes:

@@ -1,9 +1,10 @@
-"""Owns the growing of packs: many threads hand in sealed frames, one thread stores finished packs.
+"""Owns the growing of packs: many threads hand in sealed frames, one or two threads store finished packs.
 
 Invariants
     I1  :meth:`PackWriter.add` returns when the frame is in a pack's buffer; the frame is durable only after
         :meth:`PackWriter.close` (or an index part that lists the pack).
-    I2  At most one finished pack waits while another is being stored, so memory is bounded by three packs.
+    I2  At most one finished pack waits while each storing thread stores one, so memory is bounded by the packs of the
+        storing threads and two more.
     I3  A failure to store is the vault's, never the source's: it is raised again by every later call.
     I4  Every :data:`PACKS_PER_INDEX_PART` stored packs are written to an index part, signed, so that a killed
         process loses at most that much work.
@@ -97,10 +98,13 @@ class PackWriter:
         signer: SigningKey,
         pack_bytes: int,
         flush: Callable[[list[StoredPack]], None],
+        storers: int = 1,
         random_bytes: RandomBytes = system_random,
     ) -> None:
         """
-        :param flush: writes an index part for the packs it is given; called from the storing thread.
+        :param flush: writes an index part for the packs it is given; one call at a time, from a storing thread or from
+            :meth:`close`.
+        :param storers: threads that store packs; with two, one pack is written while another waits for the disk.
         """
         self._store = store
         self._vault_id = vault_id
@@ -115,15 +119,20 @@ class PackWriter:
         self._building: _Building | None = None
         self._failure: BaseException | None = None
         self._ended = False
+        self._flush_lock = threading.Lock()
         self._unflushed: list[StoredPack] = []
         self.stored_bytes = 0
         self.packs = 0
         self._waiting: queue.Queue[_Building | None] = queue.Queue(maxsize=1)
-        self._thread = threading.Thread(target=self._store_packs, name="reopen-packs", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._store_packs, name=f"reopen-packs-{number}", daemon=True)
+            for number in range(storers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def add(self, frame: SealedFrame) -> None:
-        """Put a frame into the current pack (I1); blocks while two packs wait to be stored (I2).
+        """Put a frame into the current pack (I1); blocks while a full pack waits and all storers are busy (I2).
 
         :raises VaultUnwritable: the store refused an earlier pack (I3).
         """
@@ -148,6 +157,7 @@ class PackWriter:
         if last is not None:
             self._waiting.put(last)
         self._end()
+        self._flush_when(1)
         self._raise_failure()
 
     def abandon(self) -> None:
@@ -161,28 +171,36 @@ class PackWriter:
         with self._lock:
             ended, self._ended = self._ended, True
         if not ended:
-            # Once only: nobody would take a second one out of the queue.
-            self._waiting.put(None)
-        self._thread.join()
+            # Once only: nobody would take more of them out of the queue.
+            for _ in self._threads:
+                self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _store_packs(self) -> None:
-        while True:
-            building = self._waiting.get()
-            if self._failure is None:
-                try:
-                    if building is not None:
-                        self._store_one(building)
-                    if self._unflushed and (building is None or len(self._unflushed) >= PACKS_PER_INDEX_PART):
-                        self._flush(self._unflushed)
-                        self._unflushed = []
-                except BaseException as error:  # noqa: BLE001 - handed to the threads that wait on this one
-                    self._failure = error
-            if building is None:
+        while (building := self._waiting.get()) is not None:
+            if self._failure is not None:
+                continue  # Whoever hands in a pack must not wait for ever; the error is theirs to find.
+            try:
+                self._store_one(building)
+            except BaseException as error:  # noqa: BLE001 - handed to the threads that wait on this one
+                self._failure = error
+            self._flush_when(PACKS_PER_INDEX_PART)
+
+    def _flush_when(self, packs: int) -> None:
+        """Write an index part when at least so many packs have none."""
+        with self._flush_lock:
+            if self._failure is not None or len(self._unflushed) < packs:
                 return
+            ready, self._unflushed = self._unflushed, []
+            try:
+                self._flush(ready)
+            except BaseException as error:  # noqa: BLE001 - handed to the threads that wait on this one
+                self._failure = error
 
     def _store_one(self, building: _Building) -> None:
         pack_id = building.finish(self._vault_id, self._directory_key, self._signer, self._random_bytes(NONCE_BYTES))
@@ -198,9 +216,10 @@ class PackWriter:
             error.context.setdefault("pack", pack_id.hex())
             raise
         rows = index_rows(pack_id, (self._slot,), _directory(building.frames))
-        self._unflushed.append(StoredPack(id=pack_id, size_bytes=building.size_bytes, rows=rows))
-        self.stored_bytes += building.size_bytes
-        self.packs += 1
+        with self._flush_lock:
+            self._unflushed.append(StoredPack(id=pack_id, size_bytes=building.size_bytes, rows=rows))
+            self.stored_bytes += building.size_bytes
+            self.packs += 1
 
 
 def index_rows(pack_id: bytes, slots: tuple[Slot, ...], directory: Directory) -> pa.Table:
