@@ -33,7 +33,7 @@ from reopen.vault.content import ContentKeys
 from reopen.vault.index import NOT_FOUND, ChunkIndex
 from reopen.vault.indexparts import IndexStatement, list_packs, read_statement
 from reopen.vault.packreader import check_content, check_content_by_index, check_stored, open_pack
-from reopen.vault.record import pack_name
+from reopen.vault.record import pack_name, parse_record_name
 from reopen.vault.tables import INDEX, MANIFEST, PROFILE, chunk_layout, decode_parquet
 
 Status = Literal["ok", "missing", "size_mismatch", "digest_mismatch", "undecodable", "unreadable", "invalid"]
@@ -146,6 +146,7 @@ class _Verification:
 
     def run(self, datasets: Sequence[str], latest_only: bool, record: bool) -> VerifyResult:
         started = self._vault.clock.elapsed_seconds()
+        self._check_keys()
         records = self._records(datasets, latest_only)
         packs = list_packs(self._vault)
         index, statements = self._load_index(packs)
@@ -175,6 +176,16 @@ class _Verification:
             seconds=self._vault.clock.elapsed_seconds() - started,
         )
 
+    def _check_keys(self) -> None:
+        """What is in ``keys/`` was checked when the vault was opened; here, that nothing is missing: without its own
+        document the recovery key opens no vault."""
+        present = {info.name for info in self._vault.store.list("keys/")}
+        pinned = [recipient.id for recipient in self._vault.keyring.pins.recipients]
+        for key in (*pinned, *(key.id for key in self._vault.keyring.signing_keys)):
+            if f"keys/{key}.json" not in present:
+                self._find(f"keys/{key}.json", "missing", "this key opens the vault only with its document")
+        self._seen.objects += len(present)
+
     def _records(self, datasets: Sequence[str], latest_only: bool) -> list[SnapshotRecord]:
         chosen: list[SnapshotRecord] = []
         for name in datasets or self._vault.datasets():
@@ -186,7 +197,7 @@ class _Verification:
                 raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
             self._check_chain(records)
             chosen += records[-1:] if latest_only else records
-        self._check_heads(chosen)
+        self._check_heads(chosen, datasets)
         for fact in self._vault.invalid_facts():
             self._find(fact.name, "invalid", fact.error.message)
         self._seen.objects += len(chosen)
@@ -201,9 +212,11 @@ class _Verification:
                 self._find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
             digests.add(item.digest)
 
-    def _check_heads(self, records: Iterable[SnapshotRecord]) -> None:
-        """A record names the newest records that it saw, and this reader's witness those that it saw: a rolled-back
-        vault lacks some of them."""
+    def _check_heads(self, records: Iterable[SnapshotRecord], datasets: Sequence[str]) -> None:
+        """A record names the newest records that it saw, the ledger those that were verified or held, and this reader's
+        witness those that it saw: a rolled-back vault lacks some of them."""
+        # Facts, then the listing, then what expired: in this order nothing that comes or goes meanwhile looks lost.
+        spoken_of = [fact for fact in self._vault.facts() if fact.snapshot and fact.kind != "expired"]
         present = {info.name for info in self._vault.store.list("snapshots/")}
         expired = {fact.snapshot for fact in self._vault.facts("expired")}
         seen = {head: dataset for item in records for dataset, head in item.heads.items()}
@@ -216,6 +229,12 @@ class _Verification:
             gone |= {name: name.split("/")[1].removeprefix("dataset=") for name in self._witness.missing(self._vault)}
         for name in sorted(gone.keys() - present):
             self._find(name, "missing", "this record was seen before and is gone: roll-back", dataset=gone[name])
+        known = {(found[0], found[2]) for name in present if (found := parse_record_name(name))}
+        for fact in spoken_of:
+            is_known = (fact.dataset, fact.snapshot) in known or fact.snapshot in expired
+            if not is_known and (not datasets or fact.dataset in datasets):
+                detail = f"it speaks of snapshot {fact.snapshot}, whose record is gone: roll-back"
+                self._find(fact.name, "missing", detail, dataset=fact.dataset)
 
     def _load_index(self, packs: dict[bytes, int]) -> tuple[ChunkIndex, list[IndexStatement]]:
         tables, statements = [], []
@@ -270,8 +289,9 @@ class _Verification:
         self, wanted: list[bytes], packs: dict[bytes, int]
     ) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
         """Read packs as deep as the level asks; returns what is wrong with packs and with single chunks."""
-        # The listing alone shows these; what needs them is affected at every level.
-        bad_packs: dict[bytes, Status] = dict.fromkeys(self._wrong_size, "size_mismatch")
+        # The listing alone shows these, and nobody can tell what in them is hurt, unless their content is opened.
+        wrong_size = () if self._level is Level.CONTENT else self._wrong_size
+        bad_packs: dict[bytes, Status] = dict.fromkeys(wrong_size, "size_mismatch")
         bad_chunks: dict[bytes, Status] = {}
         if self._level is Level.STRUCTURE:
             self._seen.objects += len(wanted)

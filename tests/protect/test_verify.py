@@ -50,7 +50,7 @@ def flipped(data: bytes) -> bytes:
 
 
 def truncated(data: bytes) -> bytes:
-    return data[:-1]
+    return data[: len(data) // 2]
 
 
 Spoil = Callable[[bytes], bytes]
