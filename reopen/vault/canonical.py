@@ -62,6 +62,8 @@ def open_envelope(data: bytes, name: str, kind: str) -> tuple[JsonObject, str, b
         raise Corrupt(f"{name} is a {body.get('kind')!r} document where a {kind!r} is expected.", object=name)
     try:
         signer, raw = str(signature["signer"]), bytes.fromhex(signature["value"])
+        if raw.hex() != signature["value"]:
+            raise ValueError("hex in another form than it was written")
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"{name} has a malformed signature.", object=name) from error
     return body, signer, raw

@@ -119,3 +119,12 @@ def test_a_signature_covers_kind_and_body() -> None:
 def test_what_is_no_envelope_of_the_kind_is_corrupt(value: dict[str, object]) -> None:
     with pytest.raises(Corrupt, match="some object"):
         open_envelope(encode(value), "some object", "k")
+
+
+def test_a_signature_in_another_spelling_is_corrupt() -> None:
+    """Hex in capitals is the same number: accepted, a changed bit in a stored document would go unnoticed."""
+    data = seal_envelope({"kind": "lease", "vault": "00"}, SigningKey.generate("writer"))
+    value = data[data.index(b'"value":"') + 9 : -3]
+    assert open_envelope(data, "lease", "lease")[2].hex().encode() == value
+    with pytest.raises(Corrupt, match="malformed signature"):
+        open_envelope(data.replace(value, value.upper()), "lease", "lease")
