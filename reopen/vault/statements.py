@@ -5,11 +5,13 @@ Nothing here reads a table, so that a vault is copied without Arrow, whose impor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from blake3 import blake3
 
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, NotFound
 from reopen.vault.canonical import open_envelope
 from reopen.vault.record import PACK_NAME, Part
 from reopen.vault.vault import Vault
@@ -20,13 +22,37 @@ REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatement:
-    """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size."""
+    """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size; ``writer``
+    signed it; ``origin`` is the writer whose chunks these are: another one only where retention moved them."""
 
     part: Part
     parquet: Part
     key: int
     writer: str
+    origin: str
     packs: dict[str, int]
+
+
+Read = TypeVar("Read")
+
+
+def while_parts_change(vault: Vault, read: Callable[[list[str]], Read]) -> Read:
+    """What ``read`` makes of the names of all statements. When prune replaces a part that was just listed, what
+    replaces it is there already: then everything is listed and read again."""
+    names = statement_names(vault)
+    while True:
+        try:
+            return read(names)
+        except NotFound:
+            again = statement_names(vault)
+            if again == names:
+                raise
+            names = again
+
+
+def statement_names(vault: Vault) -> list[str]:
+    """The name of every index statement."""
+    return [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
 
 
 def read_statements(vault: Vault) -> list[IndexStatement]:
@@ -34,8 +60,7 @@ def read_statements(vault: Vault) -> list[IndexStatement]:
 
     :raises Corrupt: a damaged or wrongly signed statement.
     """
-    names = [info.name for info in vault.store.list("index/") if info.name.endswith(".json")]
-    return [read_statement_or_hint(vault, name) for name in names]
+    return while_parts_change(vault, lambda names: [read_statement_or_hint(vault, name) for name in names])
 
 
 def read_statement(vault: Vault, name: str) -> IndexStatement:
@@ -58,6 +83,8 @@ def parse_statement(vault: Vault, name: str, data: bytes) -> IndexStatement:
             parquet=Part(name=str(body["name"]), size=int(body["size"]), digest=str(body["digest"])),
             key=int(body["key"]),
             writer=signer,
+            # A writer's word about somebody else's chunks is worth nothing (dedup poisoning).
+            origin=str(body.get("origin", signer)) if vault.certificates[signer].role == "retention" else signer,
             packs={str(pack): int(size) for pack, size in body["packs"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -26,6 +26,7 @@ from reopen.clock import to_text
 from reopen.errors import Corrupt, NotFound
 from reopen.ids import new_id
 from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope
+from reopen.vault.statements import list_packs
 from reopen.vault.vault import Vault
 
 TOMBSTONES = "tombstones/"
@@ -85,8 +86,6 @@ def reusable_packs(vault: Vault) -> frozenset[bytes]:
 
     :raises Corrupt: a tombstone cannot be believed (I2).
     """
-    from reopen.vault.indexparts import list_packs
-
     marked = marked_packs(vault)
     # In this order (I3): a pack that was swept in between is missing here, and its tombstone may be gone already.
     return frozenset(list_packs(vault)) - marked
