@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
+from reopen.protect.stubs import Stub, read_stubs
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys
@@ -205,10 +206,11 @@ class _Verification:
 
     def _check_chain(self, records: Iterable[SnapshotRecord]) -> None:
         """A record quotes the digest of the one it followed: a record that was there and is gone leaves a gap."""
-        digests: set[str] = set()
-        expired = {fact.snapshot for fact in self._vault.facts("expired")}
-        for item in records:
-            if item.prev is not None and item.prev not in digests and not expired:
+        items = list(records)
+        # After the records: one that expired between the two has its stub.
+        digests = {stub.digest for name in {item.dataset for item in items} for stub in _stubs_of(self._vault, name)}
+        for item in items:
+            if item.prev is not None and item.prev not in digests:
                 self._find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
             digests.add(item.digest)
 
@@ -218,20 +220,21 @@ class _Verification:
         # Facts, then the listing, then what expired: in this order nothing that comes or goes meanwhile looks lost.
         spoken_of = [fact for fact in self._vault.facts() if fact.snapshot and fact.kind != "expired"]
         present = {info.name for info in self._vault.store.list("snapshots/")}
-        expired = {fact.snapshot for fact in self._vault.facts("expired")}
+        stubs = read_stubs(self._vault)
         seen = {head: dataset for item in records for dataset, head in item.heads.items()}
         gone = {
             f"snapshots/dataset={dataset}/{head}.json": dataset
             for head, dataset in seen.items()
-            if head.partition("-")[2] not in expired
         }
+        gone = {name: dataset for name, dataset in gone.items() if name not in stubs}
         if self._witness is not None:
             gone |= {name: name.split("/")[1].removeprefix("dataset=") for name in self._witness.missing(self._vault)}
         for name in sorted(gone.keys() - present):
             self._find(name, "missing", "this record was seen before and is gone: roll-back", dataset=gone[name])
         known = {(found[0], found[2]) for name in present if (found := parse_record_name(name))}
+        expired = {(stub.dataset, stub.snapshot) for stub in stubs.values()}
         for fact in spoken_of:
-            is_known = (fact.dataset, fact.snapshot) in known or fact.snapshot in expired
+            is_known = (fact.dataset, fact.snapshot) in known or (fact.dataset, fact.snapshot) in expired
             if not is_known and (not datasets or fact.dataset in datasets):
                 detail = f"it speaks of snapshot {fact.snapshot}, whose record is gone: roll-back"
                 self._find(fact.name, "missing", detail, dataset=fact.dataset)
@@ -438,6 +441,10 @@ def affected_rows(
     if bad_chunks:
         bad |= np.array([chunk.tobytes() in bad_chunks for chunk in ids], dtype=np.bool_)
     return [int(row) for row in np.unique(rows[bad])]
+
+
+def _stubs_of(vault: Vault, dataset: str) -> list[Stub]:
+    return list(read_stubs(vault, dataset).values())
 
 
 def _packs_of(manifests: Iterable[pa.Table], index: ChunkIndex) -> set[bytes]:

@@ -2,7 +2,7 @@
 
 Signatures prove who wrote a record, not that the newest ones are still there. So every reader keeps the newest record
 it has seen of each dataset in a file of its own; one that is gone, and was not let go by an ``expired`` fact, is an
-alarm that stops replication.
+alarm that stops replication and retention.
 
 The file is a cache of one reader: losing it loses the memory, never data.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reopen.errors import Corrupt, Refused
 from reopen.ids import new_id
+from reopen.protect.stubs import read_stubs
 from reopen.storage.canonical import decode, encode
 from reopen.vault import Vault
 from reopen.vault.record import parse_record_name
@@ -33,8 +34,9 @@ class Witness:
         gone = [name for name in seen.values() if name not in present]
         if not gone:
             return []
-        expired = {fact.snapshot for fact in vault.facts("expired")}
-        return sorted(name for name in gone if (found := parse_record_name(name)) and found[2] not in expired)
+        # After the listing: what expired between the two has its stub.
+        stubs = read_stubs(vault)
+        return sorted(name for name in gone if name not in stubs)
 
     def require_all(self, vault: Vault) -> None:
         """Refuse to go on with a vault that lost records."""
@@ -43,7 +45,7 @@ class Witness:
             raise Refused(
                 f"{vault.store.url} lacks {len(missing)} records that were seen in it before; the first is "
                 f"{missing[0]}.",
-                hint="Somebody rolled it back or removed them. Compare with the replica; nothing was copied.",
+                hint="Somebody rolled it back or removed them. Compare with the replica; nothing was changed.",
                 object=missing[0],
             )
 
