@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +103,7 @@ class ContentKeys:
     def __init__(self, vault_id: str, keyring: Keyring) -> None:
         self._vault_id = vault_id
         self._recovery = {key.id: key for key in keyring.recovery_keys}
+        self._grants = keyring.grants
         self._ciphers: dict[bytes, AESGCM] = {}
         self._lock = threading.Lock()
 
@@ -124,19 +125,31 @@ class ContentKeys:
         for slot in slots:
             if slot.salt in self._ciphers:
                 continue
-            for recipient_id, sealed in slot.sealed:
-                if recipient_id in self._recovery:
-                    context = slot_context(self._vault_id, slot.salt)
-                    key = self._recovery[recipient_id].open(sealed, context)
-                    with self._lock:
-                        self._ciphers[slot.salt] = AESGCM(key)
-                    break
-            else:
-                raise NotFound(
-                    f"pack {name} is not sealed to any recovery key that is here.",
-                    hint=f"It needs one of: {', '.join(item for item, _ in slot.sealed)}.",
-                    pack=name,
-                )
+            key = self._unseal(slot, name)
+            with self._lock:
+                self._ciphers[slot.salt] = AESGCM(key)
+
+    def _unseal(self, slot: Slot, name: str) -> bytes:
+        """A slot's content key, by whichever recovery key here opens it: as it was sealed, or by a later grant."""
+        failed: Corrupt | None = None
+        for recipient, sealed in self._ways(slot):
+            if recipient in self._recovery:
+                try:
+                    return self._recovery[recipient].open(sealed, slot_context(self._vault_id, slot.salt))
+                except Corrupt as error:
+                    failed = error
+        raise failed or NotFound(
+            f"pack {name} is not sealed to any recovery key that is here.",
+            hint=f"It needs one of: {', '.join(item for item, _ in slot.sealed)}. With one of these and the root key, "
+            "`reopen keys reseal` opens it to recovery keys that came later.",
+            pack=name,
+        )
+
+    def _ways(self, slot: Slot) -> Iterator[tuple[str, bytes]]:
+        yield from slot.sealed
+        granted = self._grants.find(slot.salt, self._recovery) if self._grants is not None else None
+        if granted is not None:
+            yield granted
 
     def open(
         self, stored: bytes | memoryview, salt: bytes, counter: int, codec: int, raw_length: int, name: str

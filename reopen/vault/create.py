@@ -15,15 +15,8 @@ from reopen.ids import RandomBytes, system_random
 from reopen.storage import ObjectStore, probe_exclusive_create
 from reopen.vault.canonical import JsonObject, seal_envelope
 from reopen.vault.chunker import ChunkSizes
-from reopen.vault.keys import (
-    FORMAT_VERSION,
-    SIGNING_ROLES,
-    Pins,
-    RecoveryKey,
-    Roots,
-    SigningKey,
-    roots_context,
-)
+from reopen.vault.keydocs import certificate_body, key_name, recipient_body
+from reopen.vault.keys import FORMAT_VERSION, SIGNING_ROLES, Pins, RecoveryKey, Roots, SigningKey
 
 VAULT_OBJECT = "vault.json"
 PACK_BYTES = 64 << 20
@@ -122,8 +115,13 @@ def create_vault(
         )
     root = keys.role("root")
     assert isinstance(root, SigningKey)
-    for name, body in _key_documents(keys, created_at, random_bytes):
-        store.put(name, [seal_envelope(body, root)])
+    vault_id = keys.pins.vault_id
+    bodies = [recipient_body(recipient, keys.roots, vault_id, created_at) for recipient in keys.pins.recipients]
+    bodies += [
+        certificate_body(key, keys.roots, vault_id, created_at, random_bytes=random_bytes) for key in keys.signing
+    ]
+    for body in bodies:
+        store.put(key_name(body["id"]), [seal_envelope(body, root)])
     body = {
         "kind": "vault",
         "format": FORMAT_VERSION,
@@ -136,32 +134,3 @@ def create_vault(
         "metadata_key": 1,
     }
     store.create(VAULT_OBJECT, [seal_envelope(body, root)])
-
-
-def _key_documents(keys: NewKeys, created_at: datetime, random_bytes: RandomBytes) -> list[tuple[str, JsonObject]]:
-    vault_id = keys.pins.vault_id
-    plain_roots = keys.roots.id_root + keys.roots.meta_root
-    documents: list[tuple[str, JsonObject]] = []
-    for recipient in keys.pins.recipients:
-        # HPKE seals 32 or 64 bytes alike; the roots travel as one 64-byte message.
-        body: JsonObject = {
-            "kind": "recipient",
-            "vault": vault_id,
-            "created_at": to_text(created_at),
-            **recipient.to_json(),
-            "sealed_roots": recipient.seal(plain_roots, roots_context(vault_id)).hex(),
-        }
-        documents.append((f"keys/{recipient.id}.json", body))
-    for key in keys.signing:
-        body = {
-            "kind": "certificate",
-            "vault": vault_id,
-            "created_at": to_text(created_at),
-            "id": key.id,
-            "role": key.role,
-            "datasets": ["*"],
-            "ed25519": key.public().hex(),
-            "wrapped_roots": key.wrap(keys.roots, vault_id, random_bytes).hex(),
-        }
-        documents.append((f"keys/{key.id}.json", body))
-    return documents

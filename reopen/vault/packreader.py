@@ -69,7 +69,8 @@ def open_pack(vault: Vault, pack_id: str, data: bytes) -> OpenPack:
     before_directory = digest.digest()
     sealed = data[offset : offset + size]
     digest.update(sealed)
-    _check_signature(vault, pack_id, data[offset + size : offset + size + SIGNATURE_BLOCK_BYTES], digest.digest())
+    block = data[offset + size : offset + size + SIGNATURE_BLOCK_BYTES]
+    _check_signature(vault, pack_id, block, digest.digest(), data)
     plain = open_directory(sealed, vault.roots.directory_key(), pack_id, data[:HEADER_BYTES], before_directory)
     directory = decode_directory(plain, pack_id, offset, length, len(slots))
     return OpenPack(id=pack_id, data=data, slots=slots, directory=directory)
@@ -151,7 +152,7 @@ def check_content_by_index(
         yield row["chunk_id"], "ok" if whole else "undecodable"
 
 
-def _check_signature(vault: Vault, pack_id: str, block: bytes, digest: bytes) -> None:
+def _check_signature(vault: Vault, pack_id: str, block: bytes, digest: bytes, data: bytes) -> None:
     certificate = vault.certificates.get(block[:8].hex())
     if (
         certificate is None
@@ -163,3 +164,6 @@ def _check_signature(vault: Vault, pack_id: str, block: bytes, digest: bytes) ->
             hint="Its bytes are damaged, or somebody without a key wrote it.",
             pack=pack_id,
         )
+    if certificate.id in vault.trust.ended:
+        # By its bytes and not by its name, which the store gives.
+        vault.check_not_later(certificate.id, blake3(data).digest(), f"pack {pack_id}")

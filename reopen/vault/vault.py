@@ -3,7 +3,7 @@
 Invariants
     I1  Nothing is believed without a signature of a key whose certificate the pinned root signed, in a role that may
         say it, for the dataset it says it about.
-    I2  ``vault.json`` must agree with the pins in the local key files; any mismatch is fatal.
+    I2  ``vault.json``, ``keys/`` and ``trust/`` are believed as :mod:`reopen.vault.opening` says; a mismatch is fatal.
     I3  A part is used only when its bytes have the digest that its signed record or statement pins.
     I4  Records are listed before anything they refer to is read.
     I5  An invalid record is reported (:meth:`Vault.invalid_records`) and never stops readers of the others.
@@ -13,7 +13,6 @@ Called by everything above; writing a snapshot is :mod:`reopen.protect.snapshot`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,12 +20,15 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from reopen.clock import SYSTEM_CLOCK, Clock, from_text, to_text
-from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, ReopenError
+from reopen.errors import Corrupt, InvalidInput, NotFound, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage import ObjectStore
 from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope, signed_message
 from reopen.vault.create import VAULT_OBJECT, Parameters
-from reopen.vault.keys import FORMAT_VERSION, Keyring, Roots, roots_context, roots_from_bytes, verify_signature
+from reopen.vault.grants import SlotGrants
+from reopen.vault.keydocs import Certificate, KeyDocuments, read_key_documents
+from reopen.vault.keys import Keyring, Recipient, Roots, verify_signature
+from reopen.vault.opening import NoRoots, arrange, check_against_pins, open_roots
 from reopen.vault.record import (
     FACT_ROLES,
     Fact,
@@ -36,25 +38,12 @@ from reopen.vault.record import (
     fact_name,
     parse_record_name,
 )
+from reopen.vault.trust import ClosingLists, Trust, read_trust
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FEATURES_KNOWN: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """Who may sign what: a key id, its role, the datasets (``*``: all) and its public key."""
-
-    id: str
-    role: str
-    datasets: tuple[str, ...]
-    public: bytes
-
-    def covers(self, dataset: str) -> bool:
-        """Whether the certificate speaks for a dataset."""
-        return "*" in self.datasets or dataset in self.datasets
+__all__ = ["Certificate", "InvalidRecord", "NoRoots", "Vault"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +64,8 @@ class Vault:
         *,
         parameters: Parameters,
         roots: Roots,
-        certificates: Mapping[str, Certificate],
-        metadata_key_number: int,
+        key_documents: KeyDocuments,
+        trust: Trust,
         clock: Clock,
         random_bytes: RandomBytes,
     ) -> None:
@@ -84,10 +73,12 @@ class Vault:
         self.keyring = keyring
         self.parameters = parameters
         self.roots = roots
-        self.certificates = certificates
-        self.metadata_key_number = metadata_key_number
+        self.certificates = key_documents.certificates
+        self.key_documents = key_documents
+        self.trust = trust
         self.clock = clock
         self.random_bytes = random_bytes
+        self._closing_lists = ClosingLists(store)
 
     @property
     def id(self) -> str:
@@ -102,12 +93,14 @@ class Vault:
         *,
         clock: Clock = SYSTEM_CLOCK,
         random_bytes: RandomBytes = system_random,
+        trust_seen: int = 0,
     ) -> Vault:
         """Open the vault in a store with the keys at hand.
 
+        :param trust_seen: the highest number of a trust statement that was seen in this store before.
         :raises NotFound: there is no vault in the store.
-        :raises Refused: it belongs to other keys, or was written by a newer format.
-        :raises Corrupt: ``vault.json`` or ``keys/`` is damaged.
+        :raises Refused: it belongs to other keys, was rolled back, or was written by a newer format.
+        :raises Corrupt: ``vault.json``, ``keys/`` or ``trust/`` is damaged.
         """
         try:
             data = store.get(VAULT_OBJECT)
@@ -115,18 +108,47 @@ class Vault:
             hint = "Check the vault's URL in reopen.toml, or make one with `reopen init`."
             raise NotFound(f"there is no vault in {store.url}.", hint=hint) from error
         body, _, signature = open_envelope(data, VAULT_OBJECT, "vault")
-        _check_against_pins(body, signature, keyring, store.url)
-        certificates, roots_of = _read_keys(store, keyring)
+        check_against_pins(body, signature, keyring.pins, store.url)
+        documents = read_key_documents(store, keyring.pins)
+        trust = read_trust(store, keyring.pins, metadata_key=int(body["metadata_key"]), seen=trust_seen)
         return cls(
             store,
-            keyring,
+            arrange(keyring, documents.certificates, trust, SlotGrants(store, keyring.pins)),
             parameters=Parameters.from_json(body["parameters"]),
-            roots=_open_roots(keyring, roots_of),
-            certificates=certificates,
-            metadata_key_number=int(body["metadata_key"]),
+            roots=open_roots(keyring, documents.roots),
+            key_documents=documents,
+            trust=trust,
             clock=clock,
             random_bytes=random_bytes,
         )
+
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """The recovery recipients that content is sealed to now."""
+        return self.trust.recipients
+
+    @property
+    def metadata_key_number(self) -> int:
+        """*n* of the metadata key that new tables are encrypted with."""
+        return self.trust.metadata_key
+
+    def own_writers(self) -> frozenset[str]:
+        """The writer key here and those it followed: whose chunks a writer reuses without a proof."""
+        return self.trust.lineage(self.keyring.signer("writer").id)
+
+    def check_may_go_on(self, key_id: str, *, begin: bool) -> None:
+        """Read the newest trust statement, and refuse to begin, or else to commit, with a key that it took back.
+
+        A writer asks to begin once its lease is durable: a root that ends a key lists leases after its statement, so of
+        the two one sees the other.
+        """
+        trust = read_trust(self.store, self.keyring.pins, metadata_key=self.trust.metadata_key, seen=self.trust.number)
+        if key_id in trust.ended or (begin and key_id in trust.ending):
+            raise Refused(
+                f"key {key_id} was ended while this ran; nothing that it signs from now on is believed.",
+                hint="Run it again with the key that followed it; what was stored is reused.",
+                key=key_id,
+            )
 
     def metadata_key(self, number: int) -> bytes:
         """The key of encrypted Parquet files in ``key=<number>`` folders, 32 bytes."""
@@ -215,6 +237,22 @@ class Vault:
             raise Corrupt(f"{name} has a wrong signature.", hint=hint, object=name)
         if body.get("vault") != self.id:
             raise Corrupt(f"{name} belongs to vault {body.get('vault')}.", hint=hint, object=name)
+        if body["kind"] != "lease":  # A lease speaks of now; believing one costs at most a wait.
+            self.check_not_later(signer, blake3(signed_message(body)).digest(), name)
+
+    def check_not_later(self, signer: str, digest: bytes, name: str) -> None:
+        """Refuse what an ended key signed after it ended.
+
+        :param digest: BLAKE3 of a signed body; of a pack its id.
+        """
+        ended = self.trust.ended.get(signer)
+        if ended is not None and not self._closing_lists.holds(ended, digest):
+            raise Corrupt(
+                f"{name} is signed by key {signer}, which was {ended.reason} on {to_text(ended.at)[:10]} and had not "
+                "signed it by then.",
+                hint="Somebody uses a key that was taken back, whatever time the object states.",
+                object=name,
+            )
 
     # Parts
 
@@ -373,107 +411,6 @@ class Vault:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
-
-
-def _check_against_pins(body: JsonObject, signature: bytes, keyring: Keyring, url: str) -> None:
-    pins = keyring.pins
-    hint = "Check that REOPEN_KEYS and the vault's URL belong together; if they do, the store was tampered with."
-    if body.get("id") != pins.vault_id:
-        raise Refused(
-            f"the keys here belong to vault {pins.vault_id}, but {url} holds vault {body.get('id')}.", hint=hint
-        )
-    if body.get("root_public") != pins.root_public.hex() or not verify_signature(
-        pins.root_public, signature, signed_message(body)
-    ):
-        raise Refused(f"vault.json in {url} is not signed by the root key that the key files pin.", hint=hint)
-    if body.get("format") != FORMAT_VERSION or int(body["format"]) < pins.format_min:
-        raise Refused(
-            f"{url} has format {body.get('format')}; this program reads format {FORMAT_VERSION}.",
-            hint="Use the version of Reopen that wrote it, or a newer one.",
-        )
-    unknown = set(body["features"]["required"]) - FEATURES_KNOWN
-    if unknown:
-        hint = "Use a newer version of Reopen."
-        raise Refused(f"{url} needs features that this program does not know: {', '.join(sorted(unknown))}.", hint=hint)
-    if body.get("recipients") != [recipient.id for recipient in pins.recipients]:
-        raise Refused(f"the recovery recipients in {url} are not the ones that the key files pin.", hint=hint)
-
-
-def _read_keys(store: ObjectStore, keyring: Keyring) -> tuple[dict[str, Certificate], dict[str, bytes]]:
-    certificates: dict[str, Certificate] = {}
-    roots_of: dict[str, bytes] = {}
-    for info in store.list("keys/"):
-        data = store.get(info.name)
-        kind = "recipient" if b'"kind":"recipient"' in data[:16384] else "certificate"
-        body, _, signature = open_envelope(data, info.name, kind)
-        signed = verify_signature(keyring.pins.root_public, signature, signed_message(body))
-        if not signed or body.get("vault") != keyring.pins.vault_id:
-            raise Refused(
-                f"{info.name} in {store.url} is not signed by the vault's root key.",
-                hint="Somebody tried to add a key; compare keys/ with the replica's.",
-                object=info.name,
-            )
-        if info.name != f"keys/{body.get('id')}.json":
-            raise Refused(
-                f"{info.name} in {store.url} holds the key document of {body.get('id')}.",
-                hint="Somebody moved it; copy keys/ back from the replica.",
-                object=info.name,
-            )
-        if kind == "recipient":
-            roots_of[str(body["id"])] = bytes.fromhex(body["sealed_roots"])
-            continue
-        roots_of[str(body["id"])] = bytes.fromhex(body["wrapped_roots"])
-        certificates[str(body["id"])] = Certificate(
-            id=str(body["id"]),
-            role=str(body["role"]),
-            datasets=tuple(body["datasets"]),
-            public=bytes.fromhex(body["ed25519"]),
-        )
-    return certificates, roots_of
-
-
-class NoRoots(Roots):
-    """Of a vault that was opened with pins and no key: what is signed or named by its digest can be checked and copied;
-    nothing that is sealed can be read."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(id_root=b"", meta_root=b"")
-
-    def chunk_id_key(self) -> bytes:
-        raise _refusal()
-
-    def chunker_seed(self) -> int:
-        raise _refusal()
-
-    def directory_key(self) -> bytes:
-        raise _refusal()
-
-    def metadata_key(self, number: int) -> bytes:
-        raise _refusal()
-
-
-def _refusal() -> Refused:
-    return Refused(
-        "this reads the vault's tables, and no key of it is here.",
-        hint="Run it where a key is kept; copying a vault needs none.",
-    )
-
-
-def _open_roots(keyring: Keyring, roots_of: Mapping[str, bytes]) -> Roots:
-    if not keyring.roles:
-        return NoRoots()
-    for key in keyring.signing_keys:
-        if key.id in roots_of:
-            return key.unwrap(roots_of[key.id], keyring.pins.vault_id)
-    for recovery in keyring.recovery_keys:
-        if recovery.id in roots_of:
-            return roots_from_bytes(recovery.open(roots_of[recovery.id], roots_context(keyring.pins.vault_id)))
-    raise Conflict(
-        "none of the keys here is listed in the vault's keys/ folder.",
-        hint="The key was removed from the vault, or keys/ is incomplete; the recovery key opens it if any is left.",
-    )
 
 
 def _parse_instant(text: str) -> datetime:
