@@ -111,6 +111,14 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         for info in source.store.list(prefix):
             yield Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
 
+    records_there = (*(name for name in present if name.startswith("snapshots/")), *(info.name for info in listed))
+    snapshots = {name.rpartition("-")[2].removesuffix(".json") for name in records_there}
+
+    def known(fact: str) -> bool:
+        """A fact that came before its record would look like a loss at the replica: it waits for the next run."""
+        snapshot = fact.rpartition("/")[2].rpartition("-")[0]
+        return snapshot == "dataset" or snapshot in snapshots or fact.startswith("ledger/expired/")
+
     records = missing(
         Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
         for info in listed
@@ -126,7 +134,7 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
         ("index statements", missing(copy for copy in index if copy.name.endswith(STATEMENT_SUFFIX))),
         ("tables", missing(copy for kind in ("profiles/", "manifests/") for copy in under(kind) if copy.pin)),
         ("records", records),
-        ("ledger", missing(copy for copy in under("ledger/") if copy.name not in left_out)),
+        ("ledger", missing(copy for copy in under("ledger/") if copy.name not in left_out and known(copy.name))),
     )
     copied = sum(len(copies) for _, copies in stages)
     return ReplicatePlan(
