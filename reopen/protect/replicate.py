@@ -1,77 +1,56 @@
-"""Owns copying a vault to another site. Needs no content key and changes nothing that is already there.
+"""Owns copying a vault to another site. Needs no content key, and with pins alone no key at all; changes nothing that
+is already there. What is to be copied is :mod:`reopen.protect.replicate_plan`.
 
-Order: the list of records is fixed first; then keys and ``vault.json`` (an empty replica), packs, index parts,
-profiles and manifests, records, ledger. So the replica never has a record that refers to something it lacks, wherever
-it stops. Records go one after the other, each after those that it names as seen: in any other order a replica that was
-interrupted would look rolled back.
+Order: the list of records is fixed first; then what the root key signed and ``vault.json`` (an empty replica), packs,
+index parts, profiles and manifests, records, ledger. So the replica never has a record that refers to something it
+lacks, wherever it stops. Records go one after the other, each after those that it names as seen.
 
 Invariants
     I1  Every object is checked against what its name, its signature or a signed pin says before it is created at the
-        target; a record or fact that nobody believes is left out, since what is there is never replaced.
-    I2  Nothing is deleted or replaced at the target: deletions, leases and tombstones stay where they are.
-    I3  A run that was interrupted is continued by the next: what is present is not copied again.
+        target, from the very bytes that are written; what nobody believes is left out, since what is there is never
+        replaced.
+    I2  Nothing is deleted or replaced at the target. Deletions, leases and tombstones stay where they are, and so does
+        what lets go: expiry and releases (the replica has its own retention and credentials). A hold is copied.
+    I3  A run that was interrupted is continued by the next: what is present is not copied again, nor what the target
+        let go.
     I4  One damaged object must not keep tonight's snapshots from their replica: it is left out, everything else is
         copied, and the run ends with an error that names it. A record whose part was left out is as broken there as at
         the source, and a check of the replica says so; once the source is mended, the next run fills the gap.
+    I5  What has arrived has the size that was sent, by the target's own word; asked to, the run reads it back and
+        hashes it again. Records are created after that.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from blake3 import blake3
 
-from reopen.errors import Conflict, Corrupt, Refused
+from reopen.errors import Conflict, Corrupt, NotFound, Transient
 from reopen.progress import SILENT, Progress
-from reopen.protect.witness import Witness
-from reopen.storage import ObjectInfo, ObjectStore
-from reopen.vault import Vault
-from reopen.vault.create import VAULT_OBJECT
-from reopen.vault.indexparts import read_statement
-from reopen.vault.packreader import check_stored
-from reopen.vault.record import Part
+from reopen.protect.replicate_plan import ROWS_SUFFIX, STATEMENT_SUFFIX, Copy, ReplicatePlan, plan_replicate
+from reopen.protect.stored import Budget, digest_of, pieces
+from reopen.vault import SnapshotRecord
 
-ROWS_SUFFIX, STATEMENT_SUFFIX = ".parquet", ".json"
+__all__ = ["Copy", "ReplicatePlan", "ReplicateResult", "execute_replicate", "plan_replicate"]
 
+THREADS_MIN = 8
+"""Copying is waiting for two stores: more threads than cores, bounded by the bytes that they hold."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
-    """One object to copy. ``pin`` is its BLAKE3 where a signed document states it; packs are checked by their name."""
+BYTES_IN_FLIGHT_MAX = 160 << 20
+"""Two packs and what small objects are under way. An object store's client copies what it is given once more."""
 
-    name: str
-    size_bytes: int
-    pin: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicatePlan:
-    """What a replication will copy, in stages that must follow each other. ``snapshots`` counts the records in it."""
-
-    source: Vault
-    target: ObjectStore
-    stages: tuple[tuple[str, tuple[Copy, ...]], ...]
-    present_objects: int
-    snapshots: int
-    left_out: tuple[str, ...] = ()
-    """Records and facts at the source that cannot be believed; they are not copied."""
-
-    @property
-    def objects(self) -> int:
-        """How many objects will be copied."""
-        return sum(len(copies) for _, copies in self.stages)
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes will be copied."""
-        return sum(copy.size_bytes for _, copies in self.stages for copy in copies)
+RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicateResult:
-    """What a replication did. ``lag_seconds``: how long the oldest snapshot of this run had waited for its replica."""
+    """What a replication did. ``lag_seconds``: the longest time from a snapshot's commit at the source to its arrival.
+    ``left_out``, ``differing`` and ``let_go`` are those of the plan."""
 
     copied_objects: int
     copied_bytes: int
@@ -79,196 +58,158 @@ class ReplicateResult:
     snapshots: int
     lag_seconds: float | None
     seconds: float
+    left_out: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    let_go: tuple[str, ...] = ()
 
 
-def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | None = None) -> ReplicatePlan:
-    """List what the target lacks.
-
-    :param witness: what this reader saw of the source before.
-    :raises Refused: the target holds another vault, or the source lost records that the witness saw.
-    """
-    if witness is not None:
-        witness.require_all(source)
-    if source.store.url == target.url:
-        raise Refused(
-            "a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml."
-        )
-    # The records are listed before anything else: what they refer to is durable already.
-    listed = _closed_listing(source)
-    left_out = {item.name for item in (*source.invalid_records(), *source.invalid_facts())}
-    present = {info.name for info in target.list()}
-    _check_same_vault(source, target, VAULT_OBJECT in present)
-    pins = _pins(source)
-    total = 0
-
-    def missing(names: Iterator[Copy]) -> tuple[Copy, ...]:
-        nonlocal total
-        every = list(names)
-        total += len(every)
-        return tuple(copy for copy in every if copy.name not in present)
-
-    def under(prefix: str) -> Iterator[Copy]:
-        for info in source.store.list(prefix):
-            yield Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
-
-    records_there = (*(name for name in present if name.startswith("snapshots/")), *(info.name for info in listed))
-    snapshots = {name.rpartition("-")[2].removesuffix(".json") for name in records_there}
-
-    def known(fact: str) -> bool:
-        """A fact that came before its record would look like a loss at the replica: it waits for the next run."""
-        snapshot = fact.rpartition("/")[2].rpartition("-")[0]
-        return snapshot == "dataset" or snapshot in snapshots or fact.startswith("ledger/expired/")
-
-    records = missing(
-        Copy(name=info.name, size_bytes=info.size_bytes, pin=pins.get(info.name, ""))
-        for info in listed
-        if info.name not in left_out
-    )
-    # Only index parts with a good statement count; the Parquet file goes first, as when it was written.
-    index = [copy for copy in under("index/") if copy.pin]
-    stages = (
-        ("keys", missing(under("keys/"))),
-        ("vault", missing(under(VAULT_OBJECT))),
-        ("packs", missing(under("packs/"))),
-        ("index rows", missing(copy for copy in index if copy.name.endswith(ROWS_SUFFIX))),
-        ("index statements", missing(copy for copy in index if copy.name.endswith(STATEMENT_SUFFIX))),
-        ("tables", missing(copy for kind in ("profiles/", "manifests/") for copy in under(kind) if copy.pin)),
-        ("records", records),
-        ("ledger", missing(copy for copy in under("ledger/") if copy.name not in left_out and known(copy.name))),
-    )
-    copied = sum(len(copies) for _, copies in stages)
-    return ReplicatePlan(
-        source=source,
-        target=target,
-        stages=stages,
-        present_objects=total - copied,
-        snapshots=len(records),
-        left_out=tuple(sorted(left_out)),
-    )
-
-
-def execute_replicate(plan: ReplicatePlan, *, workers: int = 0, progress: Progress = SILENT) -> ReplicateResult:
+def execute_replicate(
+    plan: ReplicatePlan, *, workers: int = 0, verify_arrival: bool = False, progress: Progress = SILENT
+) -> ReplicateResult:
     """Copy what the target lacks, every object checked on the way.
 
-    :raises Corrupt: objects at the source are damaged; everything else was copied (I4).
+    :param workers: threads; 0 for as many as two stores can be kept busy with.
+    :param verify_arrival: read every object back from the target and hash it again (I5).
+    :raises Corrupt: objects at the source are damaged; everything else was copied (I4). Or an object did not arrive as
+        it was sent.
+    :raises Transient: an object left the source while the run went on; the next run sees what took its place.
     :raises VaultUnwritable: the target is full or refuses writes.
     """
     clock = plan.source.clock
     started = clock.elapsed_seconds()
-    oldest = _oldest_commit(plan)
     progress.start("replicate", plan.size_bytes, "bytes")
-
-    def copy(item: Copy) -> Corrupt | None:
-        data = plan.source.store.get(item.name)
-        try:
-            _check(item, data)
-        except Corrupt as error:
-            return error
-        try:
-            plan.target.create(item.name, [data])
-        except Conflict:
-            if plan.target.get(item.name) != data:
-                raise Conflict(
-                    f"{item.name} in {plan.target.url} differs from the one in {plan.source.store.url}.",
-                    hint="One of the two was changed; `reopen verify` on each tells which.",
-                ) from None
-        progress.advance(len(data))
-        return None
-
-    damaged: list[Corrupt] = []
-    withheld: set[str] = set()
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-replicate") as pool:
+    copying = _Copying(plan, verify_arrival, progress)
+    committed = {record.name: record for record in plan.records}
+    threads = workers or max(THREADS_MIN, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="reopen-replicate") as pool:
         for stage, copies in plan.stages:
             # A stage is complete before the next begins: what refers comes after what is referred to. Records refer to
             # each other.
-            wanted = [item for item in copies if item.name not in withheld]
-            done = map(copy, wanted) if stage == "records" else pool.map(copy, wanted)
-            for item, error in zip(wanted, done, strict=True):
-                if error is not None:
-                    damaged.append(error)
-                    # A statement without its rows would stop every reader; without both, repair covers the packs anew.
-                    withheld.add(item.name.removesuffix(ROWS_SUFFIX) + STATEMENT_SUFFIX)
+            if stage == RECORDS:
+                for item in copies:
+                    copying.take([item], map)
+                    copying.note_arrival(committed.get(item.name), clock.now())
+            else:
+                copying.take(copies, pool.map)
     progress.finish()
-    if damaged:
-        raise Corrupt(
-            f"{len(damaged)} objects in {plan.source.store.url} are damaged and were not copied, the first: "
-            f"{damaged[0].message} The other {plan.objects - len(damaged)} are in {plan.target.url}.",
-            hint="`reopen verify` names the files that they hurt; a good copy in another vault mends them.",
-            objects=len(damaged),
-        )
+    copying.raise_damaged()
     return ReplicateResult(
         copied_objects=plan.objects,
         copied_bytes=plan.size_bytes,
         present_objects=plan.present_objects,
         snapshots=plan.snapshots,
-        lag_seconds=oldest,
+        lag_seconds=copying.lag_seconds,
         seconds=clock.elapsed_seconds() - started,
+        left_out=plan.left_out,
+        differing=plan.differing,
+        let_go=plan.let_go,
     )
 
 
-def _check(item: Copy, data: bytes) -> None:
-    if item.name.startswith("packs/"):
-        check_stored(item.name.rpartition("/")[2], data)
-    elif item.pin and blake3(data).hexdigest() != item.pin:
-        raise Corrupt(
-            f"{item.name} fails its digest at the source.",
+@dataclass(slots=True)
+class _Copying:
+    """One run: what was found damaged, and what must not follow it."""
+
+    plan: ReplicatePlan
+    verify_arrival: bool
+    progress: Progress
+    budget: Budget = field(default_factory=lambda: Budget(BYTES_IN_FLIGHT_MAX))
+    damaged: list[Corrupt] = field(default_factory=list)
+    withheld: set[str] = field(default_factory=set)
+    lag_seconds: float | None = None
+
+    def take(
+        self, copies: Iterable[Copy], run: Callable[[Callable[[Copy], Corrupt | None], list[Copy]], Iterable[object]]
+    ) -> None:
+        """Copy objects that may go at the same time."""
+        wanted = [item for item in copies if item.name not in self.withheld]
+        for item, error in zip(wanted, run(self._copy, wanted), strict=True):
+            if isinstance(error, Corrupt):
+                self.damaged.append(error)
+                # A statement without its rows would stop every reader; without both, repair covers the packs anew.
+                self.withheld.add(item.name.removesuffix(ROWS_SUFFIX) + STATEMENT_SUFFIX)
+
+    def note_arrival(self, record: SnapshotRecord | None, now: datetime) -> None:
+        """How long a snapshot took from its commit to its replica."""
+        if record is not None:
+            waited = max(0.0, (now - record.committed_at).total_seconds())
+            self.lag_seconds = max(waited, self.lag_seconds or 0.0)
+
+    def raise_damaged(self) -> None:
+        """Tell of what was left out."""
+        if self.damaged:
+            plan, first = self.plan, self.damaged[0]
+            raise Corrupt(
+                f"{len(self.damaged)} objects in {plan.source.store.url} are damaged and were not copied, the first: "
+                f"{first.message} The other {plan.objects - len(self.damaged)} are in {plan.target.url}.",
+                hint="`reopen verify` names the files that they hurt; `reopen repair --from` takes a good copy.",
+                objects=len(self.damaged),
+            )
+
+    def _copy(self, item: Copy) -> Corrupt | None:
+        """Copy one object; what is wrong with it at the source is returned."""
+        with self.budget.hold(item.size_bytes):
+            try:
+                parts = list(self._read(item))
+                digest = _check(item, parts)
+            except Corrupt as error:
+                return error
+            self._write(item, parts, digest)
+        if self.verify_arrival:
+            self._read_back(item, digest)
+        return None
+
+    def _read(self, item: Copy) -> Iterable[bytes]:
+        if item.data is not None:
+            self.progress.advance(len(item.data))
+            yield item.data
+            return
+        try:
+            for piece in pieces(self.plan.source.store, item.name, item.size_bytes):
+                self.progress.advance(len(piece))
+                yield piece
+        except NotFound as error:
+            # Its listing is older than its removal: prune put what is still needed into another object.
+            raise Transient(
+                f"{item.name} left {self.plan.source.store.url} while it was being copied.",
+                hint="Run `reopen replicate` again: it sees what took its place. No record was copied.",
+                object=item.name,
+            ) from error
+
+    def _write(self, item: Copy, parts: list[bytes], digest: str) -> None:
+        plan = self.plan
+        try:
+            plan.target.create(item.name, parts)
+        except Conflict:
+            # Somebody else is copying too. Equal bytes are what was wanted.
+            if blake3(plan.target.get(item.name)).hexdigest() != digest:
+                raise Conflict(
+                    f"{item.name} in {plan.target.url} differs from the one in {plan.source.store.url}.",
+                    hint="One of the two was changed; `reopen verify` on each tells which.",
+                ) from None
+        arrived = plan.target.head(item.name).size_bytes
+        if arrived != item.size_bytes:
+            raise self._not_arrived(item, f"{arrived} bytes arrived, {item.size_bytes} were sent")
+
+    def _read_back(self, item: Copy, digest: str) -> None:
+        if digest_of(self.plan.target, item.name, item.size_bytes) != digest:
+            raise self._not_arrived(item, "it was read back and is not what was sent")
+
+    def _not_arrived(self, item: Copy, what: str) -> Corrupt:
+        return Corrupt(
+            f"{item.name} in {self.plan.target.url} is damaged: {what}.",
+            hint="Check that store and the way to it; `reopen repair --from` puts a good copy in its place.",
             object=item.name,
         )
 
 
-def _pins(source: Vault) -> dict[str, str]:
-    pins: dict[str, str] = {}
-
-    def add(part: Part) -> None:
-        pins[part.name] = part.digest
-
-    for info in source.store.list("index/"):
-        if not info.name.endswith(".json"):
-            continue
-        try:
-            statement = read_statement(source, info.name)
-        except Corrupt:
-            continue  # Without a pin it is not copied: repair covers its packs anew.
-        add(statement.part)
-        add(statement.parquet)
-    for record in source.records():
-        pins[record.name] = record.digest
-        for reference in (record.manifest, record.profile):
-            for part in reference.parts if reference is not None else ():
-                add(part)
-    return pins
-
-
-def _closed_listing(source: Vault) -> list[ObjectInfo]:
-    """A list of records that holds every record its members saw, each after those: one that was committed behind the
-    listing's back, and seen by another that the listing did reach, would look rolled back at the replica."""
-    listed = {info.name: info for info in source.store.list("snapshots/")}
-    heads = {record.name: record.heads for record in source.records()}
-    ordered: dict[str, ObjectInfo] = {}
-    entered: set[str] = set()
-    # Depth first: a name is entered, then comes what it saw, then the name itself.
-    waiting = [(name, False) for name in sorted(listed, reverse=True)]
-    while waiting:
-        name, complete = waiting.pop()
-        if complete:
-            ordered[name] = listed[name] if name in listed else source.store.head(name)
-        elif name not in entered and (name in listed or name in heads):
-            entered.add(name)
-            waiting.append((name, True))
-            seen = heads.get(name, {}).items()
-            waiting += [(f"snapshots/dataset={dataset}/{head}.json", False) for dataset, head in seen]
-    return list(ordered.values())
-
-
-def _check_same_vault(source: Vault, target: ObjectStore, exists: bool) -> None:
-    if exists and target.get(VAULT_OBJECT) != source.store.get(VAULT_OBJECT):
-        raise Refused(
-            f"{target.url} holds another vault than {source.store.url}.",
-            hint="A replica belongs to one vault; name an empty folder, or the right replica.",
-        )
-
-
-def _oldest_commit(plan: ReplicatePlan) -> float | None:
-    copied = {copy.name for stage, copies in plan.stages if stage == "records" for copy in copies}
-    times = [record.committed_at for record in plan.source.records() if record.name in copied]
-    return (plan.source.clock.now() - min(times)).total_seconds() if times else None
+def _check(item: Copy, parts: list[bytes]) -> str:
+    """The digest of the bytes that are about to be written, if they are what they must be (I1)."""
+    digest = blake3()
+    for part in parts:
+        digest.update(part)
+    found = digest.hexdigest()
+    if sum(len(part) for part in parts) != item.size_bytes or (item.pin and found != item.pin):
+        what = f"pack {item.pin}" if item.name.startswith("packs/") else item.name
+        raise Corrupt(f"{what} fails its digest at the source.", object=item.name)
+    return found
