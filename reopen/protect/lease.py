@@ -7,6 +7,8 @@ Invariants
         have voided it.
     I3  A dead writer is voided by exclusively creating a signed ``void`` under the record's own name: of commit and
         void one wins.
+    I4  A writer asks whether its key still holds once its lease is durable, and again before it commits: whoever ends
+        a key looks for its leases after having said so, so of the two one sees the other.
 """
 
 from __future__ import annotations
@@ -49,13 +51,14 @@ class Lease:
     def __init__(self, vault: Vault, name: LeaseName) -> None:
         self.name = name
         self._vault = vault
+        self._signer = vault.keyring.signer("writer").id
         self._renewed_at_seconds = vault.clock.elapsed_seconds()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="reopen-lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Refuse to go on when the lease was not renewed in time (I2)."""
+        """Refuse to go on when the lease was not renewed in time (I2), or its key has ended (I4)."""
         age_seconds = self._vault.clock.elapsed_seconds() - self._renewed_at_seconds
         if age_seconds > LEASE_SECONDS:
             raise Refused(
@@ -64,6 +67,7 @@ class Lease:
                 hint="Run the snapshot again; what it stored is reused.",
                 dataset=self.name.dataset,
             )
+        self._vault.check_may_go_on(self._signer, begin=False)
 
     def release(self) -> None:
         """Stop renewing and remove the lease; a store that does not answer leaves it to expire."""
@@ -96,6 +100,11 @@ def acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
         # Whoever had this lease before released it after its record or void was there: listing now shows it.
         newest = newest_seq(vault, dataset)
         if newest < seq:
+            try:
+                vault.check_may_go_on(vault.keyring.signer("writer").id, begin=True)
+            except ReopenError:
+                vault.store.delete(lease_name(dataset, seq))
+                raise
             return Lease(vault, name)
         vault.store.delete(lease_name(dataset, seq))
         seq = newest + 1

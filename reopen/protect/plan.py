@@ -231,12 +231,12 @@ def _in_table(scan: pa.Table, pattern: str) -> NDArray[np.bool_]:
 
 def _trusted(vault: Vault) -> Callable[[str, str], bool]:
     """Which index parts a writer may reuse chunks from: its own, and what a verifier has proven (dedup poisoning)."""
-    own = vault.keyring.signer("writer").id
+    own = vault.own_writers()
     proven: set[str] | None = None
 
     def is_trusted(writer: str, digest: str) -> bool:
         nonlocal proven
-        if writer == own:
+        if writer in own:
             return True
         if proven is None:
             # Read only when somebody else wrote here: the ledger grows with every verification.

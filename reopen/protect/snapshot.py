@@ -90,7 +90,7 @@ class SnapshotRun:
         self._packs: PackWriter | None = None
         self._capture: Capture | None = None
         if plan.shards:
-            sealer = Sealer(vault.id, vault.keyring.pins.recipients, vault.random_bytes)
+            sealer = Sealer(vault.id, vault.recipients, vault.random_bytes)
             self._packs = PackWriter(
                 vault.store,
                 vault_id=vault.id,
