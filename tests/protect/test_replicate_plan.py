@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from reopen.errors import Corrupt, Refused, Transient
 from reopen.protect.place import vault_at
 from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.protect.verify import Level, verify_vault
-from reopen.storage import ObjectStore
+from reopen.storage import ObjectInfo, ObjectStore, Piece
 from reopen.vault import Keyring, NewKeys, SnapshotRecord, Vault, make_keys, packwriter
 from reopen.vault.statements import read_statements
 from tests.kit import a_dataset, a_keyring, a_vault, reopened, restore, snapshot
@@ -208,7 +209,7 @@ def test_a_fact_waits_for_its_record(vault: Vault, tmp_path: Path) -> None:
     """The record was committed after the records were listed, and verified before the ledger was."""
 
     class Late(WatchedStore):
-        def list(self, prefix: str = "") -> object:  # type: ignore[override]
+        def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
             infos = list(store_of(vault).list(prefix))
             if prefix == "snapshots/" and not self.calls:
                 self.calls.append(("list", prefix))
@@ -265,8 +266,8 @@ def test_the_lag_is_measured_from_commit_to_arrival(vault: Vault, clock: FixedCl
 @pytest.mark.parametrize("how", ["shorter", "other bytes"])
 def test_what_does_not_arrive_as_it_was_sent_is_told_before_any_record_is_there(vault: Vault, how: str) -> None:
     class Losing(MemoryStore):
-        def create(self, name: str, pieces: object) -> int:
-            written = super().create(name, pieces)  # type: ignore[arg-type]
+        def create(self, name: str, pieces: Sequence[Piece]) -> int:
+            written = super().create(name, pieces)
             if name.startswith("manifests/"):
                 data = self.get(name)
                 self.replace(name, data[:-1] if how == "shorter" else data[:-1] + bytes([data[-1] ^ 1]))
