@@ -11,8 +11,8 @@ Invariants
     P1  Without rules everything is kept. Rules are OR'd: one more keeps what was kept, and more.
     P2  The rules are applied to the usable snapshots as if there were no others; for a history without flaws the answer
         is restic's.
-    P3  A flawed snapshot is kept only where no usable one of its hour, day, … is, within the reach that the rule had over
-        the usable ones, and with a count of its own.
+    P3  A flawed snapshot is kept only where no usable one of its hour, day, … is, within the reach that the rule had
+        over the usable ones, and with a count of its own.
     P4  The answer depends on the set of snapshots, never on their order in the list; and of what it keeps together with
         any part of the rest, it keeps the same.
 
@@ -49,8 +49,8 @@ def reasons_to_keep(
     """Why each snapshot is kept, by id; one that is not in the answer is kept by no rule.
 
     :param now: a snapshot that stands for a later time is not the newest that periods count from.
-    :param guarded: for append-only vaults: a period's first snapshot is kept beside its newest, and flawed snapshots
-        beside usable ones.
+    :param guarded: for append-only vaults, where only rules with a period are allowed: the first snapshot of each hour,
+        day, … is kept beside the newest, and flawed snapshots beside usable ones.
     """
     if rule.is_empty:
         return {candidate.id: [NO_RULES] for candidate in candidates}
@@ -63,7 +63,7 @@ def reasons_to_keep(
         reasons.setdefault(kept.id, []).append(reason)
 
     for name, count in rule.counts.items():
-        for kept, reason in _by_count(name, count, usable, flawed, guarded):
+        for kept, reason in _by_count(name, count, usable, flawed):
             note(kept, reason)
     for name, period in rule.periods.items():
         for kept, reason in _by_period(name, period, usable, flawed, now, guarded):
@@ -105,19 +105,17 @@ _LABELS: Mapping[str, Callable[[datetime], str]] = {
 _Kept = Iterator[tuple[Candidate, str]]
 
 
-def _by_count(
-    name: str, count: int, usable: Sequence[Candidate], flawed: Sequence[Candidate], guarded: bool
-) -> _Kept:
+def _by_count(name: str, count: int, usable: Sequence[Candidate], flawed: Sequence[Candidate]) -> _Kept:
     first = list(_count_down(name, count, usable, with_oldest=True))
     for kept, _, reason in first:
         yield kept, reason
     if len(first) == count:
         # The count is used up: what is older than its last snapshot is out of the rule's reach.
         flawed = [candidate for candidate in flawed if _when(candidate) > _when(first[-1][0])]
-    taken = set() if guarded else {label for _, label, _ in first}
+    taken = {label for _, label, _ in first}
     left = [candidate for candidate in flawed if _label(name, candidate) not in taken]
     for kept, _, reason in _count_down(name, count, left, with_oldest=not usable):
-        yield kept, f"{reason}, {_with_flaw(name, kept, guarded)}"
+        yield kept, f"{reason}, {_with_flaw(name, kept, alone=True)}"
 
 
 def _count_down(
@@ -160,7 +158,7 @@ def _by_period(
         yield kept, reason + suffix
     left = [candidate for candidate in young_flawed if guarded or _label(each, candidate) not in taken]
     for kept, _, reason in _one_of_each(each, left, oldest, guarded):
-        yield kept, f"{reason}{suffix}, {_with_flaw(each, kept, guarded)}"
+        yield kept, f"{reason}{suffix}, {_with_flaw(each, kept, alone=not guarded)}"
 
 
 def _one_of_each(
@@ -183,8 +181,8 @@ def _one_of_each(
                 yield candidate, label, f"the first of {_reason(each, label, oldest=False)}"
 
 
-def _with_flaw(name: str, candidate: Candidate, guarded: bool) -> str:
-    return candidate.flaw if guarded or name == "last" else f"{candidate.flaw}, but the only one"
+def _with_flaw(name: str, candidate: Candidate, *, alone: bool) -> str:
+    return f"{candidate.flaw}, but the only one" if alone and name != "last" else candidate.flaw
 
 
 def _younger(

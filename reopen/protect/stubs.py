@@ -1,8 +1,8 @@
 """Owns the stub: the signed ``expired`` fact that says which record was let go, so that its absence is no roll-back.
 
 Invariants
-    I1  Only a fact that retention signed, with every field of the record's identity, is a stub. It excuses the one record
-        it names (dataset, ``seq`` and id) and the one digest that a later record may quote.
+    I1  Only a fact that retention signed, with every field of the record's identity, is a stub. It excuses the one
+        record that it names (dataset, ``seq`` and id) and the one digest that a later record may quote.
     I2  A stub whose record is still there excuses nothing yet and orders nothing: the record counts.
 
 Called by retention (which writes them), by verification and the witness (which miss records).

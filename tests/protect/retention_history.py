@@ -28,9 +28,7 @@ POLICIES: Mapping[str, RetentionRule] = {
     "weekly-5": RetentionRule(weekly=5),
     "weekly-60": RetentionRule(weekly=60),
     "monthly-12": RetentionRule(monthly=12),
-    "monthly-all": RetentionRule(monthly=-1),
     "yearly-3": RetentionRule(yearly=3),
-    "yearly-10": RetentionRule(yearly=10),
     "within-2d": RetentionRule(within=2 * _DAY),
     "within-35d": RetentionRule(within=35 * _DAY),
     "within-hourly-3d": RetentionRule(within_hourly=3 * _DAY),
@@ -38,17 +36,20 @@ POLICIES: Mapping[str, RetentionRule] = {
     "within-weekly-200d": RetentionRule(within_weekly=200 * _DAY),
     "within-monthly-400d": RetentionRule(within_monthly=400 * _DAY),
     "within-yearly-800d": RetentionRule(within_yearly=800 * _DAY),
-    "grandfather": RetentionRule(last=5, hourly=12, daily=7, weekly=5, monthly=12, yearly=75),
+    "grandfather": RetentionRule(last=5, hourly=12, daily=7, weekly=5, monthly=12, yearly=4),
     "mixed": RetentionRule(daily=14, within=3 * _DAY, within_weekly=120 * _DAY, within_monthly=300 * _DAY),
 }
-"""Rules that restic has as well."""
+"""Rules that restic 0.14 has as well, and where it has no reason to keep the oldest snapshot beside the newest of each
+period: later versions do while a count lasts, and so do we."""
 
 OWN_POLICIES: Mapping[str, RetentionRule] = {
+    "monthly-all": RetentionRule(monthly=-1),
+    "yearly-10": RetentionRule(yearly=10),
     "quarterly-6": RetentionRule(quarterly=6),
     "within-quarterly-500d": RetentionRule(within_quarterly=500 * _DAY),
     "within-daily-2000d": RetentionRule(within_daily=2000 * _DAY),
 }
-"""Rules that the restic of the golden files lacks: quarters, and the oldest snapshot of a period that reaches past it."""
+"""What restic 0.14 lacks: quarters, counts without limit, and the oldest snapshot while a rule reaches past it."""
 
 
 def made_times() -> list[datetime]:
