@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from reopen.errors import SourceUnreadable
 from reopen.progress import SILENT, Progress
-from reopen.protect.plan import Shard, SnapshotPlan, names_of
+from reopen.protect.plan import Shard, SnapshotPlan
 from reopen.protect.profiles import Row, Tap, make_tap
 from reopen.sources.files import SourceFile, Stamp
+from reopen.storage.entries import names_of
 from reopen.vault import Vault
 from reopen.vault.chunker import Blocks, ReadInto, cut_stream
 from reopen.vault.content import ChunkHasher, Sealer

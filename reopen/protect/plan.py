@@ -24,6 +24,7 @@ from reopen.errors import Corrupt, NotFound
 from reopen.protect.lease import newest_seq
 from reopen.protect.profiles import matches
 from reopen.sources.files import FileSource, open_source
+from reopen.storage.entries import names_of
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import NOT_FOUND, ChunkIndex
 from reopen.vault.indexcache import IndexCache
@@ -165,11 +166,6 @@ def match_rows(scan: pa.Table, manifest: pa.Table) -> NDArray[np.int64]:
             "SELECT coalesce(m.row, -1) AS row FROM scan s LEFT JOIN manifest m USING (name) ORDER BY s.row"
         ).fetchnumpy()
     return np.asarray(joined["row"], dtype=np.int64)
-
-
-def names_of(table: pa.Table) -> pa.ChunkedArray:
-    """The raw name of every row: what rows are matched and sorted by."""
-    return pc.coalesce(table.column("path_raw"), pc.cast(table.column("path"), pa.binary()))
 
 
 def make_shards(scan: pa.Table, carried: NDArray[np.bool_]) -> tuple[Shard, ...]:

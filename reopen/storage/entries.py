@@ -7,6 +7,7 @@ Names are bytes. ``path`` shows them as text; where they are not UTF-8, ``path_r
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ENTRY_FIELDS: tuple[pa.Field, ...] = (
     pa.field("path", pa.string(), nullable=False),
@@ -27,3 +28,8 @@ ENTRY_FIELDS: tuple[pa.Field, ...] = (
     pa.field("link_target_raw", pa.binary()),
     pa.field("link_group", pa.string()),
 )
+
+
+def names_of(table: pa.Table) -> pa.ChunkedArray:
+    """The raw name of every row: what entries are matched and sorted by."""
+    return pc.coalesce(table.column("path_raw"), pc.cast(table.column("path"), pa.binary()))

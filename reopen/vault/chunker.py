@@ -49,7 +49,7 @@ class Blocks:
         # Every view refers to this array, and to the memory only through it: when it goes, nobody reads any more.
         array = np.frombuffer(storage, np.uint8)
         weakref.finalize(array, self._free.append, storage).atexit = False
-        return memoryview(array)
+        return array.data
 
 
 def cut_stream(readinto: ReadInto, sizes: ChunkSizes, seed: int, blocks: Blocks | None = None) -> Iterator[memoryview]:

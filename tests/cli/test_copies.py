@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reopen.errors import SourceUnreadable
-from reopen.sources.files import LocalFiles
+from reopen.sources.local import LocalFiles
 from tests.cli.place import Place
 
 

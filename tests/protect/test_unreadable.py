@@ -34,15 +34,18 @@ class BadMedium:
         monkeypatch.setattr(os, "readv", self._read)
         monkeypatch.setattr(os, "scandir", self._listed)
 
-    def _fail(self, chosen: dict[str, int], path: Any) -> None:
+    def _fail(self, chosen: dict[str, int], path: str) -> None:
         for ending, number in chosen.items():
-            if not isinstance(path, int) and os.fsdecode(path).endswith(ending):
+            if path.endswith(ending):
                 raise OSError(number, os.strerror(number), path)
 
     def _opened(self, path: Any, *arguments: Any, **options: Any) -> int:
-        self._fail(self.open_fails, path)
+        # Names are opened in their folder: the whole path is that of the folder's descriptor and the name.
+        folder = self._paths.get(options.get("dir_fd", -1))
+        full = f"{folder}/{os.fsdecode(path)}" if folder is not None else os.fsdecode(path)
+        self._fail(self.open_fails, full)
         descriptor = self._open(path, *arguments, **options)
-        self._paths[descriptor] = os.fsdecode(path)
+        self._paths[descriptor] = full
         return descriptor
 
     def _read(self, descriptor: int, buffers: Any) -> int:
@@ -51,7 +54,7 @@ class BadMedium:
         return self._readv(descriptor, buffers)
 
     def _listed(self, path: Any) -> Any:
-        self._fail(self.list_fails, path)
+        self._fail(self.list_fails, self._paths[path] if isinstance(path, int) else os.fsdecode(path))
         return self._scandir(path)
 
 
@@ -160,7 +163,7 @@ def test_an_entry_that_cannot_be_examined_is_marked(
     os.symlink("good", source / "symlink")
     os.rename(source / "small", source / "file")
     vault, dataset = a_vault(), a_dataset("it", source)
-    refuse_to_examine(monkeypatch, kind.encode())
+    refuse_to_examine(monkeypatch, kind)
     record = snapshot(vault, dataset).record
     assert record.state == "incomplete"
     assert rows_of(vault, record)[kind]["error"] == "cannot be examined: Permission denied"
@@ -168,12 +171,12 @@ def test_an_entry_that_cannot_be_examined_is_marked(
     assert set(statuses(vault, record, tmp_path / "target").values()) == {"ok"}
 
 
-def refuse_to_examine(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+def refuse_to_examine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make ``stat`` fail on the entry of a listing with this name."""
     scandir = os.scandir
 
     class Entry:
-        def __init__(self, inner: os.DirEntry[bytes]) -> None:
+        def __init__(self, inner: os.DirEntry[str]) -> None:
             self._inner = inner
 
         def __getattr__(self, attribute: str) -> Any:
@@ -185,8 +188,8 @@ def refuse_to_examine(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
             return self._inner.stat(follow_symlinks=follow_symlinks)
 
     class Listing:
-        def __init__(self, path: bytes) -> None:
-            self._inner = scandir(path)
+        def __init__(self, descriptor: int) -> None:
+            self._inner = scandir(descriptor)
 
         def __enter__(self) -> Iterator[Entry]:
             return (Entry(entry) for entry in self._inner.__enter__())
