@@ -19,6 +19,7 @@ __all__ = [
     "Signer",
     "decode",
     "encode",
+    "encode_envelope",
     "open_envelope",
     "seal_envelope",
     "signed_message",
@@ -45,8 +46,13 @@ def signed_message(body: JsonObject) -> bytes:
 
 def seal_envelope(body: JsonObject, signer: Signer) -> bytes:
     """The stored bytes of a signed body."""
-    signature = {"signer": signer.id, "value": signer.sign(signed_message(body)).hex()}
-    return encode({"body": body, "signature": signature})
+    return encode_envelope(body, signer.id, signer.sign(signed_message(body)))
+
+
+def encode_envelope(body: JsonObject, signer: str, signature: bytes) -> bytes:
+    """The stored bytes of a body and its signature. The form is canonical, so of what was read these are the very bytes
+    that are stored."""
+    return encode({"body": body, "signature": {"signer": signer, "value": signature.hex()}})
 
 
 def open_envelope(data: bytes, name: str, kind: str) -> tuple[JsonObject, str, bytes]:

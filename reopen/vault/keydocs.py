@@ -25,7 +25,6 @@ from reopen.vault.keys import (
     SIGNING_ROLES,
     Pins,
     Recipient,
-    RecoveryKey,
     Roots,
     SigningKey,
     roots_context,
@@ -37,13 +36,15 @@ PREFIX = "keys/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """Who may sign what: a key id, its role, the datasets (``*``: all) and its public key."""
+    """Who may sign what: a key id, its role, the datasets (``*``: all) and its public key. ``follows``: the key that
+    it was made to replace."""
 
     id: str
     role: str
     datasets: tuple[str, ...]
     public: bytes
     created_at: datetime
+    follows: str | None = None
 
     def covers(self, dataset: str) -> bool:
         """Whether the certificate speaks for a dataset."""
@@ -92,10 +93,11 @@ def certificate_body(
     created_at: datetime,
     *,
     datasets: tuple[str, ...] = ("*",),
+    follows: str | None = None,
     random_bytes: RandomBytes = system_random,
 ) -> JsonObject:
     """The certificate of a signing key, to be signed by the root."""
-    return {
+    body: JsonObject = {
         "kind": "certificate",
         "vault": vault_id,
         "created_at": to_text(created_at),
@@ -105,13 +107,7 @@ def certificate_body(
         "ed25519": key.public().hex(),
         "wrapped_roots": key.wrap(roots, vault_id, random_bytes).hex(),
     }
-
-
-def key_body(key: RecoveryKey | SigningKey, roots: Roots, vault_id: str, created_at: datetime) -> JsonObject:
-    """The document of a key of either kind, for all datasets."""
-    if isinstance(key, RecoveryKey):
-        return recipient_body(key.recipient(), roots, vault_id, created_at)
-    return certificate_body(key, roots, vault_id, created_at)
+    return body | {"follows": follows} if follows else body
 
 
 def read_key_documents(store: ObjectStore, pins: Pins) -> KeyDocuments:
@@ -143,6 +139,7 @@ def read_key_documents(store: ObjectStore, pins: Pins) -> KeyDocuments:
                 datasets=tuple(map(str, body["datasets"])),
                 public=bytes.fromhex(body["ed25519"]),
                 created_at=created_at,
+                follows=body.get("follows"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Corrupt(f"{info.name} lacks or misspells a field: {error}.", object=info.name) from error

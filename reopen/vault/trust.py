@@ -6,7 +6,7 @@ pins say everything. ``docs/0008-keys.md`` says why it is so.
 Invariants
     T1  A statement below what the key files pin, or what this machine saw in this place before, is refused: somebody
         rolled the store back, or a replica lags.
-    T2  An ended key is believed only about what its closing list holds: the digests of everything that it had signed,
+    T2  An ended key is believed only about what its closing list holds: the digests of every object that it had signed,
         and of every pack that there was, when it ended.
     T3  Writers seal to the recipients of the newest statement; there is always at least one.
     T4  A closing list is durable before the statement that pins it.
@@ -64,19 +64,21 @@ class Ended:
 class Trust:
     """Which keys hold now.
 
-    ``recipients`` are sealed to; ``metadata_key`` encrypts new tables; keys in ``ending`` begin nothing; those in
-    ``ended`` sign nothing. ``digest`` is of the statement's stored bytes; None for the vault's beginning, number 0.
+    ``recipients`` are sealed to, those in ``removed`` no longer; ``metadata_key`` encrypts new tables; keys in
+    ``ending`` begin nothing; those in ``ended`` sign nothing. ``digest`` is of the statement's stored bytes; None for
+    the vault's beginning, number 0.
     """
 
     number: int
     recipients: tuple[Recipient, ...]
     metadata_key: int
+    removed: frozenset[str] = frozenset()
     ending: frozenset[str] = frozenset()
     ended: Mapping[str, Ended] = field(default_factory=dict)
     digest: str | None = None
 
     def to_body(self, vault_id: str, at: datetime) -> JsonObject:
-        """The body that the root signs as the statement *after* this one's ``digest``."""
+        """The body that the root signs; ``digest`` is still that of the statement before, as :meth:`following` left it."""
         return {
             "kind": "trust",
             "vault": vault_id,
@@ -85,11 +87,12 @@ class Trust:
             "at": to_text(at),
             "recipients": [recipient.to_json() for recipient in self.recipients],
             "metadata_key": self.metadata_key,
+            "removed": sorted(self.removed),
             "ending": sorted(self.ending),
             "ended": {key_id: ended.to_json() for key_id, ended in sorted(self.ended.items())},
         }
 
-    def successor(self) -> Trust:
+    def following(self) -> Trust:
         """The next statement, the same in all but its number, to be changed and stored."""
         return replace(self, number=self.number + 1)
 
@@ -112,9 +115,10 @@ def statement_name(number: int) -> str:
     return f"{PREFIX}{number:010d}.json"
 
 
-def closing_name(number: int, key_id: str) -> str:
-    """Where the closing list of a key that the statement of this number ends is stored."""
-    return f"{PREFIX}{number:010d}-{key_id}.list"
+def closing_name(key_id: str, digest: str) -> str:
+    """Where a closing list of a key is stored. By its digest too: a run that died leaves one that nobody pins, and the
+    next may see more."""
+    return f"{PREFIX}{key_id}-{digest[:16]}.list"
 
 
 def read_trust(store: ObjectStore, pins: Pins, *, metadata_key: int, seen: int = 0) -> Trust:
@@ -149,6 +153,7 @@ def parse_trust(body: JsonObject, name: str, data: bytes) -> Trust:
             number=int(body["number"]),
             recipients=tuple(Recipient.from_json(item) for item in body["recipients"]),
             metadata_key=int(body["metadata_key"]),
+            removed=frozenset(_key_id(item) for item in body["removed"]),
             ending=frozenset(_key_id(item) for item in body["ending"]),
             ended={_key_id(key_id): _ended(value) for key_id, value in body["ended"].items()},
             digest=blake3(data).hexdigest(),

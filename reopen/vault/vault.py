@@ -23,7 +23,7 @@ from reopen.clock import SYSTEM_CLOCK, Clock, from_text, to_text
 from reopen.errors import Corrupt, InvalidInput, NotFound, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage import ObjectStore
-from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope, signed_message
+from reopen.vault.canonical import JsonObject, encode_envelope, open_envelope, seal_envelope, signed_message
 from reopen.vault.create import VAULT_OBJECT, Parameters
 from reopen.vault.grants import SlotGrants
 from reopen.vault.keydocs import Certificate, KeyDocuments, read_key_documents
@@ -238,12 +238,13 @@ class Vault:
         if body.get("vault") != self.id:
             raise Corrupt(f"{name} belongs to vault {body.get('vault')}.", hint=hint, object=name)
         if body["kind"] != "lease":  # A lease speaks of now; believing one costs at most a wait.
-            self.check_not_later(signer, blake3(signed_message(body)).digest(), name)
+            stored = encode_envelope(body, signer, signature)
+            self.check_not_later(signer, blake3(stored).digest(), name)
 
     def check_not_later(self, signer: str, digest: bytes, name: str) -> None:
         """Refuse what an ended key signed after it ended.
 
-        :param digest: BLAKE3 of a signed body; of a pack its id.
+        :param digest: BLAKE3 of the stored bytes.
         """
         ended = self.trust.ended.get(signer)
         if ended is not None and not self._closing_lists.holds(ended, digest):
