@@ -155,7 +155,8 @@ class SnapshotRun:
 
     def _flush_index(self, packs: list[StoredPack]) -> None:
         name = f"{self.id}-{len(self._index_parts):04d}"
-        self._index_parts.append(write_index_part(self._vault, name, packs, self._vault.keyring.signer("writer")))
+        signer, dataset = self._vault.keyring.signer("writer"), self._plan.dataset.name
+        self._index_parts.append(write_index_part(self._vault, name, packs, signer, dataset=dataset))
 
     def _write_manifest(self, manifest: pa.Table) -> tuple[TableRef, bool]:
         plan = self._plan

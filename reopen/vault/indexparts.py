@@ -44,9 +44,12 @@ __all__ = [
 ]
 
 
-def write_index_part(vault: Vault, name: str, packs: list[StoredPack], signer: SigningKey, *, origin: str = "") -> Part:
+def write_index_part(
+    vault: Vault, name: str, packs: list[StoredPack], signer: SigningKey, *, origin: str = "", dataset: str = ""
+) -> Part:
     """Write one index part for stored packs; returns the pin of its statement.
 
+    :param dataset: whose snapshot stored them; a signer that is certified for some datasets only has to say.
     :param origin: for retention: the writer (key id) whose chunks these are.
     """
     key = vault.metadata_key_number
@@ -66,6 +69,9 @@ def write_index_part(vault: Vault, name: str, packs: list[StoredPack], signer: S
     }
     if origin:
         body["origin"] = origin
+    certificate = vault.certificates.get(signer.id)
+    if dataset and certificate is not None and not certificate.covers("*"):
+        body["dataset"] = dataset
     statement = seal_envelope(body, signer)
     # The statement makes the part count: it comes second, so that a crash leaves rows that nobody reads.
     vault.store.create(f"index/{name}.json", [statement])

@@ -78,7 +78,7 @@ class Trust:
     digest: str | None = None
 
     def to_body(self, vault_id: str, at: datetime) -> JsonObject:
-        """The body that the root signs; ``digest`` is still that of the statement before, as :meth:`following` left it."""
+        """The body that the root signs; ``digest`` is still that of the statement before (:meth:`following`)."""
         return {
             "kind": "trust",
             "vault": vault_id,
