@@ -38,8 +38,8 @@ from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.features import APPEND_ONLY, optional_features
 
 TIME_MARGIN = timedelta(days=1)
-"""How far the time that a record claims may be from the store's time of its object. Long enough for a snapshot that takes
-a night, and for clocks; short enough that planted dates cannot be spread over a week."""
+"""How far the time that a record claims may be from the store's time of its object. Long enough for a snapshot that
+takes a night, and for clocks; short enough that planted dates cannot be spread over a week."""
 
 PLAN_SECONDS_MAX = 3600
 """A plan older than this is not carried out: damage that was found since could have made what it lets go the best there
@@ -382,7 +382,7 @@ def _flaws(read: _Read) -> dict[str, str]:
 
 
 def _newest_checks(read: _Read) -> dict[str, Fact]:
-    """The newest fact that says something of a snapshot's bytes; a structure check proves nothing, but may find damage."""
+    """The newest fact on each snapshot's bytes; a structure check proves nothing, but may find damage."""
     return {
         fact.snapshot: fact
         for fact in read.of("verified")
