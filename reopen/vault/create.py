@@ -6,6 +6,7 @@ before the last step leaves keys without a vault, which is harmless; the reverse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -96,10 +97,12 @@ def create_vault(
     *,
     created_at: datetime,
     parameters: Parameters | None = None,
+    optional_features: Sequence[str] = (),
     random_bytes: RandomBytes = system_random,
 ) -> None:
     """Make an empty vault in a store.
 
+    :param optional_features: names of :mod:`reopen.vault.features`.
     :raises Conflict: there is a vault already.
     :raises Refused: the store cannot create exclusively, so two writers could overwrite each other's records.
     """
@@ -127,7 +130,7 @@ def create_vault(
         "format": FORMAT_VERSION,
         "id": keys.pins.vault_id,
         "created_at": to_text(created_at),
-        "features": {"required": [], "optional": []},
+        "features": {"required": [], "optional": list(optional_features)},
         "parameters": (parameters or Parameters()).to_json(),
         "root_public": keys.pins.root_public.hex(),
         "recipients": [recipient.id for recipient in keys.pins.recipients],
