@@ -1,0 +1,330 @@
+"""Owns the sweep: removing what was marked long enough ago, and the leftovers of crashes.
+
+Order (P7 of ``docs/0005-prune.md``), each step durable before the next
+    1. needed frames of marked packs that were not moved are moved (their packs go in a later run)
+    2. marked table parts that no record names are removed
+    3. new index parts cover the packs that stay of the parts which name packs that go
+    4. those old parts are removed: the statement, then its Parquet file
+    5. the packs are removed
+    6. tombstones of which nothing is left are removed
+
+Invariants
+    I1  The survey is taken after every lease that might not have seen the tombstones is over.
+    I2  A marked pack with needed frames goes only when each of them lies byte for byte in an unmarked pack of the
+        index, in place for the grace; both packs are read for it, here and now.
+    I3  Every step may be the last: the next run finds what is left and goes on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from reopen.errors import Corrupt, NotFound
+from reopen.ids import new_id
+from reopen.progress import SILENT, Progress
+from reopen.protect.prune_frames import frame_identity
+from reopen.protect.prune_repack import Repacked, checked_pack, repack
+from reopen.protect.prune_survey import Survey, old_enough
+from reopen.vault import Vault
+from reopen.vault.indexparts import read_rows, write_index_part
+from reopen.vault.pack import Directory
+from reopen.vault.packreader import OpenPack
+from reopen.vault.packwriter import StoredPack
+from reopen.vault.record import pack_name
+from reopen.vault.statements import IndexStatement
+from reopen.vault.tables import INDEX
+
+PACKS_PER_PART_MAX = 1000
+"""A statement lists its packs by id and must stay far below the cap of a stored document."""
+
+_HOLDERS_OPEN_MAX = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Swept:
+    """What a sweep did, counted as it goes on. ``freed_bytes``: of everything that was removed; ``unreadable``: marked
+    packs that stay because they cannot be read, with the reason; ``held``: marked packs that a snapshot needs after
+    all, and which go when their frames have been elsewhere for the grace."""
+
+    packs: int = 0
+    objects: int = 0
+    freed_bytes: int = 0
+    held: int = 0
+    unreadable: list[tuple[bytes, str]] = field(default_factory=list)
+    rescued: Repacked = field(default_factory=Repacked)
+
+
+def sweep(
+    vault: Vault, found: Survey, due: Collection[str], *, grace_seconds: float, progress: Progress = SILENT
+) -> Swept:
+    """Remove what the tombstones in ``due`` name, and what nothing refers to.
+
+    :param found: a survey taken after every lease of before was over (I1).
+    :param due: names of tombstones that are older than the grace; none removes leftovers only.
+    """
+    work = _Sweep(vault, found, due, grace_seconds, progress)
+    work.run()
+    return work.done
+
+
+class _Sweep:
+    def __init__(
+        self, vault: Vault, found: Survey, due: Collection[str], grace_seconds: float, progress: Progress
+    ) -> None:
+        self._vault = vault
+        self._found = found
+        self._due = [tombstone for tombstone in found.tombstones if tombstone.name in due]
+        self._grace_seconds = grace_seconds
+        self._progress = progress
+        self.done = Swept()
+
+    def run(self) -> None:
+        leaving = self._leaving()
+        tables = self._tables()
+        self._progress.start("sweep", len(leaving) + len(tables), "objects")
+        for name, size_bytes in tables.items():
+            self._remove(name, size_bytes)
+        self._rewrite_index(leaving)
+        self._remove_leftovers()
+        number = self._found.number()
+        for pack in sorted(leaving):
+            self._remove(pack_name(pack.hex()), int(self._found.sizes[number[pack]]))
+            self.done.packs += 1
+        self._remove_tombstones(leaving, tables)
+        self._progress.finish()
+
+    def _leaving(self) -> set[bytes]:
+        """The packs that go; what is needed of the others is moved on the way."""
+        found = self._found
+        named = {pack for tombstone in self._due for pack in tombstone.packs}
+        in_need = np.bincount(found.frames.pack[found.frames.needed], minlength=len(found.packs)) > 0
+        moved = MovedFrames(self._vault, found, grace_seconds=self._grace_seconds)
+        leaving, rescue = set(), []
+        for number, pack_id in enumerate(found.packs):
+            if pack_id not in named:
+                continue
+            if not in_need[number]:
+                leaving.add(pack_id)
+                continue
+            try:
+                pack = checked_pack(self._vault, pack_id)
+            except (Corrupt, NotFound) as error:
+                self.done.unreadable.append((pack_id, error.message))
+                continue
+            where = moved.of(pack)
+            if where.all_settled:
+                leaving.add(pack_id)
+                continue
+            self.done.held += 1
+            if where.missing.any():
+                rescue.append(pack_id)
+        if rescue:
+            origins = dict(zip(found.packs, found.origins, strict=True))
+            self.done.rescued = repack(
+                self._vault, rescue, lambda pack: moved.of(pack).missing, origins=origins, progress=self._progress
+            )
+        return leaving
+
+    def _tables(self) -> dict[str, int]:
+        named = {name for tombstone in self._due for name in tombstone.tables}
+        return {info.name: info.size_bytes for info in self._found.unreferenced if info.name in named}
+
+    def _rewrite_index(self, leaving: set[bytes]) -> None:
+        present = {pack.hex() for pack in self._found.packs}
+        stays = present - {pack.hex() for pack in leaving}
+        affected = [item for item in self._found.statements if not set(item.packs) <= stays]
+        untouched = [item for item in self._found.statements if set(item.packs) <= stays]
+        by_origin: dict[str, list[IndexStatement]] = {}
+        for item in affected:
+            by_origin.setdefault(item.origin, []).append(item)
+        for origin, items in by_origin.items():
+            self._cover(origin, items, untouched, stays)
+        for item in affected:
+            # The statement first: without it nobody looks for the Parquet file.
+            self._remove(item.part.name, item.part.size)
+        for item in affected:
+            self._remove(item.parquet.name, item.parquet.size)
+
+    def _cover(
+        self, origin: str, affected: Sequence[IndexStatement], untouched: Sequence[IndexStatement], stays: set[str]
+    ) -> None:
+        """A new part of one origin for what stays of its affected parts, unless an interrupted run wrote it."""
+        left = sorted({pack for item in affected for pack in item.packs} & stays)
+        if not left:
+            return
+        rows = self._rows_of(affected, left)
+        ours = [
+            item
+            for item in untouched
+            if item.origin == origin and item.writer != origin and set(item.packs) & set(left)
+        ]
+        before = self._rows_of(ours, left) if ours else INDEX.empty_table()
+        number = self._found.number()
+        packs = []
+        for pack in left:
+            its = _rows_in(rows, pack)
+            # Only an equal copy makes ours superfluous: a part that names the pack and lacks rows does not.
+            if not its.equals(_rows_in(before, pack)):
+                pack_id = bytes.fromhex(pack)
+                packs.append(StoredPack(id=pack_id, size_bytes=int(self._found.sizes[number[pack_id]]), rows=its))
+        signer = self._vault.keyring.signer("retention")
+        for start in range(0, len(packs), PACKS_PER_PART_MAX):
+            name = f"prune-{new_id(self._vault.random_bytes)}"
+            write_index_part(self._vault, name, packs[start : start + PACKS_PER_PART_MAX], signer, origin=origin)
+
+    def _rows_of(self, statements: Sequence[IndexStatement], packs: Sequence[str]) -> pa.Table:
+        wanted = pa.array([bytes.fromhex(pack) for pack in packs], pa.binary(32))
+        tables = []
+        for item in statements:
+            rows = read_rows(self._vault, item)
+            tables.append(rows.filter(pc.is_in(rows.column("pack"), wanted)))
+        return pa.concat_tables(tables)
+
+    def _remove_leftovers(self) -> None:
+        """Parquet files of the index whose statement never came, and probes: of crashes long ago."""
+        probes = list(self._vault.store.list("probe/"))
+        for info in (*self._found.loose_rows, *probes):
+            if old_enough(info.modified_at, self._found.now, self._grace_seconds):
+                self._remove(info.name, info.size_bytes)
+
+    def _remove_tombstones(self, leaving: set[bytes], tables: Collection[str]) -> None:
+        found = self._found
+        packs_left = set(found.packs) - leaving
+        tables_left = (found.named_tables | {info.name for info in found.unreferenced}) - set(tables)
+        for tombstone in self._due:
+            if not packs_left & set(tombstone.packs) and not tables_left & set(tombstone.tables):
+                self._remove(tombstone.name, 0)
+
+    def _remove(self, name: str, size_bytes: int) -> None:
+        self._vault.store.delete(name)
+        self.done.objects += 1
+        self.done.freed_bytes += size_bytes
+        self._progress.advance(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Of one pack's frames: ``missing`` are needed and lie nowhere else; ``all_settled``: all that are needed lie
+    elsewhere, and have for the grace."""
+
+    missing: NDArray[np.bool_]
+    all_settled: bool
+
+
+class MovedFrames:
+    """Finds the other copy of frames and compares them, bytes, slots and chunks (I2)."""
+
+    def __init__(self, vault: Vault, found: Survey, *, grace_seconds: float, leave_out: Collection[bytes] = ()) -> None:
+        """
+        :param leave_out: packs besides the marked ones that do not count as a place where a frame stays.
+        """
+        self._vault = vault
+        self._found = found
+        self._grace_seconds = grace_seconds
+        frames = found.frames
+        stays = ~found.marked & ~np.array([pack in leave_out for pack in found.packs], dtype=np.bool_)
+        held = np.flatnonzero(stays[frames.pack])
+        order = held[np.argsort(frames.identity[held], kind="stable")]
+        self._identity = frames.identity[order]
+        self._pack = frames.pack[order]
+        self._open: OrderedDict[int, _Holder | None] = OrderedDict()
+
+    def of(self, pack: OpenPack) -> Whereabouts:
+        """Where the needed frames of a pack are besides in it."""
+        needed = needed_frames(self._found, pack.directory)
+        frames = pack.directory.frames
+        identity = identities(pack)
+        settled = self._found.is_safe(pack.directory.chunks["id"])
+        missing = np.zeros(len(frames), dtype=np.bool_)
+        for number in np.flatnonzero(needed).tolist():
+            holder = self._holder(pack, number, int(identity[number]))
+            missing[number] = holder is None
+            settled &= holder is not None and old_enough(
+                self._found.modified_at[holder], self._found.now, self._grace_seconds
+            )
+        return Whereabouts(missing=missing, all_settled=settled)
+
+    def _holder(self, pack: OpenPack, number: int, identity: int) -> int | None:
+        start, end = (
+            np.searchsorted(self._identity, np.uint64(identity), "left"),
+            np.searchsorted(self._identity, np.uint64(identity), "right"),
+        )
+        # The oldest that is right: it has been in place the longest.
+        for holder in sorted(self._pack[start:end].tolist(), key=lambda at: self._found.modified_at[at]):
+            opened = self._opened(holder)
+            if self._found.packs[holder].hex() != pack.id and opened is not None and opened.holds(pack, number):
+                return int(holder)
+        return None
+
+    def _opened(self, number: int) -> _Holder | None:
+        if number not in self._open:
+            try:
+                self._open[number] = _Holder(checked_pack(self._vault, self._found.packs[number]))
+            except (Corrupt, NotFound):
+                self._open[number] = None  # What cannot be read holds nothing that could be relied on.
+            if len(self._open) > _HOLDERS_OPEN_MAX:
+                self._open.popitem(last=False)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+
+class _Holder:
+    def __init__(self, pack: OpenPack) -> None:
+        self._pack = pack
+        slots, frames = pack.slots, pack.directory.frames
+        self._of = {(slots[int(f["slot"])].salt, int(f["counter"])): at for at, f in enumerate(frames)}
+
+    def holds(self, source: OpenPack, number: int) -> bool:
+        """Whether the frame with this number in ``source`` is here, the same in everything that opens it."""
+        theirs = source.directory.frames[number]
+        slot = source.slots[int(theirs["slot"])]
+        at = self._of.get((slot.salt, int(theirs["counter"])))
+        if at is None:
+            return False
+        ours = self._pack.directory.frames[at]
+        return (
+            self._pack.slots[int(ours["slot"])] == slot
+            and (ours["codec"], ours["raw_length"]) == (theirs["codec"], theirs["raw_length"])
+            and _bytes_of(self._pack, at) == _bytes_of(source, number)
+            and _chunks_of(self._pack.directory, at) == _chunks_of(source.directory, number)
+        )
+
+
+def needed_frames(found: Survey, directory: Directory) -> NDArray[np.bool_]:
+    """The frames of a pack that a record needs a chunk of, by the pack's own directory."""
+    frame_of_chunk = directory.frame_of_chunk()
+    needed = np.zeros(len(directory.frames), dtype=np.bool_)
+    needed[frame_of_chunk[found.is_needed(directory.chunks["id"])]] = True
+    return needed
+
+
+def identities(pack: OpenPack) -> NDArray[np.uint64]:
+    """Slot salt and counter of each frame, as in :func:`reopen.protect.prune_frames.frame_identity`."""
+    salts = np.frombuffer(b"".join(slot.salt for slot in pack.slots), np.uint8).reshape(-1, 16)
+    frames = pack.directory.frames
+    return frame_identity(salts[frames["slot"]], frames["counter"].astype(np.uint64))
+
+
+def _bytes_of(pack: OpenPack, number: int) -> bytes:
+    frame = pack.directory.frames[number]
+    return pack.data[int(frame["offset"]) : int(frame["offset"]) + int(frame["stored_length"])]
+
+
+def _chunks_of(directory: Directory, number: int) -> bytes:
+    first = directory.frames["first_chunk"]
+    end = int(first[number + 1]) if number + 1 < len(first) else len(directory.chunks)
+    return directory.chunks[int(first[number]) : end].tobytes()
+
+
+def _rows_in(table: pa.Table, pack: str) -> pa.Table:
+    """The rows of one pack, each once, in an order of their own."""
+    rows = table.filter(pc.equal(table.column("pack"), pa.scalar(bytes.fromhex(pack), pa.binary(32))))
+    distinct = rows.group_by(INDEX.names).aggregate([]).select(INDEX.names).cast(INDEX)
+    return distinct.sort_by([("frame_offset", "ascending"), ("chunk_offset", "ascending"), ("chunk_id", "ascending")])
