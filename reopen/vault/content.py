@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from reopen.errors import Corrupt, Internal, NotFound, Refused
+from reopen.errors import Corrupt, Internal, Refused
 from reopen.ids import RandomBytes, system_random
 from reopen.vault.keys import Keyring, Recipient
 from reopen.vault.pack import (
@@ -33,8 +33,8 @@ from reopen.vault.pack import (
     frame_aad,
     frame_nonce,
     make_slot,
-    slot_context,
 )
+from reopen.vault.slots import unseal_slot
 
 COMPRESSION_LEVEL = 3
 _INCOMPRESSIBLE_ABOVE = 0.97
@@ -102,8 +102,7 @@ class ContentKeys:
 
     def __init__(self, vault_id: str, keyring: Keyring) -> None:
         self._vault_id = vault_id
-        self._recovery = {key.id: key for key in keyring.recovery_keys}
-        self._grants = keyring.grants
+        self._keyring = keyring
         self._ciphers: dict[bytes, AESGCM] = {}
         self._lock = threading.Lock()
 
@@ -117,7 +116,7 @@ class ContentKeys:
         :raises Refused: no recovery key here.
         :raises NotFound: the pack is sealed to other recipients.
         """
-        if not self._recovery:
+        if not self._keyring.can_read_content:
             raise Refused(
                 "reading content needs a recovery key, and none is here.",
                 hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it.",
@@ -125,31 +124,9 @@ class ContentKeys:
         for slot in slots:
             if slot.salt in self._ciphers:
                 continue
-            key = self._unseal(slot, name)
+            key = unseal_slot(self._vault_id, self._keyring, slot, name)
             with self._lock:
                 self._ciphers[slot.salt] = AESGCM(key)
-
-    def _unseal(self, slot: Slot, name: str) -> bytes:
-        """A slot's content key, by whichever recovery key here opens it: as it was sealed, or by a later grant."""
-        failed: Corrupt | None = None
-        for recipient, sealed in self._ways(slot):
-            if recipient in self._recovery:
-                try:
-                    return self._recovery[recipient].open(sealed, slot_context(self._vault_id, slot.salt))
-                except Corrupt as error:
-                    failed = error
-        raise failed or NotFound(
-            f"pack {name} is not sealed to any recovery key that is here.",
-            hint=f"It needs one of: {', '.join(item for item, _ in slot.sealed)}. With one of these and the root key, "
-            "`reopen keys reseal` opens it to recovery keys that came later.",
-            pack=name,
-        )
-
-    def _ways(self, slot: Slot) -> Iterator[tuple[str, bytes]]:
-        yield from slot.sealed
-        granted = self._grants.find(slot.salt, self._recovery) if self._grants is not None else None
-        if granted is not None:
-            yield granted
 
     def open(
         self, stored: bytes | memoryview, salt: bytes, counter: int, codec: int, raw_length: int, name: str
