@@ -262,7 +262,7 @@ class _Planning:
             if name not in self._there and (match := PACK_NAME.fullmatch(name))
         }
         if let_go and missing and self._source.keyring.roles:
-            from reopen.protect.replicate_needs import needed_packs
+            from reopen.protect.readable import needed_packs
 
             kept = self._listed - let_go - self._left_out
             wanted = needed_packs(self._source, self._target, kept, {bytes.fromhex(pack) for pack in missing})

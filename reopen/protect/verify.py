@@ -4,107 +4,68 @@
 ``stored``     structure, and every pack's bytes are read again and hashed; no content key
 ``content``    stored, and every frame is opened and every chunk's id derived again; needs the recovery key
 
+A *sample* reads some of the packs, the least recently verified first (:mod:`reopen.protect.verify_coverage`
+remembers). The structure is checked whole all the same.
+
 Invariants
     I1  A result is a value with a place: which object, and through it which dataset, snapshot and path is affected.
     I2  One finding never hides another: the check goes on to the end.
     I3  A ``verified`` fact says ``ok`` only of snapshots without any finding, and says the level and the parts it saw;
         of the others it says ``damaged``.
-    I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered.
+    I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered. The one
+        exception is said in the fact: after a sample a snapshot whose every pack was read within
+        :data:`reopen.protect.verify_coverage.CLAIM_WINDOW` counts as verified, with ``read_since``, the oldest of them.
+        A sample claims nothing else.
+    I5  An index part is proven when every pack that it lists was read to its content in this run, and is whole.
+    I6  What prune or retention takes away meanwhile is no finding: listings are taken again before anything is missed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from reopen.errors import Corrupt, NotFound, ReopenError
+from reopen.clock import to_text
+from reopen.errors import NotFound, ReopenError
 from reopen.progress import SILENT, Progress
-from reopen.protect.stubs import Stub, read_stubs
+from reopen.protect.verify_coverage import CLAIM_WINDOW, ReadNotes, Sample, read_times
+from reopen.protect.verify_findings import Finding, Seen, SnapshotVerdict, VerifyResult
+from reopen.protect.verify_packs import Level, PackFinding, PackFindings, PackGroup, Status, check_packs, group_packs
+from reopen.protect.verify_records import check_keys, check_records
+from reopen.protect.verify_trace import Damage, Needs, good_index, hurt_paths, needs_of
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys
-from reopen.vault.index import NOT_FOUND, ChunkIndex
-from reopen.vault.indexparts import IndexStatement, list_packs, read_statement
-from reopen.vault.packreader import check_content, check_content_by_index, check_stored, open_pack
-from reopen.vault.record import pack_name, parse_record_name
-from reopen.vault.tables import INDEX, MANIFEST, PROFILE, chunk_layout, decode_parquet
+from reopen.vault.index import ChunkIndex, empty_index
+from reopen.vault.indexparts import read_rows
+from reopen.vault.record import pack_name
+from reopen.vault.statements import IndexStatement, list_packs, read_statement, statement_names
+from reopen.vault.tables import INDEX, MANIFEST, PROFILE
 
-Status = Literal["ok", "missing", "size_mismatch", "digest_mismatch", "undecodable", "unreadable", "invalid"]
+__all__ = [
+    "Finding",
+    "Level",
+    "PackFindings",
+    "PackGroup",
+    "Sample",
+    "SnapshotVerdict",
+    "Status",
+    "VerifyResult",
+    "check_packs",
+    "group_packs",
+    "verify_vault",
+]
+
 PATHS_SHOWN_MAX = 5
+STORED_THREADS_MIN = 4
+"""Hashing is faster than most stores, so more threads than cores keep a store busy; each holds one piece."""
 
-
-class Level(StrEnum):
-    """How deep a check goes; each includes the one before."""
-
-    STRUCTURE = "structure"
-    STORED = "stored"
-    CONTENT = "content"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong. ``dataset``, ``snapshot`` and ``path`` name what it affects where that is known."""
-
-    object: str
-    status: Status
-    detail: str
-    dataset: str = ""
-    snapshot: str = ""
-    path: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotVerdict:
-    """Whether one snapshot passed. ``state`` repeats the record's: an incomplete snapshot can be intact."""
-
-    dataset: str
-    snapshot: str
-    seq: int
-    state: str
-    intact: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyResult:
-    """What a check saw and found. ``seconds`` is wall time; ``checked_bytes`` what was read and hashed."""
-
-    level: Level
-    checked_objects: int
-    checked_bytes: int
-    findings: tuple[Finding, ...]
-    snapshots: tuple[SnapshotVerdict, ...]
-    facts: int
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PackRead:
-    """What reading one pack found. ``bad_chunks``: which of its chunks are not whole; ``None`` when nobody can tell."""
-
-    status: Status
-    detail: str
-    size_bytes: int = 0
-    bad_chunks: dict[bytes, Status] | None = None
-
-
-@dataclass(slots=True)
-class _Seen:
-    objects: int = 0
-    size_bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
+CheckGroups = Callable[[Sequence[PackGroup]], Iterable[PackFindings]]
+"""Checks groups somewhere else (a process pool, a cluster) and gives back what each found, in any order."""
 
 
 def verify_vault(
@@ -114,48 +75,83 @@ def verify_vault(
     datasets: Sequence[str] = (),
     latest_only: bool = False,
     record: bool = True,
+    sample: Sample | None = None,
     witness: Witness | None = None,
     workers: int = 0,
+    check_groups: CheckGroups | None = None,
     progress: Progress = SILENT,
 ) -> VerifyResult:
     """Check a vault.
 
     :param datasets: restrict to these; none means all, and packs that no snapshot needs as well.
     :param latest_only: only the newest snapshot of each dataset.
-    :param record: sign a ``verified`` fact about every snapshot, where the verifier key is at hand.
+    :param record: sign a ``verified`` fact about every snapshot and ``read`` facts about packs, where the verifier key
+        is at hand.
+    :param sample: read only some of the packs.
     :param witness: what this reader saw of the vault before; a record of it that is gone is a finding.
+    :param workers: threads; 0 for as many as are useful.
+    :param check_groups: reads the packs instead of threads of this process; hand :func:`check_packs` to whoever works.
     :raises Refused: level ``content`` without a recovery key.
     """
-    return _Verification(vault, Level(level), witness, workers or os.cpu_count() or 1, progress).run(
-        datasets, latest_only, record
-    )
+    check = _Verification(vault=vault, level=Level(level), sample=sample, workers=workers, progress=progress)
+    if check.level is Level.CONTENT:
+        check.keys.learn((), "")  # Refuses at once, not after an hour of reading, when there is no recovery key.
+    check.groups_elsewhere = check_groups
+    return check.run(datasets, latest_only=latest_only, record=record, witness=witness)
 
 
+@dataclass(slots=True)
+class _Tables:
+    """The index as it was read: statements that are whole, their rows, and the packs that were there afterwards."""
+
+    names: list[str]
+    statements: list[IndexStatement]
+    rows: pa.Table
+    packs: dict[bytes, int]
+    findings: Seen
+
+    def named(self) -> dict[bytes, tuple[int, str]]:
+        """Every pack that a statement lists: its size and the statement's name."""
+        return {
+            bytes.fromhex(pack): (size, statement.part.name)
+            for statement in self.statements
+            for pack, size in statement.packs.items()
+        }
+
+
+@dataclass(slots=True, kw_only=True)
 class _Verification:
-    def __init__(self, vault: Vault, level: Level, witness: Witness | None, workers: int, progress: Progress) -> None:
-        self._vault = vault
-        self._level = level
-        self._witness = witness
-        self._workers = workers
-        self._progress = progress
-        self._seen = _Seen()
-        self._index_table = INDEX.empty_table()
-        self._wrong_size: set[bytes] = set()
-        self._keys = ContentKeys(vault.id, vault.keyring)
-        if level is Level.CONTENT:
-            self._keys.learn((), "")  # Refuses at once, not after an hour of reading, when there is no recovery key.
+    vault: Vault
+    level: Level
+    sample: Sample | None
+    workers: int
+    progress: Progress
+    seen: Seen = field(default_factory=Seen)
+    groups_elsewhere: CheckGroups | None = None
+    keys: ContentKeys = field(init=False)
+    whole: set[bytes] = field(default_factory=set)
+    """Packs that were read in this run and found whole."""
 
-    def run(self, datasets: Sequence[str], latest_only: bool, record: bool) -> VerifyResult:
-        started = self._vault.clock.elapsed_seconds()
-        self._check_keys()
-        records = self._records(datasets, latest_only)
-        packs = list_packs(self._vault)
-        index, statements = self._load_index(packs)
-        needed = self._check_tables(records, index)
-        wanted = set(packs) if not datasets and not latest_only else _packs_of(needed.values(), index)
-        bad_packs, bad_chunks = self._check_packs(sorted(wanted), packs)
-        hurt = self._trace(records, needed, index, bad_packs, bad_chunks)
-        hurt |= {(finding.dataset, finding.snapshot) for finding in self._seen.findings if finding.snapshot}
+    def __post_init__(self) -> None:
+        self.keys = ContentKeys(self.vault.id, self.vault.keyring)
+
+    def run(self, datasets: Sequence[str], *, latest_only: bool, record: bool, witness: Witness | None) -> VerifyResult:
+        started = self.vault.clock.elapsed_seconds()
+        check_keys(self.vault, self.seen)
+        records = check_records(self.vault, datasets, self.seen, latest_only=latest_only, witness=witness)
+        tables = self._read_index()
+        # Also the packs that are not there: what needs them is asked of the index as it should be.
+        everywhere = ChunkIndex(tables.rows, set(tables.packs) | tables.named().keys())
+        records, needs = self._check_tables(records, everywhere)
+        needed = frozenset().union(*(item.packs for item in needs.values()))
+        restricted = bool(datasets) or latest_only
+        damage = self._check_listing(tables, needed if restricted else None)
+        wanted = {pack: size for pack, size in sorted(tables.packs.items()) if not restricted or pack in needed}
+        chosen = self._choose(wanted)
+        notes = ReadNotes(self.vault, self.level) if record and self.vault.keyring.has_role("verifier") else None
+        tables, damage = self._read_packs(chosen, tables, damage, notes)
+        hurt = self._trace(records, needs, tables, damage)
+        hurt |= {(finding.dataset, finding.snapshot) for finding in self.seen.findings if finding.snapshot}
         verdicts = tuple(
             SnapshotVerdict(
                 dataset=item.dataset,
@@ -166,205 +162,196 @@ class _Verification:
             )
             for item in records
         )
-        facts = self._record_facts(records, verdicts, statements) if record else 0
+        facts = self._record_facts(records, verdicts, needs, tables.statements) if notes is not None else 0
         return VerifyResult(
-            level=self._level,
-            checked_objects=self._seen.objects,
-            checked_bytes=self._seen.size_bytes,
-            findings=tuple(self._seen.findings),
+            level=self.level,
+            checked_objects=self.seen.objects,
+            checked_bytes=self.seen.size_bytes,
+            findings=tuple(self.seen.findings),
             snapshots=verdicts,
-            facts=facts,
-            seconds=self._vault.clock.elapsed_seconds() - started,
+            facts=facts + (notes.facts if notes is not None else 0),
+            seconds=self.vault.clock.elapsed_seconds() - started,
+            sampled=self.sample is not None,
+            stored_bytes=sum(wanted.values()),
+            read_bytes=sum(chosen.values()) if self.level is not Level.STRUCTURE else 0,
         )
 
-    def _check_keys(self) -> None:
-        """What is in ``keys/`` was checked when the vault was opened; here, that nothing is missing: without its own
-        document the recovery key opens no vault."""
-        present = {info.name for info in self._vault.store.list("keys/")}
-        pinned = [recipient.id for recipient in self._vault.keyring.pins.recipients]
-        for key in (*pinned, *(key.id for key in self._vault.keyring.signing_keys)):
-            if f"keys/{key}.json" not in present:
-                self._find(f"keys/{key}.json", "missing", "this key opens the vault only with its document")
-        self._seen.objects += len(present)
+    # Structure
 
-    def _records(self, datasets: Sequence[str], latest_only: bool) -> list[SnapshotRecord]:
-        chosen: list[SnapshotRecord] = []
-        for name in datasets or self._vault.datasets():
-            for invalid in self._vault.invalid_records(name):
-                self._find(invalid.name, "invalid", invalid.error.message, dataset=name)
-            records = self._vault.records(name)
-            if datasets and not records:
-                known = ", ".join(self._vault.datasets()) or "none"
-                raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
-            self._check_chain(records)
-            chosen += records[-1:] if latest_only else records
-        self._check_heads(chosen, datasets)
-        for fact in self._vault.invalid_facts():
-            self._find(fact.name, "invalid", fact.error.message)
-        self._seen.objects += len(chosen)
-        return chosen
+    def _read_index(self) -> _Tables:
+        """Every index part, then the packs (I6)."""
+        while True:
+            names = statement_names(self.vault)
+            tables = self._read_parts(names)
+            is_whole = not tables.findings.findings and not tables.named().keys() - tables.packs.keys()
+            if is_whole or statement_names(self.vault) == names:
+                self.seen.count(tables.findings.objects, tables.findings.size_bytes)
+                self.seen.findings += tables.findings.findings
+                return tables
 
-    def _check_chain(self, records: Iterable[SnapshotRecord]) -> None:
-        """A record quotes the digest of the one it followed: a record that was there and is gone leaves a gap."""
-        items = list(records)
-        # After the records: one that expired between the two has its stub.
-        digests = {stub.digest for name in {item.dataset for item in items} for stub in _stubs_of(self._vault, name)}
-        for item in items:
-            if item.prev is not None and item.prev not in digests:
-                self._find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
-            digests.add(item.digest)
-
-    def _check_heads(self, records: Iterable[SnapshotRecord], datasets: Sequence[str]) -> None:
-        """A record names the newest records that it saw, the ledger those that were verified or held, and this reader's
-        witness those that it saw: a rolled-back vault lacks some of them."""
-        # Facts, then the listing, then what expired: in this order nothing that comes or goes meanwhile looks lost.
-        spoken_of = [fact for fact in self._vault.facts() if fact.snapshot and fact.kind != "expired"]
-        present = {info.name for info in self._vault.store.list("snapshots/")}
-        stubs = read_stubs(self._vault)
-        seen = {head: dataset for item in records for dataset, head in item.heads.items()}
-        gone = {
-            f"snapshots/dataset={dataset}/{head}.json": dataset
-            for head, dataset in seen.items()
-        }
-        gone = {name: dataset for name, dataset in gone.items() if name not in stubs}
-        if self._witness is not None:
-            gone |= {name: name.split("/")[1].removeprefix("dataset=") for name in self._witness.missing(self._vault)}
-        for name in sorted(gone.keys() - present):
-            self._find(name, "missing", "this record was seen before and is gone: roll-back", dataset=gone[name])
-        known = {(found[0], found[2]) for name in present if (found := parse_record_name(name))}
-        expired = {(stub.dataset, stub.snapshot) for stub in stubs.values()}
-        for fact in spoken_of:
-            is_known = (fact.dataset, fact.snapshot) in known or (fact.dataset, fact.snapshot) in expired
-            if not is_known and (not datasets or fact.dataset in datasets):
-                detail = f"it speaks of snapshot {fact.snapshot}, whose record is gone: roll-back"
-                self._find(fact.name, "missing", detail, dataset=fact.dataset)
-
-    def _load_index(self, packs: dict[bytes, int]) -> tuple[ChunkIndex, list[IndexStatement]]:
-        tables, statements = [], []
-        for info in self._vault.store.list("index/"):
-            if not info.name.endswith(".json"):
-                continue
+    def _read_parts(self, names: list[str]) -> _Tables:
+        seen = Seen()
+        statements, rows = [], []
+        for name in names:
             try:
-                statement = read_statement(self._vault, info.name)
-                data = self._vault.get_pinned(statement.parquet)
-                key = self._vault.metadata_key(statement.key)
-                tables.append(decode_parquet(data, INDEX, key, statement.parquet.name))
+                statement = read_statement(self.vault, name)
+                rows.append(read_rows(self.vault, statement))
                 statements.append(statement)
-                self._count(2, len(data))
+                seen.count(2, statement.parquet.size)
             except ReopenError as error:
-                self._find_error(info.name, error)
-                continue
-            for pack, size in statement.packs.items():
-                stored = packs.get(bytes.fromhex(pack))
-                if stored is None:
-                    self._find(pack_name(pack), "missing", f"{info.name} lists it")
-                elif stored != size:
-                    self._wrong_size.add(bytes.fromhex(pack))
-                    self._find(pack_name(pack), "size_mismatch", f"{stored} bytes instead of {size}")
-        self._index_table = pa.concat_tables(tables) if tables else INDEX.empty_table()
-        return ChunkIndex(self._index_table, set(packs)), statements
+                seen.find_error(name, error)
+        table = pa.concat_tables(rows) if rows else INDEX.empty_table()
+        return _Tables(names, statements, table, list_packs(self.vault), seen)
 
-    def _check_tables(self, records: list[SnapshotRecord], index: ChunkIndex) -> dict[str, pa.Table]:
-        """Read each manifest once, however many snapshots refer to it; returns them by owner's id."""
-        needed: dict[str, pa.Table] = {}
+    def _check_listing(self, tables: _Tables, needed: frozenset[bytes] | None) -> Damage:
+        """Packs that a statement lists and that are not there, or not in that size; only those that are needed, if
+        that is asked: another dataset's loss is another check's finding."""
+        bad = set()
+        for pack, (size, statement) in sorted(tables.named().items()):
+            stored = tables.packs.get(pack)
+            if stored == size or (needed is not None and pack not in needed):
+                continue
+            if stored is None:
+                self.seen.find(pack_name(pack.hex()), "missing", f"{statement} lists it")
+            else:
+                self.seen.find(pack_name(pack.hex()), "size_mismatch", f"{stored} bytes instead of {size}")
+            # Nobody can tell what in them is hurt, unless their content is opened.
+            if stored is None or self.level is not Level.CONTENT:
+                bad.add(pack)
+        return Damage(packs=frozenset(bad))
+
+    def _check_tables(
+        self, records: list[SnapshotRecord], index: ChunkIndex
+    ) -> tuple[list[SnapshotRecord], dict[str, Needs]]:
+        """Read each manifest once, however many snapshots refer to it, and keep of it only which packs it needs, by its
+        owner's id; without the records that retention let go meanwhile (I6)."""
+        needs: dict[str, Needs] = {}
         broken: set[str] = set()
+        kept = []
         for item in records:
             place = {"dataset": item.dataset, "snapshot": item.id}
             owner = item.manifest.snapshot
-            if owner not in needed and owner not in broken:
-                try:
-                    needed[owner] = self._vault.table(item.manifest, MANIFEST)
-                    self._count(len(item.manifest.parts), sum(part.size for part in item.manifest.parts))
-                except ReopenError as error:
-                    broken.add(owner)
-                    self._find_error(item.manifest.parts[0].name, error, **place)
-            elif owner in broken:
-                self._find(item.manifest.parts[0].name, "undecodable", "its manifest is damaged", **place)
+            try:
+                if owner not in needs and owner not in broken:
+                    needs[owner] = needs_of(self.vault.table(item.manifest, MANIFEST), index)
+                    self.seen.count(len(item.manifest.parts), sum(part.size for part in item.manifest.parts))
+                elif owner in broken:
+                    self.seen.find(item.manifest.parts[0].name, "undecodable", "its manifest is damaged", **place)
+            except ReopenError as error:
+                if isinstance(error, NotFound) and self._is_gone(item):
+                    continue
+                broken.add(owner)
+                self.seen.find_error(item.manifest.parts[0].name, error, **place)
             try:
                 if item.profile is not None:
-                    self._vault.table(item.profile, PROFILE)
-                    self._count(len(item.profile.parts), sum(part.size for part in item.profile.parts))
+                    self.vault.table(item.profile, PROFILE)
+                    self.seen.count(len(item.profile.parts), sum(part.size for part in item.profile.parts))
             except ReopenError as error:
-                self._find_error(item.profile.parts[0].name if item.profile else "", error, **place)
-        return needed
+                self.seen.find_error(item.profile.parts[0].name if item.profile else "", error, **place)
+            kept.append(item)
+        return kept, needs
 
-    def _check_packs(
-        self, wanted: list[bytes], packs: dict[bytes, int]
-    ) -> tuple[dict[bytes, Status], dict[bytes, Status]]:
-        """Read packs as deep as the level asks; returns what is wrong with packs and with single chunks."""
-        # The listing alone shows these, and nobody can tell what in them is hurt, unless their content is opened.
-        wrong_size = () if self._level is Level.CONTENT else self._wrong_size
-        bad_packs: dict[bytes, Status] = dict.fromkeys(wrong_size, "size_mismatch")
-        bad_chunks: dict[bytes, Status] = {}
-        if self._level is Level.STRUCTURE:
-            self._seen.objects += len(wanted)
-            return bad_packs, bad_chunks
-        self._progress.start(f"verify {self._level}", sum(packs.get(pack, 0) for pack in wanted), "bytes")
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-verify") as pool:
-            for pack, read in zip(wanted, pool.map(self._check_pack, wanted), strict=True):
-                self._count(1, read.size_bytes)
-                self._progress.advance(read.size_bytes)
-                if read.status != "ok":
-                    self._find(pack_name(pack.hex()), read.status, read.detail)
-                if read.bad_chunks is None:
-                    bad_packs[pack] = read.status
-                else:
-                    bad_chunks |= read.bad_chunks
-        self._progress.finish()
-        return bad_packs, bad_chunks
-
-    def _check_pack(self, pack: bytes) -> _PackRead:
-        name = pack.hex()
+    def _is_gone(self, record: SnapshotRecord) -> bool:
         try:
-            data = self._vault.store.get(pack_name(name))
+            self.vault.store.head(record.name)
         except NotFound:
-            return _PackRead(status="missing", detail="the pack is not there")
-        except ReopenError as error:
-            return _PackRead(status="unreadable", detail=error.message)
-        status: Status = "ok"
-        detail = ""
+            return True
+        return False
+
+    # Packs
+
+    def _choose(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
+        if self.sample is None or self.level is Level.STRUCTURE:
+            return dict(wanted)
+        now = self.vault.clock.now()
+        return self.sample.choose(wanted, read_times(self.vault, wanted.keys(), now=now, level=self.level), now)
+
+    def _read_packs(
+        self, chosen: Mapping[bytes, int], tables: _Tables, damage: Damage, notes: ReadNotes | None
+    ) -> tuple[_Tables, Damage]:
+        """Read packs as deep as the level asks; what is wrong with them is added to the damage."""
+        if self.level is Level.STRUCTURE:
+            self.seen.count(len(chosen))
+            return tables, damage
+        self.progress.start(f"verify {self.level}", sum(chosen.values()), "bytes")
+        bad: list[PackFinding] = []
         try:
-            check_stored(name, data)
-        except Corrupt as error:
-            status, detail = "digest_mismatch", error.message
-        if self._level is not Level.CONTENT:
-            # Without opening it nobody can tell which of its frames is hurt: the whole pack counts.
-            bad: dict[bytes, Status] | None = {} if status == "ok" else None
-            return _PackRead(status=status, detail=detail, size_bytes=len(data), bad_chunks=bad)
-        try:
-            found = list(check_content(self._vault, open_pack(self._vault, name, data), self._keys))
-        except (Corrupt, NotFound) as error:
-            if status == "ok":
-                status, detail = "undecodable", error.message
-            rows = self._index_table.filter(pc.equal(self._index_table.column("pack"), pa.scalar(pack, pa.binary(32))))
-            found = list(check_content_by_index(self._vault, name, data, rows, self._keys))
-        bad_chunks = {chunk: _chunk_status(state) for chunk, state in found if state != "ok"}
-        if bad_chunks and status == "ok":
-            status, detail = "undecodable", f"{len(bad_chunks)} chunks do not open"
-        return _PackRead(status=status, detail=detail, size_bytes=len(data), bad_chunks=bad_chunks)
+            for finding in self._findings(chosen):
+                self.seen.count(1, finding.size_bytes)
+                if finding.status != "ok":
+                    bad.append(finding)
+                    continue
+                self.whole.add(finding.pack)
+                if notes is not None and finding.began_at is not None:
+                    notes.add(finding.pack, finding.began_at)
+        finally:
+            # Also when it is interrupted: what was read need not be read again.
+            if notes is not None:
+                notes.write()
+        self.progress.finish()
+        if any(finding.status == "missing" for finding in bad) and statement_names(self.vault) != tables.names:
+            # Prune was at work: a pack that no statement lists any more was not lost (I6).
+            tables = self._read_index()
+            named = tables.named()
+            bad = [finding for finding in bad if finding.status != "missing" or finding.pack in named]
+        for finding in sorted(bad, key=lambda item: item.pack):
+            self.seen.find(pack_name(finding.pack.hex()), finding.status, finding.detail)
+        whole_packs = {finding.pack for finding in bad if finding.bad_chunks is None}
+        chunks = {
+            finding.pack: frozenset(chunk for chunk, _ in finding.bad_chunks) for finding in bad if finding.bad_chunks
+        }
+        return tables, Damage(packs=damage.packs | whole_packs, chunks=chunks)
+
+    def _findings(self, chosen: Mapping[bytes, int]) -> Iterator[PackFinding]:
+        if self.groups_elsewhere is not None:
+            groups = group_packs(chosen, self.level)
+            for found in self.groups_elsewhere(groups):
+                self.progress.advance(sum(finding.size_bytes for finding in found.packs))
+                yield from found.packs
+            return
+
+        def check(group: PackGroup) -> PackFindings:
+            return check_packs(self.vault, group, keys=self.keys, advance=self.progress.advance)
+
+        cores = os.cpu_count() or 1
+        threads = self.workers or (cores if self.level is Level.CONTENT else max(STORED_THREADS_MIN, cores))
+        # In the order of the choice, one at a time: of a sample that is interrupted the oldest were read.
+        with ThreadPoolExecutor(threads, thread_name_prefix="reopen-verify") as pool:
+            for found in pool.map(check, group_packs(chosen, self.level, bytes_max=0)):
+                yield from found.packs
+
+    # From packs to files
 
     def _trace(
         self,
         records: list[SnapshotRecord],
-        needed: dict[str, pa.Table],
-        index: ChunkIndex,
-        bad_packs: dict[bytes, Status],
-        bad_chunks: dict[bytes, Status],
+        needs: Mapping[str, Needs],
+        tables: _Tables,
+        damage: Damage,
     ) -> set[tuple[str, str]]:
         """From packs and chunks to the files that need them (I1)."""
+        whole = tables.packs.keys() - damage.packs - damage.chunks.keys()
+        # A manifest is read again only if something that it needs is not whole.
+        suspects = {owner for owner, need in needs.items() if need.lacks_rows or not need.packs <= whole}
+        good = good_index(tables.rows, tables.packs.keys(), damage) if suspects else empty_index()
         hurt: set[tuple[str, str]] = set()
         paths_of: dict[str, list[str]] = {}
-        for owner, manifest in needed.items():
-            rows = affected_rows(manifest, index, set(bad_packs), set(bad_chunks))
-            paths_of[owner] = [manifest.column("path")[int(row)].as_py() for row in rows]
         for item in records:
-            paths = paths_of.get(item.manifest.snapshot, [])
+            owner = item.manifest.snapshot
+            if owner not in suspects:
+                continue
+            if owner not in paths_of:
+                try:
+                    paths_of[owner] = hurt_paths(self.vault.table(item.manifest, MANIFEST), good)
+                except NotFound:
+                    paths_of[owner] = []  # It was there a moment ago: retention and prune have been here (I6).
+            paths = paths_of[owner]
             for path in paths[:PATHS_SHOWN_MAX]:
                 unnamed = len(paths) - PATHS_SHOWN_MAX
                 more = f"; {unnamed} more files are hurt as well" if unnamed > 0 else ""
                 detail = f"its bytes are missing or damaged in the vault{more}"
                 place = {"dataset": item.dataset, "snapshot": item.id, "path": path}
-                self._find(item.name, "undecodable", detail, **place)
+                self.seen.find(item.name, "undecodable", detail, **place)
             if paths:
                 hurt.add((item.dataset, item.id))
                 self._name_lost_index(item)
@@ -374,88 +361,61 @@ class _Verification:
         """A pinned index part that is gone explains missing chunks; one that was rebuilt under another name does not
         matter."""
         for part in record.indexes:
-            if not any(info.name == part.name for info in self._vault.store.list(part.name)):
+            if not any(info.name == part.name for info in self.vault.store.list(part.name)):
                 detail = "this index part is gone; `reopen repair` rebuilds it from the packs"
-                self._find(part.name, "missing", detail, dataset=record.dataset, snapshot=record.id)
+                self.seen.find(part.name, "missing", detail, dataset=record.dataset, snapshot=record.id)
+
+    # The ledger
 
     def _record_facts(
-        self, records: list[SnapshotRecord], verdicts: Sequence[SnapshotVerdict], statements: list[IndexStatement]
+        self,
+        records: list[SnapshotRecord],
+        verdicts: Sequence[SnapshotVerdict],
+        needs: Mapping[str, Needs],
+        statements: list[IndexStatement],
     ) -> int:
-        if not self._vault.keyring.has_role("verifier"):
-            return 0
-        proven = (
-            [item.part.digest for item in statements]
-            if self._level is Level.CONTENT and not self._seen.findings
-            else []
-        )
+        proven = [
+            item.part.digest
+            for item in statements
+            if self.level is Level.CONTENT and self.whole.issuperset(map(bytes.fromhex, item.packs))
+        ]
+        claims = self._claims(records, needs) if self.sample is not None else {}
         count = 0
         for item, verdict in zip(records, verdicts, strict=True):
+            if self.sample is not None and verdict.intact and item.id not in claims:
+                continue
             body = {
-                "level": str(self._level),
+                "level": str(self.level),
                 "result": "ok" if verdict.intact else "damaged",
                 "record": item.digest,
                 "files": item.totals.files,
                 "size_bytes": item.totals.size_bytes,
-                "store": self._vault.store.url,
+                "store": self.vault.store.url,
                 "proven_indexes": proven,
             }
+            if verdict.intact and item.id in claims:
+                body["read_since"] = claims[item.id]
             # Damage is stated as well: the newest fact decides, so it takes an earlier proof back.
-            self._vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
+            self.vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
             count += 1
         return count
 
-    def _count(self, objects: int, size_bytes: int) -> None:
-        self._seen.objects += objects
-        self._seen.size_bytes += size_bytes
-
-    def _find(self, name: str, status: Status, detail: str, **place: str) -> None:
-        self._seen.findings.append(Finding(object=name, status=status, detail=detail, **place))
-
-    def _find_error(self, name: str, error: ReopenError, **place: str) -> None:
-        status: Status = (
-            "missing"
-            if isinstance(error, NotFound)
-            else "digest_mismatch"
-            if "digest" in error.message
-            else "size_mismatch"
-            if "were pinned" in error.message
-            else "undecodable"
-        )
-        if not isinstance(error, NotFound | Corrupt):
-            status = "unreadable"
-        self._find(str(error.context.get("object", name)), status, error.message, **place)
-
-
-def affected_rows(
-    manifest: pa.Table, index: ChunkIndex, bad_packs: Collection[bytes], bad_chunks: Collection[bytes]
-) -> list[int]:
-    """Rows of a manifest with a chunk that no good pack holds."""
-    ids, rows, _ = chunk_layout(manifest)
-    positions = index.find(ids)
-    bad = positions == NOT_FOUND
-    if bad_packs or bad_chunks:
-        present = np.flatnonzero(~bad)
-        located = index.locate(positions[present])
-        is_bad_pack = np.array([pack in bad_packs for pack in index.packs], dtype=np.bool_)
-        bad[present] |= is_bad_pack[located.pack]
-    if bad_chunks:
-        bad |= np.array([chunk.tobytes() in bad_chunks for chunk in ids], dtype=np.bool_)
-    return [int(row) for row in np.unique(rows[bad])]
-
-
-def _stubs_of(vault: Vault, dataset: str) -> list[Stub]:
-    return list(read_stubs(vault, dataset).values())
-
-
-def _packs_of(manifests: Iterable[pa.Table], index: ChunkIndex) -> set[bytes]:
-    packs: set[bytes] = set()
-    for manifest in manifests:
-        ids, _, _ = chunk_layout(manifest)
-        positions = index.find(ids)
-        located = index.locate(positions[positions != NOT_FOUND])
-        packs |= {index.packs[number] for number in np.unique(located.pack)}
-    return packs
-
-
-def _chunk_status(found: str) -> Status:
-    return "digest_mismatch" if found == "digest_mismatch" else "undecodable"
+    def _claims(self, records: list[SnapshotRecord], needs: Mapping[str, Needs]) -> dict[str, str]:
+        """Snapshots that samples have read whole by now, nobody having said so, each with the oldest reading (I4)."""
+        if self.level is Level.STRUCTURE:
+            return {}
+        now = self.vault.clock.now()
+        every = frozenset().union(*(item.packs for item in needs.values()))
+        times = read_times(self.vault, every, now=now, level=self.level, not_before=now - CLAIM_WINDOW)
+        newest = {
+            fact.snapshot: fact.body.get("result")
+            for fact in self.vault.facts("verified")
+            if fact.body.get("level") != "structure" or fact.body.get("result") != "ok"
+        }
+        return {
+            item.id: to_text(min((times[pack] for pack in needs[item.manifest.snapshot].packs), default=now))
+            for item in records
+            if newest.get(item.id) != "ok"
+            and item.manifest.snapshot in needs
+            and needs[item.manifest.snapshot].packs <= times.keys()
+        }

@@ -80,7 +80,7 @@ def prune_what_only(vault: Vault, gone: SnapshotRecord) -> list[str]:
 
 
 def packs_needed(vault: Vault, record: SnapshotRecord) -> set[str]:
-    from reopen.protect.replicate_needs import packs_for
+    from reopen.protect.readable import packs_for
     from reopen.vault.index import empty_index
     from reopen.vault.indexparts import load_index
 

@@ -1,12 +1,16 @@
-"""Owns which packs a vault still lacks, by need: what its snapshots hold and no pack of its own has.
+"""Owns reading the tables of a vault that may be damaged, and what they say of need: which packs hold what a snapshot
+needs, and which of those a replica still lacks.
 
-By name alone a pack that a vault's own prune removed, or repacked under another name, looks missing. This reads
-manifests and the index, so it needs a key that knows the roots; it is asked only where names do not settle the matter.
+By name alone a pack that a vault's own prune removed, or repacked under another name, looks missing; need tells the
+difference. All of this reads manifests and the index, so it needs a key that knows the roots.
+
+Invariant
+    I1  What cannot be read contributes nothing and stops nothing here; verify and repair are those who name it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +20,9 @@ from reopen.protect.place import vault_at
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import NOT_FOUND, ChunkIndex
-from reopen.vault.statements import list_packs, read_statement
-from reopen.vault.tables import INDEX, MANIFEST, chunk_layout, decode_parquet
+from reopen.vault.indexparts import read_rows
+from reopen.vault.statements import list_packs, read_statement, statement_names
+from reopen.vault.tables import INDEX, MANIFEST, chunk_layout
 
 
 def needed_packs(source: Vault, target: ObjectStore, records: Iterable[str], candidates: set[bytes]) -> set[bytes]:
@@ -52,26 +57,25 @@ def packs_for(manifest: pa.Table, have: ChunkIndex, offered: ChunkIndex) -> set[
     return {offered.packs[int(number)] for number in np.unique(located.pack)}
 
 
-def readable_rows(vault: Vault, names: Collection[str] | None = None) -> pa.Table:
-    """The index rows of every part that can be read; a damaged part contributes none.
+def readable_rows(vault: Vault, *, covering: bytes | None = None) -> pa.Table:
+    """The index rows of every part that can be read (I1).
 
-    :param names: only the parts of these statements.
+    :param covering: only of the parts that list this pack.
     """
     tables = []
-    for info in vault.store.list("index/"):
-        if not info.name.endswith(".json") or (names is not None and info.name not in names):
-            continue
+    for name in statement_names(vault):
         try:
-            statement = read_statement(vault, info.name)
-            data = vault.get_pinned(statement.parquet)
-            tables.append(decode_parquet(data, INDEX, vault.metadata_key(statement.key), statement.parquet.name))
+            statement = read_statement(vault, name)
+            if covering is not None and covering.hex() not in statement.packs:
+                continue
+            tables.append(read_rows(vault, statement))
         except (Corrupt, NotFound):
-            continue  # Repair and verify name it; here it only offers nothing.
+            continue
     return pa.concat_tables(tables) if tables else INDEX.empty_table()
 
 
 def readable_manifests(vault: Vault, records: Iterable[SnapshotRecord]) -> Iterable[pa.Table]:
-    """Each manifest that these records name and that can be read, once."""
+    """Each manifest that these records name and that can be read, once (I1)."""
     seen: set[str] = set()
     for record in records:
         if record.manifest.snapshot in seen:
@@ -80,4 +84,4 @@ def readable_manifests(vault: Vault, records: Iterable[SnapshotRecord]) -> Itera
         try:
             yield vault.table(record.manifest, MANIFEST)
         except (Corrupt, NotFound):
-            continue  # Without it nobody knows what the snapshot needs.
+            continue

@@ -1,0 +1,84 @@
+"""Owns checking what signs and commits: key documents, records and their chain, and the ledger that remembers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reopen.errors import NotFound
+from reopen.protect.stubs import read_stubs
+from reopen.protect.verify_findings import Seen
+from reopen.protect.witness import Witness
+from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.record import parse_record_name
+
+
+def check_keys(vault: Vault, seen: Seen) -> None:
+    """What is in ``keys/`` was checked when the vault was opened; here, that nothing is missing: without its own
+    document the recovery key opens no vault."""
+    present = {info.name for info in vault.store.list("keys/")}
+    pinned = [recipient.id for recipient in vault.keyring.pins.recipients]
+    for key in (*pinned, *(key.id for key in vault.keyring.signing_keys)):
+        if f"keys/{key}.json" not in present:
+            seen.find(f"keys/{key}.json", "missing", "this key opens the vault only with its document")
+    seen.count(len(present))
+
+
+def check_records(
+    vault: Vault, datasets: Sequence[str], seen: Seen, *, latest_only: bool, witness: Witness | None
+) -> list[SnapshotRecord]:
+    """The records to check further; what is wrong with records, their chain and the ledger is noted.
+
+    :param datasets: only these; none means all.
+    :raises NotFound: one of them has no snapshot.
+    """
+    chosen: list[SnapshotRecord] = []
+    for name in datasets or vault.datasets():
+        for invalid in vault.invalid_records(name):
+            seen.find(invalid.name, "invalid", invalid.error.message, dataset=name)
+        records = vault.records(name)
+        if datasets and not records:
+            known = ", ".join(vault.datasets()) or "none"
+            raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
+        _check_chain(vault, records, seen)
+        chosen += records[-1:] if latest_only else records
+    _check_heads(vault, chosen, datasets, seen, witness)
+    for fact in vault.invalid_facts():
+        if not datasets or any(f"/dataset={name}/" in fact.name for name in datasets):
+            seen.find(fact.name, "invalid", fact.error.message)
+    seen.count(len(chosen))
+    return chosen
+
+
+def _check_chain(vault: Vault, records: Sequence[SnapshotRecord], seen: Seen) -> None:
+    """A record quotes the digest of the one it followed: a record that was there and is gone leaves a gap."""
+    # After the records: one that expired between the two has its stub.
+    datasets = {item.dataset for item in records}
+    digests = {stub.digest for name in datasets for stub in read_stubs(vault, name).values()}
+    for item in records:
+        if item.prev is not None and item.prev not in digests:
+            seen.find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
+        digests.add(item.digest)
+
+
+def _check_heads(
+    vault: Vault, records: Iterable[SnapshotRecord], datasets: Sequence[str], seen: Seen, witness: Witness | None
+) -> None:
+    """A record names the newest records that it saw, the ledger those that were verified or held, and this reader's
+    witness those that it saw: a rolled-back vault lacks some of them."""
+    # Facts, then the listing, then what expired: in this order nothing that comes or goes meanwhile looks lost.
+    spoken_of = [fact for fact in vault.facts() if fact.snapshot and fact.kind != "expired"]
+    present = {info.name for info in vault.store.list("snapshots/")}
+    stubs = read_stubs(vault)
+    heads = {head: dataset for item in records for dataset, head in item.heads.items()}
+    gone = {f"snapshots/dataset={dataset}/{head}.json": dataset for head, dataset in heads.items()}
+    gone = {name: dataset for name, dataset in gone.items() if name not in stubs}
+    if witness is not None:
+        gone |= {name: name.split("/")[1].removeprefix("dataset=") for name in witness.missing(vault)}
+    for name in sorted(gone.keys() - present):
+        seen.find(name, "missing", "this record was seen before and is gone: roll-back", dataset=gone[name])
+    known = {(found[0], found[2]) for name in present if (found := parse_record_name(name))}
+    known |= {(stub.dataset, stub.snapshot) for stub in stubs.values()}
+    for fact in spoken_of:
+        if (fact.dataset, fact.snapshot) not in known and (not datasets or fact.dataset in datasets):
+            detail = f"it speaks of snapshot {fact.snapshot}, whose record is gone: roll-back"
+            seen.find(fact.name, "missing", detail, dataset=fact.dataset)
