@@ -38,6 +38,7 @@ from reopen.protect import lease as leases
 from reopen.protect.capture import Capture, Captured, ShardSummary
 from reopen.protect.plan import Shard, SnapshotPlan, equal_or_both_null
 from reopen.protect.profiles import to_table, without_values
+from reopen.protect.reliance import look_again
 from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
 from reopen.vault.canonical import seal_envelope
@@ -87,6 +88,13 @@ class SnapshotRun:
         self._voided = leases.void_dead_leases(vault, plan.dataset.name)
         # The lease comes before anything is stored: from here on maintenance leaves new packs alone.
         self._lease = leases.acquire(vault, plan.dataset.name, self.id, plan.next_seq)
+        try:
+            # From here on prune waits for this snapshot: what is there and unmarked now stays until it is over.
+            plan, self._base_stays = look_again(vault, plan)
+        except BaseException:
+            self._lease.release()
+            raise
+        self._plan = plan
         self._packs: PackWriter | None = None
         self._capture: Capture | None = None
         if plan.shards:
@@ -154,13 +162,15 @@ class SnapshotRun:
         self._lease.release()
 
     def _flush_index(self, packs: list[StoredPack]) -> None:
+        # Voided while it slept, its packs may be gone: a part that lists them would say what is not so.
+        self._lease.check()
         name = f"{self.id}-{len(self._index_parts):04d}"
         signer, dataset = self._vault.keyring.signer("writer"), self._plan.dataset.name
         self._index_parts.append(write_index_part(self._vault, name, packs, signer, dataset=dataset))
 
     def _write_manifest(self, manifest: pa.Table) -> tuple[TableRef, bool]:
         plan = self._plan
-        if plan.base is not None and _same_entries(manifest, plan.base_manifest):
+        if plan.base is not None and self._base_stays and _same_entries(manifest, plan.base_manifest):
             return plan.base.manifest, True
         return self._write_table("manifests", manifest, MANIFEST), False
 
@@ -168,7 +178,12 @@ class SnapshotRun:
         if self._plan.dataset.table is None:
             return None
         base = self._plan.base
-        if base is not None and base.profile is not None and profile.equals(self._vault.profile(base)):
+        if (
+            base is not None
+            and self._base_stays
+            and base.profile is not None
+            and profile.equals(self._vault.profile(base))
+        ):
             return base.profile
         return self._write_table("profiles", profile, PROFILE)
 

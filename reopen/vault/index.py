@@ -85,6 +85,10 @@ class ChunkIndex:
             at[open_rows] += 1
         return positions
 
+    def restricted_to(self, present: Collection[bytes]) -> ChunkIndex:
+        """The index of these packs only."""
+        return ChunkIndex(self._table, present)
+
     def contains(self, chunk_id: bytes) -> bool:
         """Whether one chunk is stored in a present pack."""
         return bool(self.find(np.frombuffer(chunk_id, np.uint8).reshape(1, 32))[0] != NOT_FOUND)
