@@ -41,6 +41,14 @@ def register(app: typer.Typer) -> None:
     def init(
         face: Face,
         folder: Annotated[Path, typer.Option("--folder", help="Where reopen.toml goes, if there is none.")] = Path(),
+        append_only: Annotated[
+            bool,
+            typer.Option(
+                "--append-only",
+                help="For a new vault that production can add to and delete nothing from: retention then takes periods "
+                "only, since whoever can add snapshots could use up counts. It cannot be changed later.",
+            ),
+        ] = False,
     ) -> Answer:
         """Make settings, a contract to begin from, keys and a vault. What exists is kept as it is."""
         steps: list[tuple[str, str, str]] = []
@@ -48,7 +56,7 @@ def register(app: typer.Typer) -> None:
         steps.append(("settings", "written" if is_new else "kept", str(file)))
         settings = load_settings(file)
         steps.append(("contracts", *_write_example(settings)))
-        steps += _make_vault(settings)
+        steps += _make_vault(settings, append_only)
         keys = [
             {"role": path.name.split("-")[0], "file": str(path), "purpose": KEY_PURPOSES[path.name.split("-")[0]]}
             for path in sorted(settings.keys.glob("*.key"))
@@ -109,17 +117,23 @@ def _write_example(settings: Settings) -> tuple[str, str]:
     return ("written" if _write_new(folder / EXAMPLE_NAME, EXAMPLE) else "kept"), str(folder / EXAMPLE_NAME)
 
 
-def _make_vault(settings: Settings) -> list[tuple[str, str, str]]:
+def _make_vault(settings: Settings, append_only: bool) -> list[tuple[str, str, str]]:
     from reopen.storage import open_store
     from reopen.vault import Vault, load_keyring
     from reopen.vault.create import VAULT_OBJECT
+    from reopen.vault.features import APPEND_ONLY, optional_features
 
     store = open_store(settings.here.vault)
     has_vault = any(info.name == VAULT_OBJECT for info in store.list(VAULT_OBJECT))
     has_keys = any(settings.keys.glob("*.key"))
     if has_keys and has_vault:
         # Opened, so that keys of another vault are told here and not at the first snapshot.
-        Vault.open(store, load_keyring(settings.keys))
+        opened = Vault.open(store, load_keyring(settings.keys))
+        if append_only and APPEND_ONLY not in optional_features(opened):
+            raise Conflict(
+                f"the vault in {store.url} was made without --append-only, and that is settled when a vault is made.",
+                hint="Name another place for a new vault in the settings, or leave the option out.",
+            )
         return [("keys", "kept", str(settings.keys)), ("vault", "kept", store.url)]
     if settings.here.role == "standby":
         keys = "kept" if has_keys else "missing: copy the recovery key and the verifier key here"
@@ -134,12 +148,13 @@ def _make_vault(settings: Settings) -> list[tuple[str, str, str]]:
             f"there are keys in {settings.keys}, and no vault in {store.url}.",
             hint="Correct the vault's place in the settings; for a new vault, move the key files elsewhere first.",
         )
-    return _make_new(settings, store)
+    return _make_new(settings, store, append_only)
 
 
-def _make_new(settings: Settings, store: ObjectStore) -> list[tuple[str, str, str]]:
+def _make_new(settings: Settings, store: ObjectStore, append_only: bool) -> list[tuple[str, str, str]]:
     from reopen.clock import SYSTEM_CLOCK
     from reopen.vault import create_vault, make_keys, save_key
+    from reopen.vault.features import APPEND_ONLY
 
     keys = make_keys()
     # Keys before the vault: a vault whose keys were never saved could not be opened by anyone.
@@ -149,8 +164,9 @@ def _make_new(settings: Settings, store: ObjectStore) -> list[tuple[str, str, st
     settings.home.mkdir(parents=True, exist_ok=True)
     # The home often lies in a work tree, and its keys must not be committed.
     _write_new(settings.home / ".gitignore", "*\n")
-    create_vault(store, keys, created_at=SYSTEM_CLOCK.now())
-    return [("keys", "made", str(settings.keys)), ("vault", "made", store.url)]
+    features = (APPEND_ONLY,) if append_only else ()
+    create_vault(store, keys, created_at=SYSTEM_CLOCK.now(), optional_features=features)
+    return [("keys", "made", str(settings.keys)), ("vault", "made append-only" if append_only else "made", store.url)]
 
 
 EXAMPLE = """\

@@ -357,9 +357,11 @@ def _above_rules(read: _Read, flaws: Mapping[str, str], holds: Sequence[Hold]) -
         ("newest complete", [record for record in read.records if record.state == "complete"]),
         ("newest record", list(read.records)),
     )
+    told: set[str] = set()
     for reason, among in newest:
-        if among:
-            # ``seq`` is the order of snapshots; clocks are not.
+        # ``seq`` is the order of snapshots; clocks are not. What was said of one with more words is not said again.
+        if among and (reason == "newest record" or among[-1].id not in told):
+            told.add(among[-1].id)
             reasons.setdefault(among[-1].id, []).append(reason)
     return reasons
 
