@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from reopen.errors import Conflict, Internal
-from reopen.ids import system_random
-from reopen.storage.base import Capabilities, ObjectInfo, ObjectStore, Piece
+from reopen.storage.base import (
+    Capabilities,
+    LockingStore,
+    ObjectInfo,
+    ObjectStore,
+    Piece,
+    probe_exclusive_create,
+    proven,
+)
 from reopen.storage.filesystem import FsspecStore, local_path, open_filesystem, scheme_of
 from reopen.storage.local import LocalStore
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
+from reopen.storage.sftp import SFTP_SCHEMES, SftpStore
 
 __all__ = [
     "Capabilities",
+    "LockingStore",
     "ObjectInfo",
     "ObjectStore",
     "Piece",
@@ -18,6 +26,7 @@ __all__ = [
     "open_filesystem",
     "open_store",
     "probe_exclusive_create",
+    "proven",
     "scheme_of",
 ]
 
@@ -32,22 +41,6 @@ def open_store(url: str) -> ObjectStore:
         return LocalStore(path)
     if scheme_of(url) in OBJECT_SCHEMES or scheme_of(url) == "memory":
         return ObstoreStore(url)
+    if scheme_of(url) in SFTP_SCHEMES:
+        return SftpStore(url)
     return FsspecStore(url)
-
-
-def probe_exclusive_create(store: ObjectStore) -> bool:
-    """Whether the store honours exclusive create, found out by trying: two creates of one name, the second must
-    lose and must not have replaced the first. Some servers accept the condition and ignore it."""
-    if not store.capabilities.exclusive_create:
-        return False
-    name = f"probe/create-{system_random(8).hex()}"
-    store.create(name, [b"first"])
-    try:
-        store.create(name, [b"second"])
-    except Conflict:
-        if store.get(name) != b"first":
-            raise Internal(f"{store.url} reported a conflict and replaced {name} all the same.") from None
-        return True
-    finally:
-        store.delete(name)
-    return False

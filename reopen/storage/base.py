@@ -5,29 +5,42 @@ Demands on every implementation (the store contract in ``tests/storage/`` runs e
     D2  When ``put`` or ``create`` returns, the object survives power loss (local: fsync of file and folder).
     D3  ``create`` has exactly one winner among any number of racers, or the store says so in its capabilities.
     D4  ``list`` shows every object whose write returned before the call; a failing listing raises, it is never empty.
-    D5  Errors are of :mod:`reopen.errors`: ``NotFound``, ``Conflict`` (create lost), ``Transient``,
-        ``VaultUnwritable`` (no space, no permission), ``Refused`` (not supported).
+    D5  Errors are of :mod:`reopen.errors`: ``NotFound``, ``Conflict`` (create lost), ``Transient`` (no answer, 5xx,
+        time-out), ``VaultUnwritable`` (no space, no permission to write), ``Refused`` (no permission to read, not
+        supported, locked).
+    D6  A write that fails leaves the name as it was: absent, or with the bytes it had.
 
 Names are relative, ``/``-separated, ASCII, without ``.`` or ``..`` segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from reopen.errors import Conflict, Internal
 from reopen.ids import system_random
 
 Piece = bytes | bytearray | memoryview
 
+PROBE_FOLDER = "probe/"
+"""Where short-lived probes of the store's clock and of exclusive create are made and removed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a store was measured or is known to guarantee."""
+    """What a store was measured or is known to guarantee. ``docs/0006-stores.md`` has the table.
+
+    Without ``exclusive_create`` a ``create`` asks for the name first and then puts: it finds what is there, and of two
+    racers both may win. ``is_proven`` is false as long as a server decides and was not asked yet; see :func:`proven`.
+    With ``object_lock`` the store is a :class:`LockingStore`.
+    """
 
     exclusive_create: bool
+    is_proven: bool = True
+    object_lock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +99,54 @@ class ObjectStore(Protocol):
         ...
 
 
+@runtime_checkable
+class LockingStore(ObjectStore, Protocol):
+    """A store that can keep objects from being destroyed by anybody until a time (S3 object lock)."""
+
+    def lock_until(self, names: Iterable[str], until: datetime) -> int:
+        """Make sure that each of these objects stays locked at least until a time; returns how many it had to extend.
+        A lock is never shortened. ``NotFound`` names an object that is not there."""
+        ...
+
+
+def probe_exclusive_create(store: ObjectStore) -> bool:
+    """Whether the store honours exclusive create, found out by trying: two creates of one name, the second must
+    lose and must not have replaced the first. Some servers accept the condition and ignore it."""
+    if not _claims_exclusive_create(store):
+        return False
+    name = f"{PROBE_FOLDER}create-{system_random(8).hex()}"
+    store.create(name, [b"first"])
+    try:
+        # The first create made the store ask its server; a store that then asks before it puts would pass the second.
+        return _claims_exclusive_create(store) and _second_loses(store, name)
+    finally:
+        store.delete(name)
+
+
+def _claims_exclusive_create(store: ObjectStore) -> bool:
+    return store.capabilities.exclusive_create
+
+
+def _second_loses(store: ObjectStore, name: str) -> bool:
+    try:
+        store.create(name, [b"second"])
+    except Conflict:
+        if store.get(name) != b"first":
+            raise Internal(f"{store.url} reported a conflict and replaced {name} all the same.") from None
+        return True
+    return False
+
+
+def proven(store: ObjectStore) -> Capabilities:
+    """The store's capabilities, after asking its server where that decides and nobody asked in this process yet."""
+    if not store.capabilities.is_proven:
+        probe_exclusive_create(store)
+    return store.capabilities
+
+
 def probe_time(store: ObjectStore) -> datetime:
     """A store's own time, read off an object that is written and removed: of its clock, ours says nothing."""
-    probe = f"probe/clock-{system_random(8).hex()}"
+    probe = f"{PROBE_FOLDER}clock-{system_random(8).hex()}"
     store.put(probe, [b"now"])
     try:
         return store.head(probe).modified_at

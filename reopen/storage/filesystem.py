@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, ReopenError, Transient, VaultUnwritable
+from reopen.errors import (
+    Conflict,
+    Corrupt,
+    InvalidInput,
+    NotFound,
+    Refused,
+    ReopenError,
+    Transient,
+    VaultUnwritable,
+)
 from reopen.ids import system_random
 from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
 from reopen.storage.objects import OBJECT_SCHEMES
@@ -57,10 +66,11 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 class FsspecStore:
-    """A store on any other fsspec file system (SFTP, WebDAV, …): good as a single writer's vault or a replica.
+    """A store on any other fsspec file system (WebDAV, FTP, SMB, …): good as a single writer's vault or a replica.
 
     There is no exclusive create here (fsspec's ``mode="create"`` let several racers win), so ``capabilities`` says
-    so and what needs it is refused above. ``create`` still refuses to replace what it can see.
+    so and what needs it is refused above. ``create`` still refuses to replace what it can see. What was written is as
+    durable as the file system behind it makes it: fsspec has no fsync.
     """
 
     def __init__(self, url: str) -> None:
@@ -106,7 +116,8 @@ class FsspecStore:
             self._filesystem.pipe_file(temporary, data)
             self._filesystem.mv(temporary, final)
         except Exception as error:
-            raise self._translate(error, name) from error
+            self._remove_temporary(temporary)
+            raise self._translate(error, name, is_write=True) from error
         return len(data)
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
@@ -136,10 +147,16 @@ class FsspecStore:
         except FileNotFoundError:
             return
         except Exception as error:
-            raise self._translate(error, name) from error
+            raise self._translate(error, name, is_write=True) from error
 
     def now(self) -> datetime:
         return probe_time(self)
+
+    def _remove_temporary(self, path: str) -> None:
+        try:
+            self._filesystem.rm_file(path)
+        except Exception:  # noqa: BLE001 - whatever it is, the error that brought us here is the one to tell
+            return
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -147,7 +164,7 @@ class FsspecStore:
     def _info(self, name: str, info: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(name=name, size_bytes=int(info.get("size") or 0), modified_at=modified_at_of(info))
 
-    def _translate(self, error: Exception, name: str) -> ReopenError:
+    def _translate(self, error: Exception, name: str, *, is_write: bool = False) -> ReopenError:
         if isinstance(error, ReopenError):
             return error
         if isinstance(error, FileNotFoundError):
@@ -156,7 +173,9 @@ class FsspecStore:
             hint = "Free space there, then run the same command again."
             return VaultUnwritable(f"{self.url} is full: {name} was not written.", hint=hint, object=name)
         if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
-            return VaultUnwritable(f"{self.url} denies access to {name}.", object=name)
+            denied = VaultUnwritable if is_write else Refused
+            hint = "Check the account and its rights there."
+            return denied(f"{self.url} denies access to {name}.", hint=hint, object=name)
         return Transient(f"{self.url} did not answer for {name}: {error}.", object=name)
 
 

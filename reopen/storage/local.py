@@ -190,6 +190,9 @@ class LocalStore:
                 hint="Replace the medium, then copy the object back from the replica.",
                 object=name,
             )
+        if error.errno in _NO_RIGHT:
+            hint = f"Give this user read access to {self.url}."
+            return Refused(f"{self.url} does not show {name}: {error.strerror}.", hint=hint, object=name)
         return Transient(f"{name} in {self.url} cannot be read: {error.strerror}.", object=name)
 
     def _write_error(self, error: OSError, name: str) -> ReopenError:

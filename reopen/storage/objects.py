@@ -1,21 +1,67 @@
 """Owns the store on object storage (S3, GCS, Azure) and in memory, through obstore.
 
-obstore's ``put(mode="create")`` was measured to have one winner on S3, local and memory; servers that ignore the
-condition exist (``docs/vault-format.md``, "Stores"), so :func:`reopen.storage.probe_exclusive_create` asks the
-server itself when a vault is made. Credentials and endpoints come from the environment in the vendors' own
-variables (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, …); obstore retries what is transient.
+obstore's ``put(mode="create")`` was measured to have one winner on S3, local and memory. Servers that accept the
+condition and ignore it exist, so the first ``create`` in a process asks the server itself; where it ignores the
+condition, ``create`` asks for the name and then puts, and :attr:`ObstoreStore.capabilities` says so. Credentials and
+endpoints come from the environment in the vendors' own variables (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, …).
+
+Invariants
+    I1  An object is one PUT, never multipart: a multipart upload is not subject to the condition everywhere, and one
+        that is interrupted leaves parts that cost money and that no listing shows.
+    I2  Reads have a limit on silence, writes a limit on the whole: see :mod:`reopen.storage.patience`.
+    I3  What the server refused has the class that a handler needs: see :mod:`reopen.storage.answers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
 
-from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError, Transient, VaultUnwritable
-from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
+from reopen.errors import Conflict, Corrupt, Internal, NotFound, Refused, ReopenError, Transient
+from reopen.ids import system_random
+from reopen.storage.answers import error_of_answer
+from reopen.storage.base import PROBE_FOLDER, Capabilities, ObjectInfo, Piece, probe_time
+from reopen.storage.patience import PATIENCE, Patience
 
-OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "adl", "azure", "abfs", "abfss")
+S3_SCHEMES = ("s3", "s3a")
+OBJECT_SCHEMES = (*S3_SCHEMES, "gs", "gcs", "az", "adl", "azure", "abfs", "abfss")
+
+PUT_BYTES_MAX = 5_000_000_000
+"""The largest single PUT that S3 takes. A pack has at most 1 GiB."""
+
+BUSY_TRIES_MAX = 5
+"""S3 answers 409 to a conditional write while another one on the name is under way: then nobody has won yet."""
+
+CLIENT_OPTIONS = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_url",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "timeout",
+    "user_agent",
+)
+"""What the vendors' variables may set of the client (``AWS_ALLOW_HTTP``). obstore ignores them all as soon as one
+option is given by code, so they are read here."""
+
+Result = TypeVar("Result")
+
+_VARIABLE_PREFIXES = {"s": "AWS", "g": "GOOGLE", "a": "AZURE"}
+_NOT_PARTIAL = "Received non-partial response"
+_PIECE_BYTES = 1 << 20
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 _memory_stores: dict[str, Any] = {}
 
@@ -23,9 +69,15 @@ _memory_stores: dict[str, Any] = {}
 class ObstoreStore:
     """Objects below one prefix of a bucket."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: Patience = PATIENCE) -> None:
         self._url = url.rstrip("/")
-        self._store = _open(self._url)
+        self._patience = patience
+        self._reader = _open(self._url, patience, "read")
+        self._writer = _open(self._url, patience, "write")
+        self._has_ranges = True
+        self._learning = threading.Lock()
+        # In memory there is no server to ask.
+        self._has_conditions: bool | None = True if self._url.startswith("memory://") else None
 
     @property
     def url(self) -> str:
@@ -33,22 +85,27 @@ class ObstoreStore:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(exclusive_create=True)
+        known = self._has_conditions
+        return Capabilities(exclusive_create=known is not False, is_proven=known is not None)
 
     def get(self, name: str) -> bytes:
         import obstore
 
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except Exception as error:
-            raise self._translate(error, name) from error
+        return bytes(self._read(name, lambda: obstore.get(self._reader, name).bytes()))
 
     def get_range(self, name: str, start: int, length: int) -> bytes:
         import obstore
 
         try:
-            data = bytes(obstore.get_range(self._store, name, start=start, length=length))
+            if self._has_ranges:
+                data = bytes(obstore.get_range(self._reader, name, start=start, length=length))
+            else:
+                data = self._read_up_to(name, start, length)
         except Exception as error:
+            if _NOT_PARTIAL in str(error):
+                # rclone's server sends the range as 200 instead of 206, and the library believes the status.
+                self._has_ranges = False
+                return self.get_range(name, start, length)
             # A range that begins past the end is an error without a kind of its own; the object's size tells.
             if isinstance(error, FileNotFoundError) or self.head(name).size_bytes >= start + length:
                 raise self._translate(error, name) from error
@@ -61,19 +118,38 @@ class ObstoreStore:
             )
         return data
 
+    def _read_up_to(self, name: str, start: int, length: int) -> bytes:
+        """A range of a server that has none: read from the beginning, kept from where it starts, left where it ends."""
+        import obstore
+
+        position, found = 0, bytearray()
+        for piece in obstore.get(self._reader, name).stream(min_chunk_size=_PIECE_BYTES):
+            view = memoryview(piece)
+            found += view[max(0, start - position) : start + length - position]
+            position += len(view)
+            if position >= start + length:
+                break
+        return bytes(found)
+
     def head(self, name: str) -> ObjectInfo:
         import obstore
 
-        try:
-            return _info(obstore.head(self._store, name))
-        except Exception as error:
-            raise self._translate(error, name) from error
+        return self._read(name, lambda: _info(obstore.head(self._reader, name)))
 
     def put(self, name: str, pieces: Sequence[Piece]) -> int:
-        return self._put(name, pieces, "overwrite")
+        data = b"".join(pieces)
+        self._put(name, data, "overwrite")
+        return len(data)
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
-        return self._put(name, pieces, "create")
+        data = b"".join(pieces)
+        if self._learn():
+            self._create_once(name, data)
+        elif self._exists(name):
+            raise Conflict(f"{name} already exists in {self.url}.", object=name)
+        else:
+            self._put(name, data, "overwrite")
+        return len(data)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         import obstore
@@ -82,7 +158,7 @@ class ObstoreStore:
         folder, _, _ = prefix.rpartition("/")
         found: list[ObjectInfo] = []
         try:
-            for batch in obstore.list(self._store, prefix=folder or None):
+            for batch in obstore.list(self._reader, prefix=folder or None):
                 found.extend(_info(meta) for meta in batch if meta["path"].startswith(prefix))
         except Exception as error:
             raise self._translate(error, prefix or "/") from error
@@ -92,53 +168,130 @@ class ObstoreStore:
         import obstore
 
         try:
-            obstore.delete(self._store, name)
-        except FileNotFoundError:
-            return
+            obstore.delete(self._writer, name)
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._translate(error, name, is_write=True) from error
         except Exception as error:
-            raise self._translate(error, name) from error
+            raise self._translate(error, name, is_write=True) from error
 
     def now(self) -> datetime:
         return probe_time(self)
 
-    def _put(self, name: str, pieces: Sequence[Piece], mode: Any) -> int:
+    def _learn(self) -> bool:
+        """Whether the server honours ``If-None-Match``: two conditional puts of one name, the second must lose."""
+        with self._learning:
+            if self._has_conditions is None:
+                name = f"{PROBE_FOLDER}condition-{system_random(8).hex()}"
+                try:
+                    self._has_conditions = self._second_loses(name)
+                finally:
+                    self.delete(name)
+            return self._has_conditions
+
+    def _second_loses(self, name: str) -> bool:
+        try:
+            self._create_once(name, b"first")
+        except Refused as error:
+            if "does not support" in error.message:
+                return False  # 501: the server says plainly that it has no conditions.
+            raise
+        try:
+            self._create_once(name, b"second")
+        except Conflict:
+            if self.get(name) != b"first":
+                raise Internal(f"{self.url} reported a conflict and replaced {name} all the same.") from None
+            return True
+        return False
+
+    def _create_once(self, name: str, data: bytes) -> None:
+        for tries in range(1, BUSY_TRIES_MAX + 1):
+            try:
+                self._put(name, data, "create")
+                return
+            except _BusyError as error:
+                if self._exists(name):
+                    raise Conflict(f"{name} already exists in {self.url}.", object=name) from error
+                time.sleep(self._patience.backoff(tries))
+        raise Transient(f"{self.url} is busy with other writers of {name}.", object=name)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self.head(name)
+        except NotFound:
+            return False
+        return True
+
+    def _put(self, name: str, data: bytes, mode: Literal["create", "overwrite"]) -> None:
         import obstore
 
-        data = b"".join(pieces)
+        if len(data) > PUT_BYTES_MAX:
+            raise Refused(f"{name} has {len(data)} bytes; one write takes at most {PUT_BYTES_MAX}.", object=name)
         try:
-            # One PUT, never multipart: a multipart upload is not subject to the condition everywhere.
-            obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+            obstore.put(self._writer, name, data, mode=mode, use_multipart=False)
+        except Exception as error:
+            raise self._translate(error, name, is_write=True) from error
+
+    def _read(self, name: str, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
         except Exception as error:
             raise self._translate(error, name) from error
-        return len(data)
 
-    def _translate(self, error: Exception, name: str) -> ReopenError:
+    def _translate(self, error: Exception, name: str, *, is_write: bool = False) -> ReopenError:
         from obstore import exceptions
 
         if isinstance(error, ReopenError):
             return error
-        if isinstance(error, FileNotFoundError):
-            return NotFound(f"{name} is not in {self.url}.", object=name)
-        if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
-            return Conflict(f"{name} already exists in {self.url}.", object=name)
-        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-            hint = "Check the credentials in the environment and the bucket's policy."
-            return VaultUnwritable(f"{self.url} denies access to {name}.", hint=hint, object=name)
-        if isinstance(error, exceptions.NotSupportedError):
-            return Refused(f"{self.url} does not support what {name} needs: {error}.", object=name)
-        if "NoSuchBucket" in str(error) or "404 Not Found" in str(error):
-            hint = "Make the bucket, or correct the URL and the endpoint in the environment."
-            return NotFound(f"the bucket of {self.url} does not exist.", hint=hint, object=name)
-        return Transient(f"{self.url} did not answer for {name}: {_first_line(error)}.", object=name)
+        text = str(error).partition("Debug source")[0]
+        found_status, found_code = _STATUS.search(text), _CODE.search(text)
+        status = int(found_status[1]) if found_status else 0
+        code = found_code[1] if found_code else ""
+        if status == 409:
+            return _BusyError(f"{self.url} is busy with another writer of {name} ({code}).", object=name)
+        # A class of the library stands in where it gives no status: in memory, or after it decided by itself.
+        if not status and isinstance(error, FileNotFoundError):
+            status = 404
+        elif not status and isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
+            status = 412
+        elif not status and isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+            status = 403
+        elif not status and isinstance(error, exceptions.NotSupportedError):
+            status = 501
+        detail = _detail(text) or type(error).__name__
+        return error_of_answer(status=status, code=code, detail=detail, url=self.url, name=name, is_write=is_write)
 
 
-def _open(url: str) -> Any:
+class _BusyError(Transient):
+    """Another writer of the same name is under way."""
+
+
+def _open(url: str, patience: Patience, use: Literal["read", "write"]) -> Any:
     import obstore.store
 
     if url.startswith("memory://"):
         # A memory store lives as long as the process; the same URL is the same store.
         return _memory_stores.setdefault(url, obstore.store.MemoryStore())
-    return obstore.store.from_url(url)
+    prefix = _VARIABLE_PREFIXES[url[0]]
+    options: dict[str, Any] = {"connect_timeout": timedelta(seconds=patience.connect_seconds)}
+    if use == "read":
+        options["timeout"] = timedelta(seconds=patience.read_seconds)
+        options["read_timeout"] = timedelta(seconds=patience.silence_seconds)
+    else:
+        options["timeout"] = timedelta(seconds=patience.write_seconds)
+    # What somebody set in the environment on purpose stands above our defaults.
+    options |= {key: os.environ[name] for key in CLIENT_OPTIONS if (name := f"{prefix}_{key.upper()}") in os.environ}
+    retries: Any = {
+        "max_retries": patience.retries,
+        "retry_timeout": timedelta(seconds=patience.retry_seconds),
+        "backoff": {
+            "init_backoff": timedelta(seconds=patience.backoff_seconds),
+            "max_backoff": timedelta(seconds=patience.backoff_seconds_max),
+            "base": 2,
+        },
+    }
+    client: Any = options
+    return obstore.store.from_url(url, client_options=client, retry_config=retries)
 
 
 def _info(meta: Any) -> ObjectInfo:
@@ -146,5 +299,7 @@ def _info(meta: Any) -> ObjectInfo:
     return ObjectInfo(name=meta["path"], size_bytes=meta["size"], modified_at=modified_at)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _detail(text: str) -> str:
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    # The library repeats the verb, the URL and its own settings; what went wrong stands last.
+    return first.rpartition(" - ")[2].partition("<?xml")[0].partition("<Error")[0].strip().rstrip(".:")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reopen.errors import Conflict, Corrupt, NotFound, Transient, VaultUnwritable
+from reopen.errors import Conflict, Corrupt, NotFound, Refused, Transient, VaultUnwritable
 from reopen.storage.local import LocalStore
 
 
@@ -198,8 +198,9 @@ def test_a_listing_that_fails_half_way_is_an_error(tmp_path: Path, monkeypatch: 
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(Transient, match="b/"):
+    with pytest.raises(Refused, match="b/") as caught:
         list(store.list())
+    assert caught.value.hint
 
 
 def test_a_lost_race_names_the_object(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from reopen.storage.base import Capabilities, ObjectInfo, Piece
 from reopen.storage.filesystem import FsspecStore
 from reopen.storage.local import LocalStore
 from reopen.storage.objects import ObstoreStore
-from tests.s3 import make_bucket, s3_server
+from reopen.storage.sftp import SftpStore
+from tests.s3 import make_bucket
+from tests.servers import Served
 from tests.storage.contract import StoreContract
 
 
@@ -56,13 +58,6 @@ class TestFsspecMemory(StoreContract):
             store._filesystem.rm(store._root, recursive=True)
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A moto server, which honours ``If-None-Match``."""
-    with s3_server(tmp_path_factory.mktemp("moto") / "log") as endpoint:
-        yield endpoint
-
-
 class TestS3(StoreContract):
     """S3 as a real server speaks it, below a prefix of a bucket."""
 
@@ -70,6 +65,24 @@ class TestS3(StoreContract):
     def store(self, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
         bucket = make_bucket(s3_endpoint, monkeypatch)
         return open_store(f"s3://{bucket}/some/prefix")
+
+
+class TestS3OnDisk(StoreContract):
+    """S3 as rclone speaks it: real accounts, no conditions."""
+
+    @pytest.fixture
+    def store(self, s3_on_disk: Served, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+        return open_store(s3_on_disk.s3_url(monkeypatch))
+
+
+class TestSftp(StoreContract):
+    """SFTP as rclone speaks it."""
+
+    @pytest.fixture
+    def store(self, sftp_on_disk: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+        store = SftpStore(sftp_on_disk.sftp_url(monkeypatch))
+        yield store
+        store.close()
 
 
 class _Pretender(LocalStore):
