@@ -99,6 +99,8 @@ class Face:
 
     def finish(self, answer: Answer) -> int:
         """Print an answer; returns the exit code."""
+        for text in self._session.notes() if self._session is not None else ():
+            self.note(text)
         if self.json:
             value = plain(answer.value)
             print_json(value if answer.bare else {"schema": self.schema, **value})

@@ -5,6 +5,7 @@ Each part is made when it is first asked for, so a command pays only for what it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from reopen.control.log import EpochLog
     from reopen.protect.standing import Standing
     from reopen.protect.witness import Witness
+    from reopen.storage import ObjectStore
     from reopen.vault import Keyring, Vault
     from reopen.vault.indexcache import IndexCache
+    from reopen.vault.trustmemory import TrustMemory
 
 
 class Session:
@@ -29,6 +32,7 @@ class Session:
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings
         self.clock = clock
+        self.keys_folder = settings.keys
         self._vaults: dict[str, Vault] = {}
 
     @cached_property
@@ -54,7 +58,7 @@ class Session:
         """The keys of this site. :raises NotFound: there are none."""
         from reopen.vault import load_keyring
 
-        return load_keyring(self.settings.keys)
+        return load_keyring(self.keys_folder)
 
     @cached_property
     def log(self) -> EpochLog | None:
@@ -74,6 +78,13 @@ class Session:
         from reopen.protect.witness import Witness
 
         return Witness(self.settings.home / "witness")
+
+    @cached_property
+    def trust_memory(self) -> TrustMemory:
+        """Which trust statements this site saw, so that a store that forgot one is noticed."""
+        from reopen.vault.trustmemory import TrustMemory
+
+        return TrustMemory(self.settings.home / "witness")
 
     @cached_property
     def index_cache(self) -> IndexCache:
@@ -100,8 +111,28 @@ class Session:
 
         chosen = self.site(site)
         if chosen.name not in self._vaults:
-            self._vaults[chosen.name] = Vault.open(open_store(chosen.vault), self.keyring, clock=self.clock)
+            store = open_store(chosen.vault)
+            keyring = self.keyring_for(store)
+            seen = self.trust_memory.seen(keyring.pins.vault_id, store.url)
+            opened = Vault.open(store, keyring, clock=self.clock, trust_seen=seen)
+            self.trust_memory.remember(opened.id, store.url, opened.trust.number)
+            self._vaults[chosen.name] = opened
         return self._vaults[chosen.name]
+
+    def keyring_for(self, store: ObjectStore) -> Keyring:
+        """The keys of this site; where there is no key file, the recovery key that the passphrase in the file named by
+        ``REOPEN_PASSPHRASE_FILE`` opens in the store. Nothing of it is written down."""
+        named = os.environ.get("REOPEN_PASSPHRASE_FILE")
+        if not named or any(self.keys_folder.glob("*.key")):
+            return self.keyring
+        from reopen.vault.passphrase import open_with_passphrase, read_passphrase_file
+
+        return open_with_passphrase(store, read_passphrase_file(Path(named)))
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the key files that were read."""
+        keyring = self.__dict__.get("keyring")
+        return () if keyring is None else keyring.notes
 
     def dataset(self, name: str) -> Dataset:
         """A dataset by name. :raises NotFound: naming those there are."""

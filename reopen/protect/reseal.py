@@ -68,6 +68,24 @@ def plan_reseal(vault: Vault, *, progress: Progress = SILENT) -> ResealPlan:
     return ResealPlan(vault=vault, missing=missing, packs=lacking, damaged=tuple(damaged))
 
 
+def packs_lost_without(vault: Vault, recovery_id: str, *, progress: Progress = SILENT) -> int:
+    """How many packs no other recovery recipient opens: what is lost with the file of this recovery key."""
+    grants = SlotGrants(vault.store, vault.keyring.pins)
+    others = {recipient.id for recipient in vault.recipients} - {recovery_id}
+    packs = list_pack_objects(vault.store)
+    progress.start("read key slots", len(packs), "packs")
+    lost = 0
+    for head in read_heads(vault.store, packs, vault.id, progress=progress):
+        for slot in head.slots:
+            sealed_to = {recipient for recipient, _ in slot.sealed}
+            opens = recovery_id in sealed_to or slot.salt in grants.of(recovery_id)
+            if opens and not sealed_to & others and grants.find(slot.salt, others) is None:
+                lost += 1
+                break
+    progress.finish()
+    return lost
+
+
 def execute_reseal(plan: ResealPlan, *, progress: Progress = SILENT) -> ResealResult:
     """Seal what is missing.
 

@@ -1,0 +1,433 @@
+"""Owns ``reopen keys``: which keys a vault has, changing them, and trying the recovery key before it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refused, ReopenError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reopen.protect.keychange import AddedKey
+    from reopen.protect.keyending import EndKeyResult
+    from reopen.protect.keytest import KeyTestResult
+    from reopen.vault import Vault
+
+PANEL = "Set up"
+NO_REVOCATION = (
+    "This takes nothing back: whoever has the key file keeps what it opens and knows. A recovery key goes on opening "
+    "every pack that was sealed to it, any other key the names, sizes and profiles of all files."
+)
+
+KeysOption = Annotated[Path | None, typer.Option("--keys", metavar="FOLDER", help="Use the key files in this folder.")]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without", metavar="SITE", help="Do not read this site's vault. What only it still has is believed no more."
+    ),
+]
+StolenOption = Annotated[
+    bool, typer.Option("--stolen", help="Somebody else may have it: wait for nothing, believe nothing later.")
+]
+
+
+class AddableRole(StrEnum):
+    """A role that keys can be added for."""
+
+    WRITER = "writer"
+    VERIFIER = "verifier"
+    RETENTION = "retention"
+    RECOVERY = "recovery"
+
+
+class RotatableRole(StrEnum):
+    """A role whose key can be followed by a new one."""
+
+    WRITER = "writer"
+    VERIFIER = "verifier"
+    RETENTION = "retention"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        help="Show, change and try the keys of a vault.", no_args_is_help=True, epilog="Example: reopen keys list"
+    )
+    app.add_typer(group, name="keys", rich_help_panel=PANEL)
+    command(group, "list", group="keys", example="reopen keys list")(list_keys)
+    command(group, "add", group="keys", example="reopen keys add --role recovery --to /media/safe")(add)
+    command(group, "remove", group="keys", example="reopen keys remove 3fa1b2c4d5e6f708 --stolen")(remove)
+    command(group, "rotate", group="keys", example="reopen keys rotate --role writer")(rotate)
+    command(group, "reseal", group="keys", example="reopen keys reseal --keys /media/safe")(reseal)
+    command(group, "test", group="keys", example="reopen keys test --keys /media/safe --vault standby")(try_keys)
+    command(group, "passphrase", group="keys", example="reopen keys passphrase")(passphrase)
+    command(group, "open", group="keys", example="reopen keys open --to rescue/keys")(open_key)
+
+
+def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) -> Answer:
+    """Show every key of the vault: what it may do, what became of it, and whether it is here."""
+    from reopen.protect import keylist
+
+    opened = _opened(face, keys, vault)
+    rows = keylist.list_keys(opened)
+    cells = [
+        (
+            row.id,
+            row.role,
+            "all" if row.datasets == ("*",) else ", ".join(row.datasets),
+            instant_text(row.created_at),
+            row.state if row.ended_at is None else f"{row.state} {instant_text(row.ended_at)}",
+            "in use" if row.used else "here" if row.here else "",
+            "yes" if row.passphrase else "",
+        )
+        for row in rows
+    ]
+    trust = opened.trust
+    value = {
+        "vault": opened.id,
+        "trust_statement": trust.number,
+        "metadata_key": trust.metadata_key,
+        "keys": [plain(row) for row in rows],
+    }
+    columns = ("key", "role", "datasets", "made", "state", "file", "passphrase")
+    about = f"trust statement {trust.number}; new tables are encrypted with metadata key {trust.metadata_key}"
+    return Answer(value=value, show=[make_table(columns, cells), "", about])
+
+
+def add(
+    face: Face,
+    role: Annotated[AddableRole, typer.Option("--role", help="What the key may do.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where its file goes.")],
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Only for this dataset (several times for several).")
+    ] = None,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Make a key and let it count. Needs the root key. One that was begun in that folder is finished."""
+    from reopen.protect.keychange import execute_add_key, plan_add_key
+
+    opened = _opened(face, keys, vault)
+    added = execute_add_key(plan_add_key(opened, role.value, to, datasets=datasets or ()))
+    show: list[RenderableType] = [f"{added.role} key {added.id} counts from now on: {added.path}"]
+    if role is AddableRole.RECOVERY:
+        show.append(
+            "What is stored from now on opens with it. For what was stored before, run `reopen keys reseal` where an "
+            "older recovery key and the root key are, then `reopen keys test`."
+        )
+    return Answer(value={"vault": opened.id, **_added(added)}, show=show)
+
+
+def remove(
+    face: Face,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `reopen keys list` shows it.")],
+    stolen: StolenOption = False,
+    still_needed: Annotated[
+        bool,
+        typer.Option("--still-needed", help="Seal nothing more to it, though some packs open with it alone."),
+    ] = False,
+    without: WithoutOption = None,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Let a key count no more. Needs the root key. What it signed before stays believed.
+
+    Exit 3 when something is still under way with it, or what it signed meanwhile is not believed.
+    """
+    from reopen.protect.keyending import execute_end_key, plan_end_key
+
+    opened = _opened(face, keys, vault)
+    if key_id in opened.key_documents.recipients:
+        return _remove_recipient(face, opened, key_id, still_needed=still_needed)
+    others = _other_vaults(face, opened, without or ())
+    plan = plan_end_key(opened, key_id, reason="stolen" if stolen else "removed", others=others)
+    end = execute_end_key(plan, progress=face.progress())
+    value = {"vault": opened.id, "key": key_id, "role": plan.certificate.role, "end": plain(end)}
+    return Answer(value=value, show=[*_end_lines(key_id, end), NO_REVOCATION], exit_code=_end_code(end))
+
+
+def rotate(
+    face: Face,
+    role: Annotated[RotatableRole | None, typer.Option("--role", help="Whose key is followed by a new one.")] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Instead: encrypt new tables with the next metadata key.")
+    ] = False,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY_ID", help="Which, where there are several.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Where the new file goes; else beside the others.")
+    ] = None,
+    stolen: StolenOption = False,
+    without: WithoutOption = None,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Make a new key and end the old one. Needs the root key. What the old one signed stays believed.
+
+    Exit 3 while something is under way with the old key: it begins nothing new; run this again to end it.
+    """
+    from reopen.protect.keychange import execute_rotate, plan_rotate, rotate_metadata_key
+
+    if (role is None) is not metadata:
+        raise InvalidInput("name either a role or --metadata.", hint="For example: reopen keys rotate --role writer")
+    opened = _opened(face, keys, vault)
+    if role is None:
+        number = rotate_metadata_key(opened)
+        value: dict[str, Any] = {"vault": opened.id, "metadata_key": number}
+        return Answer(
+            value=value,
+            show=[f"new tables are encrypted with metadata key {number}; old ones stay readable with theirs."],
+        )
+    others = _other_vaults(face, opened, without or ())
+    folder = to or face.session.keys_folder
+    plan = plan_rotate(opened, role.value, folder, key_id=key, stolen=stolen, others=others)
+    result = execute_rotate(plan, progress=face.progress())
+    value = {"vault": opened.id, "old": result.old, "new": _added(result.new), "end": plain(result.end)}
+    show = [
+        f"{role.value} key {result.new.id} follows {result.old}: {result.new.path or 'its file was saved elsewhere'}",
+        *_end_lines(result.old, result.end),
+        NO_REVOCATION,
+    ]
+    return Answer(value=value, show=show, exit_code=_end_code(result.end))
+
+
+def reseal(
+    face: Face,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is to be sealed, and write nothing.")] = False,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Open old packs to recovery keys that were added later. Needs an older recovery key and the root key.
+
+    Exit 3 when some packs open with none of the recovery keys here.
+    """
+    from reopen.protect.reseal import execute_reseal, plan_reseal
+
+    opened = _opened(face, keys, vault)
+    plan = plan_reseal(opened, progress=face.progress())
+    value: dict[str, Any] = {
+        "vault": opened.id,
+        "dry_run": dry_run,
+        "packs": plan.packs,
+        "missing": {key: len(slots) for key, slots in plan.missing.items()},
+        "damaged": list(plan.damaged),
+    }
+    show = [f"{count_text(plan.packs, 'pack')} lacked a recovery key; {count_text(plan.grants, 'content key')} to seal"]
+    show += [f"damaged, its slots cannot be read: pack {pack}" for pack in plan.damaged]
+    if dry_run:
+        return Answer(value=value, show=show)
+    result = execute_reseal(plan, progress=face.progress())
+    value["result"] = plain(result)
+    show.append(f"sealed {count_text(result.granted, 'content key')} in {count_text(result.documents, 'document')}")
+    if result.unopened:
+        show.append(f"{count_text(result.unopened, 'content key')} open with no recovery key that is here")
+    bad = result.unopened or plan.damaged
+    return Answer(value=value, show=show, exit_code=EXIT_NEGATIVE if bad else EXIT_OK)
+
+
+def try_keys(
+    face: Face,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many packs to try.")] = 16,
+    every: Annotated[bool, typer.Option("--all", help="Try every pack.")] = False,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Try whether the recovery keys here open the vault. Needs the store or a replica, no other key; signs nothing.
+
+    Exit 3 when a pack opens with none of them.
+    """
+    from reopen.protect.keytest import try_recovery_keys
+
+    opened = _opened(face, keys, vault)
+    result = try_recovery_keys(opened, sample=None if every else sample, progress=face.progress())
+    value = {"vault": opened.id, "store": opened.store.url, "ok": result.ok, **_tested(result)}
+    cells = [
+        (
+            tried.key,
+            tried.roots,
+            f"{tried.opened} of {len(tried.packs)}",
+            "ok" if tried.works else "failed",
+            next((pack.detail for pack in tried.packs if pack.detail), ""),
+        )
+        for tried in result.keys
+    ]
+    amount = f"tried {len(result.tried)} of {count_text(result.packs, 'pack')} in {duration_text(result.seconds)}"
+    show: list[RenderableType] = [
+        make_table(("recovery key", "roots", ">packs opened", "", ""), cells),
+        "",
+        amount if result.packs else "there is no pack yet: only the roots were tried",
+        *(f"opened by no key here: pack {pack}" for pack in result.unopened),
+    ]
+    return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
+
+
+def passphrase(
+    face: Face,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY_ID", help="Which recovery key.")] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Instead: remove what lies in this vault under a passphrase.")
+    ] = False,
+    keys: KeysOption = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Put a recovery key into the vault under a new passphrase, and show that once. Needs the root key.
+
+    Then the store and the passphrase are enough to restore. Whoever has both can read everything.
+    """
+    from reopen.protect.keyphrase import forget_passphrases, store_passphrase
+
+    opened = _opened(face, keys, vault)
+    if forget:
+        gone = forget_passphrases(opened, key)
+        lines = [
+            f"removed {count_text(len(gone), 'key')} under a passphrase from {opened.store.url}",
+            "A replica keeps its own; and whoever copied the object can still open it with the passphrase.",
+        ]
+        return Answer(value={"vault": opened.id, "removed": list(gone)}, show=lines)
+    stored = store_passphrase(opened, key)
+    value = {"vault": opened.id, "key": stored.key, "object": stored.name, "passphrase": stored.passphrase}
+    lines = [
+        f"The passphrase of recovery key {stored.key}, shown this once:",
+        "",
+        f"    {stored.passphrase}",
+        "",
+        "Write it down, away from both sites. With it, and the store or a replica, everything can be read.",
+        "On the worst day: put it into a file, set REOPEN_PASSPHRASE_FILE to that, and use any command;",
+        "or `reopen keys open --to FOLDER`.",
+    ]
+    return Answer(value=value, show=lines)
+
+
+def open_key(
+    face: Face,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the recovery key's file goes.")],
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--passphrase-file", metavar="PATH", help="Else REOPEN_PASSPHRASE_FILE; else it is asked for."),
+    ] = None,
+    vault: VaultOption = None,
+) -> Answer:
+    """Get the recovery key out of a vault with its passphrase, as a key file."""
+    from reopen.storage import open_store
+    from reopen.vault import Vault, save_key
+    from reopen.vault.passphrase import open_with_passphrase
+
+    store = open_store(face.session.site(vault).vault)
+    keyring = open_with_passphrase(store, _asked_passphrase(passphrase_file))
+    opened = Vault.open(store, keyring)
+    key = keyring.recovery_keys[0]
+    path = save_key(to, key, keyring.pins)
+    value = {"vault": opened.id, "key": key.id, "file": str(path)}
+    return Answer(value=value, show=[f"recovery key {key.id} of vault {opened.id}: {path}"])
+
+
+def _opened(face: Face, keys: Path | None, site: str | None) -> Vault:
+    session = face.session
+    if keys is not None:
+        session.keys_folder = keys
+    return session.vault(site)
+
+
+def _other_vaults(face: Face, opened: Vault, without: Sequence[str]) -> list[Vault]:
+    """The vaults of the other sites: what an ended key had signed is looked for in all of them."""
+    session = face.session
+    for name in without:
+        session.site(name)
+    others = []
+    for name, site in session.settings.sites.items():
+        if name in without or session.site(name).vault == opened.store.url:
+            continue
+        try:
+            other = session.vault(name)
+        except NotFound:
+            face.note(f"{name} has no vault yet at {site.vault}.")
+            continue
+        except ReopenError as error:
+            raise Refused(
+                f"the vault of {name} cannot be read: {error.message}",
+                hint=f"What only it still has would be believed no more. Mend it, or accept that: --without {name}.",
+            ) from error
+        if other.store.url != opened.store.url:
+            others.append(other)
+    return others
+
+
+def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: bool) -> Answer:
+    from reopen.protect.keychange import remove_recipient
+    from reopen.protect.reseal import packs_lost_without
+
+    alone = packs_lost_without(opened, key_id, progress=face.progress())
+    if alone and not still_needed:
+        raise Refused(
+            f"{count_text(alone, 'pack')} open with recovery key {key_id} alone.",
+            hint="Run `reopen keys reseal` first; or keep its file for ever, and say --still-needed.",
+            key=key_id,
+        )
+    number = remove_recipient(opened, key_id)
+    value = {"vault": opened.id, "key": key_id, "role": "recovery", "trust_number": number, "packs_alone": alone}
+    show = [f"nothing more is sealed to recovery key {key_id}", NO_REVOCATION]
+    if alone:
+        show.insert(1, f"Keep its file: {count_text(alone, 'pack')} open with it alone.")
+    return Answer(value=value, show=show)
+
+
+def _asked_passphrase(path: Path | None) -> str:
+    import getpass
+    import os
+    import sys
+
+    from reopen.vault.passphrase import FILE_VARIABLE, read_passphrase, read_passphrase_file
+
+    named = os.environ.get(FILE_VARIABLE)
+    if path is not None or named:
+        return read_passphrase_file(path or Path(str(named)))
+    if not sys.stdin.isatty():
+        raise InvalidInput(
+            "there is nobody to ask for the passphrase.", hint=f"Give --passphrase-file, or set {FILE_VARIABLE}."
+        )
+    return read_passphrase(getpass.getpass("passphrase: "))
+
+
+def _added(added: AddedKey) -> dict[str, Any]:
+    return {
+        "key": added.id,
+        "role": added.role,
+        "file": None if added.path is None else str(added.path),
+        "trust_number": added.trust_number,
+    }
+
+
+def _end_lines(key_id: str, end: EndKeyResult) -> list[str]:
+    if not end.ended:
+        return [
+            f"{key_id} begins nothing new; {count_text(len(end.waiting), 'snapshot')} with it still under way:",
+            *(f"    {name}" for name in end.waiting),
+            "Run the same command again when they are done; --stolen does not wait.",
+        ]
+    kept = f"{count_text(end.signed, 'document')} of it and {count_text(end.packs, 'pack')}"
+    lines = [f"{key_id} has ended: {kept} stay believed, and nothing later. Replicate soon: the other sites must know."]
+    lines += [f"not believed, do it again with the new key: {name}" for name in end.late]
+    return lines + [f"could not be read, so it is believed no more if it was its: {name}" for name in end.unreadable]
+
+
+def _end_code(end: EndKeyResult) -> int:
+    return EXIT_OK if end.ended and not end.late and not end.unreadable else EXIT_NEGATIVE
+
+
+def _tested(result: KeyTestResult) -> dict[str, Any]:
+    return {
+        "packs": result.packs,
+        "tried": len(result.tried),
+        "unopened": list(result.unopened),
+        "keys": [
+            {"key": tried.key, "roots": tried.roots, "opened": tried.opened, "packs": [plain(p) for p in tried.packs]}
+            for tried in result.keys
+        ],
+    }
