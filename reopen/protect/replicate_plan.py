@@ -31,10 +31,11 @@ from reopen.vault.keys import verify_signature
 from reopen.vault.record import PACK_NAME, parse_record_name
 from reopen.vault.statements import IndexStatement, parse_statement
 
-ROWS_SUFFIX, STATEMENT_SUFFIX = ".parquet", ".json"
+ROWS_SUFFIX, STATEMENT_SUFFIX, CLOSING_SUFFIX = ".parquet", ".json", ".list"
 
-ROOT_SIGNED = ("keys/", "trust/", "grants/")
-"""Folders of documents that the root key signs; they are written once and never changed."""
+ROOT_SIGNED = ("keys/", "passphrases/", "grants/", "trust/")
+"""Folders of documents that the root key signs, and of the closing lists that these pin. They are written once and
+never changed; a trust statement comes after all that it speaks of."""
 
 NOT_COPIED_FACTS = ("released",)
 READ_THREADS = 8
@@ -113,6 +114,7 @@ class _Planning:
 
     def plan(self) -> ReplicatePlan:
         let_go = self._let_go()
+        root_signed = list(self._root_signed())
         records = self._records(let_go)
         statements = self._statements()
         tables = self._tables(records, let_go)
@@ -123,7 +125,8 @@ class _Planning:
             covering = statements  # Nothing there was let go, so a pack that is missing here is damage, and told there.
         rows = [item.parquet for item in covering if item.parquet.name not in self._there]
         stages = (
-            ("keys", tuple(self._root_signed())),
+            ("keys", tuple(copy for copy in root_signed if not _is_trust_statement(copy.name))),
+            ("trust statements", tuple(copy for copy in root_signed if _is_trust_statement(copy.name))),
             ("vault", tuple(self._missing([VAULT_OBJECT]))),
             ("packs", packs),
             ("index rows", tuple(Copy(name=part.name, size_bytes=part.size, pin=part.digest) for part in rows)),
@@ -335,10 +338,15 @@ class _Planning:
 
 
 def check_root_signed(vault: Vault, name: str, data: bytes) -> None:
-    """Refuse a document of the root key whose signature is not that of the pinned root, or that is another vault's.
+    """Refuse a document of the root key whose signature is not that of the pinned root, or that is another vault's; a
+    closing list whose bytes are not those that its name says.
 
     :raises Corrupt: so.
     """
+    if name.startswith("trust/") and name.endswith(CLOSING_SUFFIX):
+        if blake3(data).hexdigest()[:16] != name.removesuffix(CLOSING_SUFFIX)[-16:]:
+            raise Corrupt(f"{name} fails its digest.", object=name)
+        return
     document = decode(data, name)
     try:
         body = document["body"]
@@ -353,6 +361,10 @@ def check_root_signed(vault: Vault, name: str, data: bytes) -> None:
 
 def _heads(record: SnapshotRecord) -> set[str]:
     return {f"snapshots/dataset={dataset}/{head}.json" for dataset, head in record.heads.items()}
+
+
+def _is_trust_statement(name: str) -> bool:
+    return name.startswith("trust/") and name.endswith(STATEMENT_SUFFIX)
 
 
 def _rows_of(statement: str) -> str:
