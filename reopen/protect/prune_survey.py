@@ -82,11 +82,11 @@ class Survey:
 
     def is_needed(self, ids: NDArray[np.void]) -> NDArray[np.bool_]:
         """For each chunk id (``V32``) whether a record needs it."""
-        return is_in(prefixes_of(ids.view(np.uint8).reshape(-1, 32)), self.needed)[0]
+        return is_in(prefixes_of(np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 32)), self.needed)[0]
 
     def is_safe(self, ids: NDArray[np.void]) -> bool:
         """Whether the index finds each of these needed chunks in a pack that is not marked."""
-        found, at = is_in(prefixes_of(ids.view(np.uint8).reshape(-1, 32)), self.needed)
+        found, at = is_in(prefixes_of(np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 32)), self.needed)
         return bool(self.safe[at[found]].all())
 
 
