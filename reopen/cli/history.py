@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
+    from reopen.protect.holds import Hold
     from reopen.vault import SnapshotRecord, Vault
 
 PANEL = "Look"
@@ -43,7 +44,8 @@ def snapshots(
     dataset: Annotated[str | None, typer.Argument(help="One dataset; all when left out.")] = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """List the snapshots in a vault, and which of them were verified."""
+    """List the snapshots in a vault, and which of them were verified or are held."""
+    from reopen.protect.holds import active_holds
     from reopen.recover.points import proofs_of
 
     opened = face.session.vault(vault)
@@ -53,6 +55,7 @@ def snapshots(
         raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
     records = opened.records(dataset)
     proofs = proofs_of(opened.facts("verified", dataset))
+    holds = active_holds(opened, dataset)
     invalid = opened.invalid_records(dataset)
     if invalid:
         face.note(f"{count_text(len(invalid), 'record')} cannot be believed; `reopen verify` names them.")
@@ -60,22 +63,36 @@ def snapshots(
         "vault": opened.id,
         "url": opened.store.url,
         "invalid_records": [{"object": item.name, "error": item.error.as_dict()} for item in invalid],
-        "snapshots": [_record_dict(record, proofs.get(record.id)) for record in records],
+        "snapshots": [_record_dict(record, proofs.get(record.id), holds) for record in records],
     }
     rows = [
         (
             record.dataset, record.seq, record.id, record.state, instant_text(record.consistent_at),
             f"{record.totals.files:,}", size_text(record.totals.size_bytes), size_text(record.totals.stored_bytes),
             str(proofs[record.id].body["level"]) if record.id in proofs else "-",
+            ", ".join(hold.id[:8] for hold in holds if hold.covers(record)) or "-",
             f"{record.site}, epoch {record.epoch}" + ("" if record.confirmed else ", unconfirmed"),
         )
         for record in records
     ]  # fmt: skip
-    columns = ("dataset", ">seq", "snapshot", "state", "consistent at", ">files", ">size", ">stored", "verified", "by")
-    return Answer(value=value, show=[make_table(columns, rows)])
+    columns = (
+        "dataset",
+        ">seq",
+        "snapshot",
+        "state",
+        "consistent at",
+        ">files",
+        ">size",
+        ">stored",
+        "verified",
+        "held",
+        "by",
+    )
+    reasons = [f"hold {hold.id[:8]} on {hold.snapshot or 'all'} of {hold.dataset}: {hold.reason}" for hold in holds]
+    return Answer(value=value, show=[make_table(columns, rows), *(printable(reason) for reason in reasons)])
 
 
-def _record_dict(record: SnapshotRecord, proof: Any) -> dict[str, Any]:
+def _record_dict(record: SnapshotRecord, proof: Any, holds: Sequence[Hold]) -> dict[str, Any]:
     return {
         "dataset": record.dataset,
         "seq": record.seq,
@@ -90,6 +107,7 @@ def _record_dict(record: SnapshotRecord, proof: Any) -> dict[str, Any]:
         "manifest_snapshot": record.manifest.snapshot,
         "totals": plain(record.totals),
         "verified": None if proof is None else {"level": proof.body["level"], "at": plain(proof.at)},
+        "held": [{"hold": hold.id, "reason": hold.reason} for hold in holds if hold.covers(record)],
     }
 
 
