@@ -23,7 +23,7 @@ from typing import Any
 from reopen.control.values import digest
 from reopen.errors import Conflict, Corrupt, NotFound, Refused, Transient
 from reopen.ids import RandomBytes, new_id, system_random
-from reopen.storage.base import ObjectStore
+from reopen.storage.base import ObjectStore, proven
 from reopen.storage.canonical import decode, encode
 
 FORMAT = 1
@@ -115,7 +115,7 @@ class Chain:
 
         :raises Transient: the store gave no answer that settles who won; reading the chain again will tell.
         """
-        if not self._store.capabilities.exclusive_create:
+        if not proven(self._store).exclusive_create:
             raise Refused(
                 f"{self._store.url} has no exclusive create, so two writers could both own a record.",
                 hint="Put the control store in a local folder or an object store with conditional writes.",

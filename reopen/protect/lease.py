@@ -22,6 +22,7 @@ from datetime import timedelta
 from reopen.clock import to_text
 from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError
 from reopen.ids import new_id
+from reopen.protect import alone
 from reopen.vault import Vault
 from reopen.vault.canonical import JsonObject, open_envelope, seal_envelope
 from reopen.vault.record import lease_name, parse_record_name, record_name
@@ -77,6 +78,8 @@ class Lease:
             self._vault.store.delete(lease_name(self.name.dataset, self.name.seq))
         except ReopenError:
             return  # An unreleased lease only delays maintenance; the snapshot itself is already decided.
+        if alone.must_be_alone(self._vault):
+            alone.withdraw(self._vault, self.name.snapshot)
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
@@ -88,7 +91,23 @@ class Lease:
 
 
 def acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
-    """Reserve the first free ``seq`` from ``next_seq`` on (I1)."""
+    """Reserve the first free ``seq`` from ``next_seq`` on (I1).
+
+    :raises Refused: the store serves one writer at a time and another is at work, or the key may not begin (I4).
+    """
+    if not alone.must_be_alone(vault):
+        return _acquire(vault, dataset, snapshot, next_seq)
+    announced = LeaseName(dataset=dataset, seq=next_seq, snapshot=snapshot)
+    vault.store.put(alone.announcement_name(snapshot), [_sealed(vault, announced)])
+    try:
+        alone.stay_alone(vault, snapshot)
+        return _acquire(vault, dataset, snapshot, next_seq)
+    except ReopenError:
+        alone.withdraw(vault, snapshot)
+        raise
+
+
+def _acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
     seq = next_seq
     for _ in range(_SEQ_TRIES_MAX):
         name = LeaseName(dataset=dataset, seq=seq, snapshot=snapshot)
@@ -122,7 +141,17 @@ def newest_seq(vault: Vault, dataset: str) -> int:
 
 
 def write_lease(vault: Vault, name: LeaseName, *, exclusive: bool) -> None:
-    """Write or renew the lease object."""
+    """Write or renew the lease object, and the announcement beside it where a writer must be alone."""
+    stored = lease_name(name.dataset, name.seq)
+    if exclusive:
+        vault.store.create(stored, [_sealed(vault, name)])
+        return
+    vault.store.put(stored, [_sealed(vault, name)])
+    if alone.must_be_alone(vault):
+        vault.store.put(alone.announcement_name(name.snapshot), [_sealed(vault, name)])
+
+
+def _sealed(vault: Vault, name: LeaseName) -> bytes:
     body: JsonObject = {
         "kind": "lease",
         "vault": vault.id,
@@ -134,16 +163,12 @@ def write_lease(vault: Vault, name: LeaseName, *, exclusive: bool) -> None:
         "renewed_at": to_text(vault.clock.now()),
         "nonce": new_id(vault.random_bytes),
     }
-    data = seal_envelope(body, vault.keyring.signer("writer"))
-    stored = lease_name(name.dataset, name.seq)
-    if exclusive:
-        vault.store.create(stored, [data])
-    else:
-        vault.store.put(stored, [data])
+    return seal_envelope(body, vault.keyring.signer("writer"))
 
 
 def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
-    """Void the snapshots whose writers died: their lease is older than :data:`LEASE_SECONDS` by the store's own clock.
+    """Void the snapshots whose writers died: their lease is older than :data:`LEASE_SECONDS` by the store's own clock
+    (:data:`reopen.protect.alone.VOID_SECONDS` where create is not exclusive).
 
     :returns: ids of the snapshots that were voided.
     """
@@ -151,6 +176,7 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
     if not leases:
         return []
     now = vault.store.now()
+    void_after = timedelta(seconds=alone.void_seconds(vault))
     records = {
         found[1:]
         for info in vault.store.list(f"snapshots/dataset={dataset}/")
@@ -158,7 +184,7 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
     }
     voided = []
     for info in leases:
-        if now - info.modified_at < timedelta(seconds=LEASE_SECONDS):
+        if now - info.modified_at < void_after:
             continue
         try:
             body, signer, signature = open_envelope(vault.store.get(info.name), info.name, "lease")

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from reopen.errors import InvalidInput, Refused
 from reopen.progress import SILENT, Progress
 from reopen.protect.lease import LEASE_SECONDS, void_dead_leases
+from reopen.protect.needs import require
 from reopen.protect.prune_choice import MAX_UNUSED_SHARE, PackChoice, PackToDo, choose
 from reopen.protect.prune_repack import Repacked, repack
 from reopen.protect.prune_survey import Lease, ManifestMemory, Survey, list_leases, old_enough, survey
 from reopen.protect.prune_sweep import MovedFrames, Swept, sweep
 from reopen.protect.witness import Witness
-from reopen.storage import probe_exclusive_create
 from reopen.vault import Vault
 from reopen.vault.packreader import OpenPack
 from reopen.vault.tombstones import NAMES_PER_TOMBSTONE_MAX, read_tombstones, write_tombstone
@@ -184,12 +184,7 @@ def execute_prune(
     """
     vault = plan.vault
     vault.keyring.signer("retention")
-    if not probe_exclusive_create(vault.store):
-        raise Refused(
-            f"{vault.store.url} does not honour exclusive create, so a dead writer cannot be kept from committing what "
-            "relies on removed packs.",
-            hint="Keep everything here, or move the vault to a store with conditional writes.",
-        )
+    require(vault.store, "prune")
     return _Run(plan, wait_seconds, pause or threading.Event().wait, progress).run()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from reopen.clock import to_text
-from reopen.errors import Conflict, Refused
+from reopen.errors import Conflict
 from reopen.ids import RandomBytes, system_random
 from reopen.storage import ObjectStore, probe_exclusive_create
 from reopen.vault.canonical import JsonObject, seal_envelope
@@ -20,6 +20,8 @@ from reopen.vault.keydocs import certificate_body, key_name, recipient_body
 from reopen.vault.keys import FORMAT_VERSION, SIGNING_ROLES, Pins, RecoveryKey, Roots, SigningKey
 
 VAULT_OBJECT = "vault.json"
+SINGLE_WRITER = "single-writer"
+"""Optional feature: the vault was made in a store that cannot create exclusively, so it takes one writer at a time."""
 PACK_BYTES = 64 << 20
 FRAME_BYTES = 1 << 20
 
@@ -102,20 +104,18 @@ def create_vault(
 ) -> None:
     """Make an empty vault in a store.
 
-    :param optional_features: names of :mod:`reopen.vault.features`.
+    :param optional_features: names of :mod:`reopen.vault.features`. Where the store cannot create exclusively,
+        :data:`SINGLE_WRITER` is added.
     :raises Conflict: there is a vault already.
-    :raises Refused: the store cannot create exclusively, so two writers could overwrite each other's records.
     """
     if any(True for _ in store.list(VAULT_OBJECT)):
         raise Conflict(
             f"there is a vault in {store.url} already.",
             hint="Name another folder, or open this one with the keys that belong to it.",
         )
-    if not probe_exclusive_create(store):
-        raise Refused(
-            f"{store.url} does not honour exclusive create: of two writers both would win.",
-            hint="Use a local folder or an object store with conditional writes for a vault that is written to.",
-        )
+    features = list(optional_features)
+    if not probe_exclusive_create(store) and SINGLE_WRITER not in features:
+        features.append(SINGLE_WRITER)
     root = keys.role("root")
     assert isinstance(root, SigningKey)
     vault_id = keys.pins.vault_id
@@ -130,7 +130,7 @@ def create_vault(
         "format": FORMAT_VERSION,
         "id": keys.pins.vault_id,
         "created_at": to_text(created_at),
-        "features": {"required": [], "optional": list(optional_features)},
+        "features": {"required": [], "optional": features},
         "parameters": (parameters or Parameters()).to_json(),
         "root_public": keys.pins.root_public.hex(),
         "recipients": [recipient.id for recipient in keys.pins.recipients],

@@ -2,6 +2,8 @@
 
 ``append-only``   production can add to this vault and delete nothing; retention refuses rules that count there, since
                   whoever can add could use the counts up (``docs/0004-retention.md``)
+``single-writer`` it was made in a store that cannot create exclusively (``docs/0006-stores.md``); for people: what a
+                  store can do is asked of the store
 """
 
 from __future__ import annotations
