@@ -34,6 +34,9 @@ leftover of a crash is cleared within a quarter of an hour."""
 RENEW_SECONDS = 60
 """Fourteen renewals may fail in a row before the lease is lost."""
 
+SEQ_MAX = 9_999_999_999
+"""Ten digits are what a record's name has. A greater number would make a name that no reader takes for a record's."""
+
 _SEQ_TRIES_MAX = 1000
 
 
@@ -109,6 +112,12 @@ def acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
 
 def _acquire(vault: Vault, dataset: str, snapshot: str, next_seq: int) -> Lease:
     seq = next_seq
+    if seq > SEQ_MAX:
+        raise Refused(
+            f"the numbers of snapshots of {dataset} are used up: one of {seq - 1} is in {vault.store.url}.",
+            hint="No honest writer gets there. Protect the data under another name, and look who wrote that one.",
+            dataset=dataset,
+        )
     for _ in range(_SEQ_TRIES_MAX):
         name = LeaseName(dataset=dataset, seq=seq, snapshot=snapshot)
         try:
@@ -187,13 +196,11 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
         if now - info.modified_at < void_after:
             continue
         try:
-            body, signer, signature = open_envelope(vault.store.get(info.name), info.name, "lease")
-            vault.check_signature(body, signer, signature, ("writer",), info.name)
+            seq, snapshot = _read_lease(vault, dataset, info.name)
         except NotFound:
             continue  # Released meanwhile.
         except Corrupt:
             continue  # It says nothing that can be believed, so nobody is voided for it, and no snapshot waits for it.
-        seq, snapshot = int(body["seq"]), str(body["snapshot"])
         if (seq, snapshot) not in records:
             void = {
                 "kind": "void",
@@ -213,3 +220,17 @@ def void_dead_leases(vault: Vault, dataset: str) -> list[str]:
                 pass  # It committed after all: one of the two wins (I3), and the lease is done either way.
         vault.store.delete(info.name)
     return voided
+
+
+def _read_lease(vault: Vault, dataset: str, name: str) -> tuple[int, str]:
+    """Number and snapshot of a lease; what it says must make its own name and that of a record."""
+    body, signer, signature = open_envelope(vault.store.get(name), name, "lease")
+    vault.check_signature(body, signer, signature, ("writer",), name)
+    found = parse_record_name(f"snapshots/dataset={dataset}/{_ten_digits(body.get('seq'))}-{body.get('snapshot')}.json")
+    if found is None or body.get("dataset") != dataset or name != lease_name(dataset, found[1]):
+        raise Corrupt(f"{name} holds a lease that does not belong there.", object=name)
+    return found[1], found[2]
+
+
+def _ten_digits(seq: object) -> str:
+    return f"{seq:010d}" if isinstance(seq, int) and 0 <= seq <= SEQ_MAX else "none"

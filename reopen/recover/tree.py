@@ -230,6 +230,11 @@ class LocalTree:
     def _translated(self, name: bytes) -> Iterator[None]:
         try:
             yield
+        except (OverflowError, ValueError) as error:
+            # Owners and times of a manifest are as wide as its columns; the operating system takes less.
+            path = os.fsdecode(self.path(name) if name else self._root)
+            hint = "The snapshot says of it what no file can have; restore the rest with --path."
+            raise TargetUnwritable(f"{path} cannot be made: {error}.", hint=hint, path=path) from error
         except OSError as error:
             path = os.fsdecode(self.path(name) if name else self._root)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -25,6 +25,7 @@ DATASET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 PACK_NAME = re.compile(r"packs/[0-9a-f]{2}/([0-9a-f]{64})")
 """A pack's name; the group is its id. The folder is the id's first two digits."""
 _RECORD_NAME = re.compile(r"snapshots/dataset=([a-z][a-z0-9_-]{0,62})/(\d{10})-([0-9a-f]{16})\.json")
+_OBJECT_NAME = re.compile(r"[a-z]+/[!-~]{1,1000}")
 
 State = Literal["complete", "incomplete"]
 
@@ -49,6 +50,17 @@ class Part:
     size: int
     digest: str
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Part:
+        """The pin in a signed document; a member that this version does not know is passed over.
+
+        :raises ValueError: a name that is none of an object: stores refuse it as they refuse a mistake of ours.
+        """
+        name = str(value["name"])
+        if not _OBJECT_NAME.fullmatch(name) or ".." in name.split("/"):
+            raise ValueError(f"{name[:200]!r} is not the name of an object")
+        return cls(name=name, size=int(value["size"]), digest=str(value["digest"]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRef:
@@ -72,7 +84,9 @@ class TableRef:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TableRef:
         """The reference that :meth:`to_json` wrote."""
-        parts = tuple(Part(name=str(p["name"]), size=int(p["size"]), digest=str(p["digest"])) for p in value["parts"])
+        parts = tuple(Part.from_json(part) for part in value["parts"])
+        if not parts:
+            raise ValueError("a table without parts")
         return cls(snapshot=str(value["snapshot"]), key=int(value["key"]), rows=int(value["rows"]), parts=parts)
 
 
@@ -83,6 +97,11 @@ class ContractRef:
     id: str
     version: str
     digest: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ContractRef:
+        """The reference in a record; a member that this version does not know is passed over."""
+        return cls(id=str(value["id"]), version=str(value["version"]), digest=str(value["digest"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,23 +214,23 @@ class SnapshotRecord:
                 dataset=str(body["dataset"]),
                 seq=int(body["seq"]),
                 id=str(body["id"]),
-                prev=body["prev"],
-                heads=dict(body["heads"]),
+                prev=None if body["prev"] is None else str(body["prev"]),
+                heads={str(dataset): str(head) for dataset, head in body["heads"].items()},
                 site=str(body["site"]),
                 epoch=int(body["epoch"]),
                 confirmed=bool(body["confirmed"]),
-                group=body["group"],
+                group=None if body["group"] is None else str(body["group"]),
                 scan_started_at=from_text(body["scan_started_at"]),
                 scan_ended_at=from_text(body["scan_ended_at"]),
                 consistent_at=from_text(body["consistent_at"]),
                 committed_at=from_text(body["committed_at"]),
                 source_kind=str(body["source"]["kind"]),
                 source_url=str(body["source"]["url"]),
-                contract=ContractRef(**body["contract"]),
+                contract=ContractRef.from_json(body["contract"]),
                 state=body["state"],
                 manifest=TableRef.from_json(body["manifest"]),
                 profile=None if body["profile"] is None else TableRef.from_json(body["profile"]),
-                indexes=tuple(Part(**part) for part in body["indexes"]),
+                indexes=tuple(Part.from_json(part) for part in body["indexes"]),
                 totals=Totals.from_json(body["totals"]),
                 program=str(body["program"]),
                 writer=writer,

@@ -5,6 +5,7 @@ Nothing here reads a table, so that a vault is copied without Arrow, whose impor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,7 @@ from reopen.vault.canonical import open_envelope
 from reopen.vault.record import PACK_NAME, Part
 from reopen.vault.vault import Vault
 
+_PACK_ID = re.compile(r"[0-9a-f]{64}")
 WRITER_ROLES = ("writer", "retention")
 REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost."
 
@@ -80,15 +82,21 @@ def parse_statement(vault: Vault, name: str, data: bytes) -> IndexStatement:
     try:
         return IndexStatement(
             part=Part(name=name, size=len(data), digest=blake3(data).hexdigest()),
-            parquet=Part(name=str(body["name"]), size=int(body["size"]), digest=str(body["digest"])),
+            parquet=Part.from_json(body),
             key=int(body["key"]),
             writer=signer,
             # A writer's word about somebody else's chunks is worth nothing (dedup poisoning).
             origin=str(body.get("origin", signer)) if vault.certificates[signer].role == "retention" else signer,
-            packs={str(pack): int(size) for pack, size in body["packs"].items()},
+            packs={_pack_id(pack): int(size) for pack, size in body["packs"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
+
+
+def _pack_id(text: str) -> str:
+    if not _PACK_ID.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is not the id of a pack")
+    return text
 
 
 def read_statement_or_hint(vault: Vault, name: str) -> IndexStatement:

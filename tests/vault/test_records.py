@@ -24,7 +24,9 @@ ABSENT = "00" * 8
 def record(vault: Vault, seq: int, snapshot: str = "", **changes: Any) -> SnapshotRecord:
     """A record of dataset ``orders`` taken at noon plus ``seq`` hours."""
     at = NOON + timedelta(hours=seq)
-    reference = TableRef(snapshot=f"{seq:016x}", key=1, rows=0, parts=(Part(name="m", size=1, digest="00" * 32),))
+    reference = TableRef(
+        snapshot=f"{seq:016x}", key=1, rows=0, parts=(Part(name="manifests/m", size=1, digest="00" * 32),)
+    )
     return dataclasses.replace(
         SnapshotRecord(
             vault=vault.id,
