@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,20 @@ from numpy.typing import NDArray
 
 from reopen.errors import Corrupt
 from reopen.storage.entries import ENTRY_FIELDS
+from reopen.vault.pack import FRAME_BYTES_MAX
+from reopen.vault.rows import check_index, check_manifest
 
 ROW_GROUP_ROWS_MAX = 20_000
 ROW_GROUP_BLOB_BYTES_MAX = 64 << 20
 _PAGE_BYTES_MAX = 1 << 28
 CHUNK_ID_BYTES = 32
+
+PART_ROWS_MAX = 1_000_000
+"""Rows of one part of a manifest or profile: about 60 MB."""
+INDEX_ROWS_MAX = 1 << 26
+"""Rows of one index part: a thousand packs of chunks of a kilobyte."""
+TABLE_BYTES_MAX = 8 << 30
+"""What the columns of one part say they take, uncompressed."""
 
 MANIFEST = pa.schema(
     [
@@ -124,18 +134,37 @@ def encode_parquet(table: pa.Table, schema: pa.Schema, key: bytes) -> bytes:
 def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.Table:
     """The table in encrypted Parquet, exactly in this schema.
 
-    :raises Corrupt: truncated, damaged, under another key, or without a column that the schema requires.
+    :raises Corrupt: truncated, damaged, under another key, without a column that the schema requires, or with a row
+        that cannot be (:mod:`reopen.vault.rows`).
     """
     try:
         properties = pe.create_decryption_properties(footer_key=key)
-        table = pq.read_table(io.BytesIO(data), decryption_properties=properties)
-        return table.select(schema.names).cast(schema)
+        with pq.ParquetFile(io.BytesIO(data), decryption_properties=properties) as file:
+            _check_size(file.metadata, schema)
+            table = file.read()
+        table = table.select(schema.names).cast(schema)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise Corrupt(
             f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
             hint="Restore the object from a replica, or name an earlier snapshot with --at.",
             object=name,
         ) from error
+    if schema is MANIFEST:
+        check_manifest(table, name)
+    elif schema is INDEX:
+        check_index(table, name)
+    return table
+
+
+def _check_size(metadata: Any, schema: pa.Schema) -> None:
+    """Refuse before memory is taken: a few bytes of Parquet can stand for any number of equal rows."""
+    rows_max = PART_ROWS_MAX if schema is MANIFEST or schema is PROFILE else INDEX_ROWS_MAX
+    if metadata.num_rows > rows_max:
+        raise ValueError(f"it has {metadata.num_rows} rows, more than {rows_max}")
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    size_bytes = sum(group.total_byte_size for group in groups)
+    if size_bytes > TABLE_BYTES_MAX:
+        raise ValueError(f"its columns take {size_bytes} bytes, more than {TABLE_BYTES_MAX}")
 
 
 def split_ids(blob: bytes) -> list[bytes]:
@@ -172,6 +201,8 @@ def chunk_layout(table: pa.Table) -> tuple[NDArray[np.uint8], NDArray[np.int64],
             raise Corrupt("a manifest has chunk sizes that do not match its chunks.")
         stated = np.frombuffer(_values(blob).tobytes(), "<u4").astype(np.int64)
         sizes[np.isin(rows, np.flatnonzero(many))] = stated
+    if len(sizes) and not 1 <= int(sizes.min()) <= int(sizes.max()) <= FRAME_BYTES_MAX:
+        raise Corrupt("a manifest has a chunk that is larger than a chunk may be, or has no bytes.")
     totals = np.bincount(rows, weights=sizes, minlength=len(counts)).astype(np.int64)
     if (totals[counts > 0] != file_sizes[counts > 0]).any():
         raise Corrupt("a manifest has chunk sizes that do not add up to the file's size.")

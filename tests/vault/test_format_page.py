@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyfastcdc.py.constants import GEAR, GEAR_LS, MASKS
 
-from reopen.protect import lease
+from reopen.protect import lease, snapshot
 from reopen.storage.canonical import RECORD_BYTES_MAX
 from reopen.vault import Totals, pack, tables
 from reopen.vault.content import COMPRESSION_LEVEL, ChunkHasher
@@ -85,6 +85,7 @@ def test_limits_and_parameters_are_those_of_the_code() -> None:
     }
     assert (RECORD_BYTES_MAX, pack.FRAME_BYTES_MAX, pack.PACK_BYTES_MAX) == (1 << 20, 16 << 20, 1 << 30)
     assert (pack.SLOTS_MAX, pack.RECIPIENTS_MAX) == (1024, 64)
+    assert tables.PART_ROWS_MAX == snapshot.PART_ROWS == 1_000_000
     assert (tables.ROW_GROUP_ROWS_MAX, tables.ROW_GROUP_BLOB_BYTES_MAX) == (20_000, 64 << 20)
     assert (PACKS_PER_INDEX_PART, COMPRESSION_LEVEL) == (16, 3)
     assert (lease.LEASE_SECONDS, lease.RENEW_SECONDS) == (900, 60)

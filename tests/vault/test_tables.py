@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from reopen.errors import Corrupt
 from reopen.vault import tables
+from reopen.vault.pack import FRAME_BYTES_MAX
 from reopen.vault.tables import INDEX, MANIFEST, PROFILE, chunk_layout, decode_parquet, encode_parquet, split_ids
 from tests.vault.kit import flip, noise
 
@@ -55,7 +56,7 @@ def test_duckdb_reads_what_is_written(rows: int, tmp_path: Path) -> None:
     table = manifest(
         rows,
         size_bytes=numbers,
-        mode=numbers.astype(np.int32),
+        mode=(numbers % 0o10000).astype(np.int32),
         uid=numbers,
         owner=[f"owner {number}" for number in range(rows)],
         inode=-numbers,
@@ -174,7 +175,9 @@ def test_names_of_any_text_survive() -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.lists(st.integers(1, 2**32 - 1), max_size=4), max_size=12), st.integers(0, 3), st.integers(0, 3))
+@given(
+    st.lists(st.lists(st.integers(1, FRAME_BYTES_MAX), max_size=4), max_size=12), st.integers(0, 3), st.integers(0, 3)
+)
 def test_chunk_lists_come_out_as_columns(files: list[list[int]], skip: int, parts: int) -> None:
     """Against plain lists; also for a slice of a table and one in several parts."""
     table = manifest(
@@ -202,6 +205,8 @@ def test_chunk_lists_come_out_as_columns(files: list[list[int]], skip: int, part
         (5, 64 * b"x", b"\x02\0\0\0\x02\0\0\0"),
         (5, 64 * b"x", b"\x02\0\0\0\x03\0\0"),
         (5, 64 * b"x", b"\x02\0\0\0\x03\0\0\0\x00\0\0\0"),
+        (5, 64 * b"x", b"\x05\0\0\0\x00\0\0\0"),
+        (FRAME_BYTES_MAX + 1, 32 * b"x", None),
     ],
 )
 def test_chunk_lists_that_do_not_add_up_are_corrupt(size: int, chunks: bytes, sizes: bytes | None) -> None:
