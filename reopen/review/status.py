@@ -397,6 +397,8 @@ def _behind(
     lag: dict[str, float] = {}
     for item in copies:
         present = {record.id for record in item.records.get(name, ())}
+        # What a vault let go by its own retention is not what it lacks.
+        present |= {fact.snapshot for fact in item.facts if fact.kind == "expired" and fact.dataset == name}
         missing = [record for record in records if record.vault == item.vault and record.id not in present]
         behind[item.site] = len(missing)
         lag[item.site] = max((max(0.0, (now - record.committed_at).total_seconds()) for record in missing), default=0.0)
