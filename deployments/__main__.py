@@ -11,8 +11,8 @@ from prefect.settings import PREFECT_API_URL
 
 from deployments.sync import sync
 from deployments.wanted import wanted_deployments
-from reopen.desk.session import open_session
-from reopen.errors import EXIT_OK, Refused, ReopenError
+from reopen.desk.session import Session, open_session
+from reopen.errors import EXIT_OK, NotFound, Refused, ReopenError
 
 
 def main() -> int:
@@ -41,13 +41,20 @@ def _sync(config: Path | None, *, dry_run: bool, prune: bool) -> int:
             "deployments need a Prefect server that stays, and PREFECT_API_URL names none.",
             hint="Start one with `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api.",
         )
-    wanted = wanted_deployments(session.settings, session.contracts)
+    wanted = wanted_deployments(session.settings, session.contracts, may_retain=_may_retain(session))
     with get_client(sync_client=True) as client:
         changes = sync(client, wanted, site=session.settings.site, prune=prune, dry_run=dry_run)
     for change in changes:
         detail = f" ({change.detail})" if change.detail else ""
         sys.stdout.write(f"{'would be ' if dry_run else ''}{change.action} {change.full_name}{detail}\n")
     return EXIT_OK
+
+
+def _may_retain(session: Session) -> bool:
+    try:
+        return session.keyring.has_role("retention")
+    except NotFound:
+        return False  # No key is here at all; the flows of the other deployments will say so.
 
 
 if __name__ == "__main__":

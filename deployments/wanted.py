@@ -1,8 +1,8 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
 At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover. Each site has its own server, because a server that is lost with production can fail
-nothing over.
+drill for each tier, failover. Where the retention key is: retain. Each site has its own server, because a server that is
+lost with production can fail nothing over.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from reopen.contracts.load import Contracts
 MANAGED = "reopen:managed"
 """The tag of deployments that are ours to change and to remove."""
 NIGHTLY = "30 2 * * *"
+AFTER_NIGHTLY = "30 5 * * *"
+"""When the night's verification is over, so that what it found bad is not what stands for a day."""
 REPLICAS_PER_RPO = 3
 """A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
 
@@ -44,11 +46,16 @@ def site_tag(site: str) -> str:
     return f"reopen:site:{site}"
 
 
-def wanted_deployments(settings: Settings, contracts: Contracts) -> tuple[Wanted, ...]:
-    """Every deployment of the site that the settings name, by full name."""
+def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: bool = False) -> tuple[Wanted, ...]:
+    """Every deployment of the site that the settings name, by full name.
+
+    :param may_retain: the retention key is at this site; it often is at none, and then an administrator runs retention.
+    """
     common = ("reopen", MANAGED, site_tag(settings.site))
     config = {"config": str(settings.path)}
     found = [_verify(settings, config, common)]
+    if may_retain:
+        found.append(_retain(settings, config, common))
     if settings.here.role == "primary":
         found += _snapshots(contracts, config, common)
         if any(site.role == "standby" for site in settings.sites.values()):
@@ -93,6 +100,17 @@ def _verify(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
         description=f"Reads every stored byte of the vault at {settings.site}, every night.",
         request={**config, "level": "stored"},
         crons=(NIGHTLY,),
+        tags=common,
+    )
+
+
+def _retain(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="retain",
+        name=settings.site,
+        description=f"Lets snapshots go in the vault at {settings.site} that no rule of the contracts keeps.",
+        request=dict(config),
+        crons=(AFTER_NIGHTLY,),
         tags=common,
     )
 

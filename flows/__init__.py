@@ -1,4 +1,4 @@
-"""The order of things and nothing else: snapshot, verify, replicate, drill and failover as Prefect flows.
+"""The order of things and nothing else: snapshot, verify, replicate, retain, drill and failover as Prefect flows.
 
 Each flow takes one request (:mod:`flows.requests`) and returns the engine's own result; a result that is bad fails the
 flow run and reaches the caller as :class:`flows.outcome.BadFinding`. Each also runs as ``python -m flows.<name>``.

@@ -72,6 +72,17 @@ class ReplicateRequest(Request):
     to: str | None = Field(default=None, title="To", description="The site to copy to; empty: the standby.")
 
 
+class RetainRequest(Request):
+    """Let snapshots go that no rule of the contracts keeps."""
+
+    datasets: Datasets = Field(
+        default=(), title="Datasets", description="Datasets to decide on; none: the whole vault."
+    )
+    dry_run: bool = Field(
+        default=False, title="Plan only", description="Show what would go and why, and change nothing."
+    )
+
+
 class DrillRequest(Request):
     """Recover into a scratch folder, check everything, measure, and clean up."""
 

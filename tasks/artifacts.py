@@ -12,6 +12,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from reopen.clock import to_text
+from reopen.desk.retention import Retained
 from reopen.durations import to_text as duration_text
 from reopen.protect.replicate import ReplicateResult
 from reopen.protect.snapshot import SnapshotResult
@@ -95,6 +96,25 @@ def publish_replication(result: ReplicateResult, *, source: str, target: str) ->
     }
     rows = [{"measure": name, "value": value} for name, value in measures.items()]
     _table(("replicate", source, target), rows, f"Copies of {source} at {target}")
+
+
+def publish_retention(done: Retained) -> None:
+    """What stays and what goes, with the reasons, under ``retain-<dataset>``."""
+    word = "would expire" if done.result is None else "expired"
+    went = {item.record.id for item in done.result.expired} if done.result is not None else None
+    for dataset in done.plan.datasets:
+        rows = [
+            {
+                "snapshot": item.record.id,
+                "seq": item.record.seq,
+                "consistent at": to_text(item.record.consistent_at),
+                "outcome": "keep" if item.keep else word if went is None or item.record.id in went else "NOT expired",
+                "why": "; ".join(item.reasons),
+            }
+            for item in dataset.decisions
+        ]
+        gone = sum(row["outcome"] == word for row in rows)
+        _table(("retain", dataset.dataset), rows, f"{dataset.dataset}: {gone} of {len(rows)} snapshots {word}")
 
 
 def publish_plan(plan: RecoveryPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +74,16 @@ class Scene:
         return path
 
 
-def make_scene(folder: Path) -> Scene:
-    """Two datasets, ``ledger`` (tier 1) and ``papers`` (tier 2), three files each, and an empty vault."""
+def make_scene(folder: Path, *, roles: Sequence[str] = ("recovery", "writer", "verifier")) -> Scene:
+    """Two datasets, ``ledger`` (tier 1) and ``papers`` (tier 2), three files each, and an empty vault.
+
+    :param roles: whose keys each site has.
+    """
     keys = make_keys()
     for site in ("production", "standby"):
         (folder / f"{site}.toml").write_text(SETTINGS.format(site=site))
-        for key in (keys.recovery, keys.role("writer"), keys.role("verifier")):
-            save_key(folder / site / "keys", key, keys.pins)
+        for role in roles:
+            save_key(folder / site / "keys", keys.role(role), keys.pins)
     small = Parameters(chunks=ChunkSizes(min_size=1024, avg_size=4096, max_size=16384))
     create_vault(open_store(str(folder / "production/vault")), keys, created_at=SYSTEM_CLOCK.now(), parameters=small)
     scene = Scene(folder=folder, production=folder / "production.toml", standby=folder / "standby.toml")
