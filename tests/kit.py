@@ -154,6 +154,9 @@ class MeddlingSource:
     def on_read(self, name: bytes, position: int) -> None:
         """Called before each read, with how many bytes were read so far."""
 
+    def on_was_read(self, name: bytes, position: int) -> None:
+        """Called after each read that brought something, likewise."""
+
     @property
     def url(self) -> str:
         return self._inner.url
@@ -178,6 +181,8 @@ class _MeddlingFile:
         self._source.on_read(self._name, self._position)
         count = self._inner.readinto(buffer)
         self._position += count
+        if count:
+            self._source.on_was_read(self._name, self._position)
         return count
 
     def stamp(self) -> Stamp:

@@ -124,7 +124,9 @@ def _snapshot_each(
             if dry_run:
                 rows[dataset.name] = _planned_row(plan)
                 continue
-            result = execute_snapshot(vault, plan, standing=standing, workers=workers, progress=face.progress())
+            result = execute_snapshot(
+                vault, plan, standing=standing, workers=workers, processes=0, progress=face.progress()
+            )
             rows[dataset.name] = _taken_row(result)
         except ReopenError as error:
             errors[dataset.name] = error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -69,6 +71,10 @@ class _NoPandas(MetaPathFinder):
 def main(args: list[str] | None = None) -> Any:
     """Run ``reopen``; exits the process."""
     sys.meta_path.insert(0, _NoPandas())
+    # numpy's linear algebra would start a thread a core, which spin and which we have no use for.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # A scan makes millions of tuples and no cycles; looking for those took a seventh of its time.
+    gc.set_threshold(200_000, 20, 50)
     # A file name may hold what the locale cannot show.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,18 +45,42 @@ STAMP_COLUMNS = ("type", "size_bytes", "mtime_s", "mtime_ns", "ctime_ns", "inode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A run of files to read, as row numbers of the scan, in path order."""
+    """A run of files to read, in path order: their rows in the scan, raw names and sizes as the scan saw them. It is a
+    value that another process can work on."""
 
     number: int
     rows: NDArray[np.int64]
-    size_bytes: int
+    names: pa.Array
+    sizes: NDArray[np.int64]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its files."""
+        return int(self.sizes.sum())
+
+
+class Reading(Protocol):
+    """What the reading of shards has to know: where the files are, and which chunks need not be stored again."""
+
+    @property
+    def dataset(self) -> Dataset: ...
+
+    @property
+    def site(self) -> str: ...
+
+    @property
+    def source(self) -> FileSource: ...
+
+    @property
+    def index(self) -> ChunkIndex: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPlan:
     """What a snapshot will do. ``parent`` is the newest record, which the new one follows; ``base`` the one it is
     compared with: the same, unless the parent's tables are damaged (then ``note`` says so). ``base_row`` maps each
-    scanned row to the base's manifest (-1: new); ``carried`` marks rows taken over unread."""
+    scanned row to the base's manifest (-1: new); ``carried`` marks rows taken over unread; ``cache`` is kept for
+    planning again."""
 
     dataset: Dataset
     site: str
@@ -72,6 +97,7 @@ class SnapshotPlan:
     next_seq: int
     shards: tuple[Shard, ...]
     index: ChunkIndex
+    cache: IndexCache | None = None
     note: str = ""
 
     @property
@@ -120,6 +146,7 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str, *, cache: IndexCach
         next_seq=1 + newest_seq(vault, dataset.name),
         shards=make_shards(scan, carried),
         index=index,
+        cache=cache,
         note=note,
     )
 
@@ -181,14 +208,16 @@ def make_shards(scan: pa.Table, carried: NDArray[np.bool_]) -> tuple[Shard, ...]
     if len(rows) == 0:
         return ()
     sizes = scan.column("size_bytes").to_numpy()[rows]
+    names = pa.concat_arrays(names_of(scan).take(pa.array(rows)).chunks)
     shard_bytes = max(SHARD_BYTES, int(sizes.sum()) // SHARDS_MAX + 1)
     shard_files = max(SHARD_FILES, len(rows) // SHARDS_MAX + 1)
     by_bytes = (np.cumsum(sizes) - sizes) // shard_bytes
     by_files = np.arange(len(rows)) // shard_files
     borders = np.flatnonzero(np.diff(by_bytes) | np.diff(by_files)) + 1
-    parts = np.split(np.arange(len(rows)), borders)
+    starts, ends = [0, *borders.tolist()], [*borders.tolist(), len(rows)]
     return tuple(
-        Shard(number=number, rows=rows[part], size_bytes=int(sizes[part].sum())) for number, part in enumerate(parts)
+        Shard(number=number, rows=rows[start:end], names=names[start:end], sizes=sizes[start:end])
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
     )
 
 

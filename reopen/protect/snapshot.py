@@ -21,11 +21,10 @@ Invariants
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
@@ -35,16 +34,19 @@ from reopen.errors import Conflict, Transient
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
-from reopen.protect.capture import Capture, Captured, ShardSummary
-from reopen.protect.plan import Shard, SnapshotPlan, equal_or_both_null
-from reopen.protect.profiles import to_table, without_values
+from reopen.protect.apart import ShardProcesses, processes_for
+from reopen.protect.capture import Capture
+from reopen.protect.captured import CAPTURED, ShardResult, ShardSummary
+from reopen.protect.manifest import build_manifest, build_profile, counts_of, is_unchanged, same_entries
+from reopen.protect.plan import Shard, SnapshotPlan, plan_snapshot
+from reopen.protect.profiles import to_table
 from reopen.protect.reliance import look_again
 from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
 from reopen.vault.canonical import seal_envelope
 from reopen.vault.content import Sealer
 from reopen.vault.indexparts import write_index_part
-from reopen.vault.packwriter import PackWriter, StoredPack
+from reopen.vault.packwriter import PACKS_PER_INDEX_PART, PackWriter, StoredPack
 from reopen.vault.record import Part, parse_record_name, part_name
 from reopen.vault.tables import MANIFEST, PROFILE, encode_parquet
 
@@ -65,7 +67,8 @@ class SnapshotResult:
 
 
 class SnapshotRun:
-    """A snapshot under way: begin, write every shard (in any order, in any threads), then commit or abandon.
+    """A snapshot under way: begin, write every shard of :attr:`plan` (in any order, in any threads, or elsewhere), then
+    commit or abandon.
 
     As a context manager it abandons on an error. This is what flows drive with one task a shard.
     """
@@ -79,40 +82,28 @@ class SnapshotRun:
         workers: int = 0,
         progress: Progress = SILENT,
     ) -> None:
+        """:raises Conflict: another snapshot of the dataset was committed while this one was planned."""
         self._vault = vault
-        self._plan = plan
         self._standing = standing or Standing()
+        self._workers = workers or os.cpu_count() or 1
+        self._progress = progress
         self._started_seconds = vault.clock.elapsed_seconds()
         self.id = new_id(vault.random_bytes)
+        self._lock = threading.Lock()
         self._index_parts: list[Part] = []
+        self._results: list[ShardResult] = []
+        self._unindexed: list[StoredPack] = []
+        self._packs: PackWriter | None = None
+        self._capture: Capture | None = None
         self._voided = leases.void_dead_leases(vault, plan.dataset.name)
         # The lease comes before anything is stored: from here on maintenance leaves new packs alone.
         self._lease = leases.acquire(vault, plan.dataset.name, self.id, plan.next_seq)
         try:
             # From here on prune waits for this snapshot: what is there and unmarked now stays until it is over.
-            plan, self._base_stays = look_again(vault, plan)
+            self.plan, self._base_stays = self._settled(plan)
         except BaseException:
             self._lease.release()
             raise
-        self._plan = plan
-        self._packs: PackWriter | None = None
-        self._capture: Capture | None = None
-        if plan.shards:
-            sealer = Sealer(vault.id, vault.recipients, vault.random_bytes)
-            self._packs = PackWriter(
-                vault.store,
-                vault_id=vault.id,
-                roots=vault.roots,
-                slot=sealer.slot,
-                signer=vault.keyring.signer("writer"),
-                pack_bytes=vault.parameters.pack_bytes,
-                flush=self._flush_index,
-                storers=2,
-                random_bytes=vault.random_bytes,
-            )
-            self._capture = Capture(
-                vault, plan, self._packs, sealer, workers=workers or os.cpu_count() or 1, progress=progress
-            )
 
     def __enter__(self) -> SnapshotRun:
         return self
@@ -122,24 +113,36 @@ class SnapshotRun:
             self.abandon()
 
     def write_shard(self, shard: Shard) -> ShardSummary:
-        """Read one shard into the vault."""
-        assert self._capture is not None
-        return self._capture.write_shard(shard)
+        """Read one shard into the vault, in this process."""
+        result = self._capturing().write_shard(shard)
+        self.accept(result)
+        return result.summary
+
+    def accept(self, result: ShardResult) -> None:
+        """Take over a shard that was written elsewhere (:mod:`reopen.protect.apart`)."""
+        with self._lock:
+            self._results.append(result)
+            self._index_parts += result.index_parts
+            self._unindexed += result.packs
+            if len(self._unindexed) >= PACKS_PER_INDEX_PART:
+                self._index_what_came()
 
     def commit(self) -> SnapshotResult:
         """Make everything durable, then create the record.
 
         :raises Conflict: the snapshot was voided because its lease ran out.
         """
-        vault, plan = self._vault, self._plan
+        vault, plan = self._vault, self.plan
         if self._packs is not None and self._capture is not None:
             self._packs.close()
             self._capture.close()
-        captured = self._capture.captured if self._capture is not None else []
-        manifest = build_manifest(plan, captured)
-        profile = build_profile(vault, plan, manifest, self._capture)
-        manifest_ref, reused = self._write_manifest(manifest)
-        profile_ref = self._write_profile(profile)
+        with self._lock:
+            self._index_what_came()
+        captured = pa.concat_tables([CAPTURED.empty_table(), *(result.captured for result in self._results)])
+        reused = not self._results and self._base_stays and is_unchanged(plan)
+        manifest = plan.base_manifest if reused else build_manifest(plan, captured)
+        manifest_ref, reused = self._write_manifest(manifest, reused)
+        profile_ref = self._write_profile(manifest, reused)
         record = self._record(manifest, manifest_ref, profile_ref, reused)
         self._lease.check()
         record = create_record(vault, record)
@@ -161,30 +164,74 @@ class SnapshotRun:
             self._packs.abandon()
         self._lease.release()
 
-    def _flush_index(self, packs: list[StoredPack]) -> None:
+    def _settled(self, plan: SnapshotPlan) -> tuple[SnapshotPlan, bool]:
+        """The plan with what it may still rely on, and whether its base's tables may be referred to. Where prune took away
+        what it carries over, it is made anew: from the lease on prune waits."""
+        try:
+            return look_again(self._vault, plan)
+        except Transient:
+            again = plan_snapshot(self._vault, plan.dataset, plan.site, cache=plan.cache)
+        if again.parent is not None and again.parent.seq >= self._lease.name.seq:
+            raise Conflict(
+                f"another snapshot of {plan.dataset.name} was committed while this one was planned.",
+                hint="Run it again.",
+                dataset=plan.dataset.name,
+            )
+        return look_again(self._vault, again)
+
+    def _capturing(self) -> Capture:
+        """This process's reading; made when the first shard is written here."""
+        with self._lock:
+            if self._capture is None:
+                vault = self._vault
+                sealer = Sealer(vault.id, vault.recipients, vault.random_bytes)
+                self._packs = PackWriter(
+                    vault.store,
+                    vault_id=vault.id,
+                    roots=vault.roots,
+                    slot=sealer.slot,
+                    signer=vault.keyring.signer("writer"),
+                    pack_bytes=vault.parameters.pack_bytes,
+                    flush=self._index,
+                    storers=2,
+                    random_bytes=vault.random_bytes,
+                )
+                self._capture = Capture(
+                    vault, self.plan, self._packs, sealer, workers=self._workers, progress=self._progress
+                )
+            return self._capture
+
+    def _index(self, packs: list[StoredPack]) -> None:
+        with self._lock:
+            self._write_index_part(packs)
+
+    def _index_what_came(self) -> None:
+        if self._unindexed:
+            packs, self._unindexed = self._unindexed, []
+            self._write_index_part(packs)
+
+    def _write_index_part(self, packs: list[StoredPack]) -> None:
         # Voided while it slept, its packs may be gone: a part that lists them would say what is not so.
         self._lease.check()
         name = f"{self.id}-{len(self._index_parts):04d}"
-        signer, dataset = self._vault.keyring.signer("writer"), self._plan.dataset.name
+        signer, dataset = self._vault.keyring.signer("writer"), self.plan.dataset.name
         self._index_parts.append(write_index_part(self._vault, name, packs, signer, dataset=dataset))
 
-    def _write_manifest(self, manifest: pa.Table) -> tuple[TableRef, bool]:
-        plan = self._plan
-        if plan.base is not None and self._base_stays and _same_entries(manifest, plan.base_manifest):
+    def _write_manifest(self, manifest: pa.Table, reused: bool) -> tuple[TableRef, bool]:
+        plan = self.plan
+        if plan.base is not None and (reused or (self._base_stays and same_entries(manifest, plan.base_manifest))):
             return plan.base.manifest, True
         return self._write_table("manifests", manifest, MANIFEST), False
 
-    def _write_profile(self, profile: pa.Table) -> TableRef | None:
-        if self._plan.dataset.table is None:
+    def _write_profile(self, manifest: pa.Table, reused: bool) -> TableRef | None:
+        plan, table = self.plan, self.plan.dataset.table
+        if table is None:
             return None
-        base = self._plan.base
-        if (
-            base is not None
-            and self._base_stays
-            and base.profile is not None
-            and profile.equals(self._vault.profile(base))
-        ):
-            return base.profile
+        before = PROFILE.empty_table() if plan.base is None else self._vault.profile(plan.base)
+        fresh = to_table([row for result in self._results for row in result.profile])
+        profile = build_profile(plan, fresh, before, manifest, table.classified)
+        if plan.base is not None and plan.base.profile is not None and self._base_stays and profile.equals(before):
+            return plan.base.profile
         return self._write_table("profiles", profile, PROFILE)
 
     def _write_table(self, kind: Literal["manifests", "profiles"], table: pa.Table, schema: pa.Schema) -> TableRef:
@@ -192,7 +239,7 @@ class SnapshotRun:
         parts = []
         for number, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
             data = encode_parquet(table.slice(start, PART_ROWS), schema, vault.metadata_key(key))
-            name = part_name(kind, key, self._plan.dataset.name, self.id, number)
+            name = part_name(kind, key, self.plan.dataset.name, self.id, number)
             vault.store.create(name, [data])
             parts.append(Part(name=name, size=len(data), digest=blake3(data).hexdigest()))
         return TableRef(snapshot=self.id, key=key, rows=table.num_rows, parts=tuple(parts))
@@ -200,7 +247,7 @@ class SnapshotRun:
     def _record(
         self, manifest: pa.Table, manifest_ref: TableRef, profile_ref: TableRef | None, reused: bool
     ) -> SnapshotRecord:
-        plan, dataset = self._plan, self._plan.dataset
+        plan, dataset = self.plan, self.plan.dataset
         totals = self._totals(manifest, reused)
         return SnapshotRecord(
             vault=self._vault.id,
@@ -231,11 +278,11 @@ class SnapshotRun:
         )
 
     def _totals(self, manifest: pa.Table, reused: bool) -> Totals:
-        plan, capture = self._plan, self._capture
-        captured = capture.captured if capture is not None else []
+        plan, packs, results = self.plan, self._packs, self._results
         files = manifest.filter(pc.equal(manifest.column("type"), "file"))
-        changes = {"unchanged": manifest.num_rows} if reused else _counts(manifest.column("change"))
-        states = _counts(manifest.column("read_state"))
+        changes = {"unchanged": manifest.num_rows} if reused else counts_of(manifest.column("change"))
+        states = counts_of(manifest.column("read_state"))
+        vanished = sum(counts_of(result.captured.column("state")).get("vanished", 0) for result in results)
         return Totals(
             entries=manifest.num_rows,
             files=files.num_rows,
@@ -245,14 +292,14 @@ class SnapshotRun:
             metadata=changes.get("metadata", 0),
             unchanged=changes.get("unchanged", 0),
             removed=plan.removed,
-            vanished=sum(item.state == "vanished" for item in captured),
+            vanished=vanished,
             unreadable=states.get("unreadable", 0),
             changed_while_read=states.get("changed_while_read", 0),
-            read_files=len(captured),
-            read_bytes=capture.read_bytes if capture is not None else 0,
-            new_raw_bytes=capture.new_raw_bytes if capture is not None else 0,
-            stored_bytes=self._packs.stored_bytes if self._packs is not None else 0,
-            packs=self._packs.packs if self._packs is not None else 0,
+            read_files=sum(result.captured.num_rows for result in results),
+            read_bytes=sum(result.summary.read_bytes for result in results),
+            new_raw_bytes=sum(result.summary.new_raw_bytes for result in results),
+            stored_bytes=sum(result.stored_bytes for result in results) + (packs.stored_bytes if packs else 0),
+            packs=sum(result.stored_packs for result in results) + (packs.packs if packs else 0),
         )
 
 
@@ -262,17 +309,29 @@ def execute_snapshot(
     *,
     standing: Standing | None = None,
     workers: int = 0,
+    processes: int = 1,
     progress: Progress = SILENT,
 ) -> SnapshotResult:
-    """Take the snapshot that was planned, all shards in this process.
+    """Take the snapshot that was planned.
 
-    :param workers: threads; 0 means one a core.
+    :param workers: threads of this process; 0 means one a core.
+    :param processes: how many processes read many small files; 0 means one a core where that pays and is safe
+        (:func:`reopen.protect.apart.processes_for`).
     :raises VaultUnwritable: the vault is full or refuses writes; nothing was committed.
     """
     progress.start(plan.dataset.name, plan.read_bytes, "bytes")
-    with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
-        for shard in plan.shards:
-            run.write_shard(shard)
+    # Made before anything starts a thread here: processes begin as copies of this one.
+    with (
+        ShardProcesses(vault, plan, processes_for(vault, plan, processes)) as elsewhere,
+        SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run,
+    ):
+        if elsewhere.count > 1 and run.plan is plan:
+            for written in elsewhere.write(plan.shards, run.id):
+                run.accept(written)
+                progress.advance(written.summary.read_bytes)
+        else:
+            for shard in run.plan.shards:
+                run.write_shard(shard)
         result = run.commit()
     progress.finish()
     return result
@@ -309,116 +368,3 @@ def read_heads(vault: Vault) -> dict[str, str]:
         if found and found[1:] > heads.get(found[0], (-1, "")):
             heads[found[0]] = found[1:]
     return {dataset: f"{seq:010d}-{snapshot}" for dataset, (seq, snapshot) in sorted(heads.items())}
-
-
-def build_manifest(plan: SnapshotPlan, captured: list[Captured]) -> pa.Table:
-    """The manifest: the scan's columns, with chunks from the base where carried and from the capture where read."""
-    scan, count = plan.scan, plan.scan.num_rows
-    by_row = {item.row: item for item in captured}
-    chunks: list[bytes] = [b""] * count
-    sizes: list[bytes | None] = [None] * count
-    states: list[str] = ["ok"] * count
-    errors: list[str | None] = scan.column("error").to_pylist()
-    size_bytes = scan.column("size_bytes").to_numpy().copy()
-    stamps: dict[str, dict[int, int | None]] = {"mtime": {}, "ctime_ns": {}, "inode": {}}
-    base_chunks = plan.base_manifest.column("chunks").to_pylist()
-    base_sizes = plan.base_manifest.column("chunk_sizes").to_pylist()
-    for row in np.flatnonzero(plan.carried).tolist():
-        chunks[row], sizes[row] = base_chunks[plan.base_row[row]], base_sizes[plan.base_row[row]]
-    for row, item in by_row.items():
-        chunks[row] = item.ids
-        if len(item.sizes) > 1:
-            sizes[row] = np.array(item.sizes, dtype="<u4").tobytes()
-        states[row] = item.state
-        errors[row] = item.error
-        if item.stamp is not None:
-            # The size is what was captured; times and inode are those of the file that was read, not of the scan.
-            size_bytes[row] = sum(item.sizes)
-            stamps["mtime"][row] = item.stamp.mtime_ns
-            stamps["ctime_ns"][row] = item.stamp.ctime_ns
-            stamps["inode"][row] = item.stamp.inode
-    for row, error in enumerate(errors):
-        if error is not None and row not in by_row:
-            states[row] = "unreadable"
-    columns = {name: scan.column(name) for name in scan.schema.names}
-    columns |= {
-        "size_bytes": pa.array(size_bytes),
-        "chunks": pa.array(chunks, pa.binary()),
-        "chunk_sizes": pa.array(sizes, pa.binary()),
-        "read_state": pa.array(states, pa.string()),
-        "error": pa.array(errors, pa.string()),
-        "holes": pa.nulls(count, pa.binary()),
-        "xattrs": pa.nulls(count, pa.binary()),
-    }
-    mtime = stamps["mtime"]
-    columns["mtime_s"] = _replace(scan, "mtime_s", {row: ns // 10**9 for row, ns in mtime.items() if ns is not None})
-    columns["mtime_ns"] = _replace(scan, "mtime_ns", {row: ns % 10**9 for row, ns in mtime.items() if ns is not None})
-    columns["ctime_ns"] = _replace(scan, "ctime_ns", stamps["ctime_ns"])
-    columns["inode"] = _replace(scan, "inode", stamps["inode"])
-    columns["change"] = pa.array(_changes(plan, columns), pa.string())
-    table = pa.table({name: columns[name] for name in MANIFEST.names}).cast(MANIFEST)
-    vanished = [row for row, item in by_row.items() if item.state == "vanished"]
-    if vanished:
-        # Gone between scan and read: it is not part of the snapshot, as if it had gone before the scan.
-        table = table.filter(pa.array(~np.isin(np.arange(count), vanished)))
-    return table
-
-
-def build_profile(vault: Vault, plan: SnapshotPlan, manifest: pa.Table, capture: Capture | None) -> pa.Table:
-    """The profile: rows of the files that were read, and of the carried ones the base's rows."""
-    if plan.dataset.table is None:
-        return PROFILE.empty_table()
-    fresh = to_table(capture.profile_rows) if capture is not None else PROFILE.empty_table()
-    tables = [fresh]
-    if plan.base is not None and plan.carried.any():
-        carried_paths = plan.scan.filter(pa.array(plan.carried)).column("path")
-        before = vault.profile(plan.base)
-        kept = before.filter(pc.is_in(before.column("path"), value_set=carried_paths.combine_chunks()))
-        tables.append(without_values(kept, plan.dataset.table.classified))
-    joined = pa.concat_tables(tables)
-    joined = joined.filter(pc.is_in(joined.column("path"), value_set=manifest.column("path").combine_chunks()))
-    # A stable order, so that an unchanged profile has equal rows: by path, columns as the file has them.
-    return joined.take(pc.sort_indices(joined.column("path"))).combine_chunks()
-
-
-def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.Array]) -> list[str]:
-    count = plan.scan.num_rows
-    known = plan.base_row >= 0
-    if not known.any():
-        return ["added"] * count
-    before = plan.base_manifest.take(pa.array(np.where(known, plan.base_row, 0)))
-
-    def differs(names: tuple[str, ...]) -> np.ndarray:
-        found = np.zeros(count, dtype=np.bool_)
-        for name in names:
-            found |= ~equal_or_both_null(columns[name], before.column(name))
-        return found
-
-    content = differs(("type", "size_bytes", "chunks", "link_target"))
-    details = differs(("mode", "uid", "gid", "mtime_s", "mtime_ns"))
-    words = np.where(~known, "added", np.where(content, "modified", np.where(details, "metadata", "unchanged")))
-    return [str(word) for word in words]
-
-
-def _same_entries(manifest: pa.Table, base: pa.Table) -> bool:
-    names = [name for name in MANIFEST.names if name != "change"]
-    return manifest.num_rows == base.num_rows and bool(
-        manifest.select(names).combine_chunks().equals(base.select(names).combine_chunks())
-    )
-
-
-def _replace(scan: pa.Table, name: str, values: Mapping[int, int | None]) -> pa.Array:
-    column = scan.column(name)
-    if not values:
-        return column
-    rows = np.fromiter(values.keys(), dtype=np.int64)
-    order = np.argsort(rows)
-    mask = np.zeros(scan.num_rows, dtype=np.bool_)
-    mask[rows] = True
-    ordered = list(values.values())
-    replacements = pa.array([ordered[at] for at in order], column.type)
-    return pc.replace_with_mask(column, pa.array(mask), replacements)
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {str(item["values"]): int(item["counts"]) for item in pc.value_counts(column).to_pylist()}

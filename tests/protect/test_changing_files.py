@@ -128,8 +128,8 @@ class Writer(MeddlingSource):
         super().__init__(inner)
         self._act, self._root, self._times = act, root, times
 
-    def on_read(self, name: bytes, position: int) -> None:
-        if position and name in (b"small", b"large") and self._times:
+    def on_was_read(self, name: bytes, position: int) -> None:
+        if name in (b"small", b"large") and self._times:
             self._times -= 1
             self._act(self._root / os.fsdecode(name))
 

@@ -109,7 +109,7 @@ def test_a_writer_that_comes_back_after_it_was_voided_loses(source: Path) -> Non
     vault = a_vault()
     dead = a_dead_writer(vault, source)
     assert void_dead_leases(vault, "it") == [dead.id]
-    for shard in dead._plan.shards:
+    for shard in dead.plan.shards:
         dead.write_shard(shard)
     with pytest.raises(Conflict, match="voided before it could commit"):
         dead.commit()
@@ -122,7 +122,7 @@ def test_a_writer_that_committed_before_it_was_voided_keeps_its_snapshot(source:
     vault = a_vault()
     dead = a_dead_writer(vault, source)
     with dead as run:
-        for shard in run._plan.shards:
+        for shard in run.plan.shards:
             run.write_shard(shard)
         record = run.commit().record
     assert void_dead_leases(vault, "it") == []
@@ -136,7 +136,7 @@ def test_a_live_writer_is_not_voided(source: Path) -> None:
     vault.store.age(lease_name("it", 1), LEASE_SECONDS - 60)
     assert void_dead_leases(vault, "it") == []
     other = snapshot(vault, a_dataset("it", source)).record
-    for shard in run._plan.shards:
+    for shard in run.plan.shards:
         run.write_shard(shard)
     assert (other.seq, run.commit().record.seq) == (2, 1)
     assert [record.seq for record in vault.records("it")] == [1, 2]
@@ -146,7 +146,7 @@ def test_a_writer_that_was_suspended_for_too_long_refuses_to_commit(source: Path
     clock = FixedClock(datetime.now(UTC))
     vault = a_vault(clock=clock)
     with SnapshotRun(vault, plan_snapshot(vault, a_dataset("it", source), SITE), workers=1) as run:
-        for shard in run._plan.shards:
+        for shard in run.plan.shards:
             run.write_shard(shard)
         clock.advance(timedelta(seconds=LEASE_SECONDS + 1))
         with pytest.raises(Refused, match="was not renewed"):
@@ -186,7 +186,7 @@ def test_an_abandoned_snapshot_leaves_no_lease_and_no_record(source: Path) -> No
 
     def interrupted() -> None:
         with run:
-            for shard in run._plan.shards:
+            for shard in run.plan.shards:
                 run.write_shard(shard)
             raise KeyboardInterrupt
 
