@@ -165,8 +165,8 @@ class SnapshotRun:
         self._lease.release()
 
     def _settled(self, plan: SnapshotPlan) -> tuple[SnapshotPlan, bool]:
-        """The plan with what it may still rely on, and whether its base's tables may be referred to. Where prune took away
-        what it carries over, it is made anew: from the lease on prune waits."""
+        """The plan with what it may still rely on, and whether its base's tables may be referred to. Where prune took
+        away what it carries over, it is made anew: from the lease on prune waits."""
         try:
             return look_again(self._vault, plan)
         except Transient:
@@ -193,7 +193,7 @@ class SnapshotRun:
                     signer=vault.keyring.signer("writer"),
                     pack_bytes=vault.parameters.pack_bytes,
                     flush=self._index,
-                    storers=2,
+                    storers=min(2, self._workers),
                     random_bytes=vault.random_bytes,
                 )
                 self._capture = Capture(
