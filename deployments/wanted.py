@@ -1,8 +1,8 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
 At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover. Where the retention key is: retain. Each site has its own server, because a server that is
-lost with production can fail nothing over.
+drill for each tier, failover. Where the retention key is: retain. Each site has its own server, because a server that
+is lost with production can fail nothing over.
 """
 
 from __future__ import annotations

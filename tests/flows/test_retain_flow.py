@@ -71,7 +71,9 @@ def test_retention_is_deployed_where_its_key_is(tmp_path: Path) -> None:
     from deployments.wanted import wanted_deployments
 
     for roles, expected in ((("retention",), 1), ((), 0)):
-        session = open_session(make_scene(tmp_path / str(expected), roles=("writer", *roles)).production)
+        folder = tmp_path / str(expected)
+        folder.mkdir()
+        session = open_session(make_scene(folder, roles=("writer", *roles)).production)
         wanted = wanted_deployments(session.settings, session.contracts, may_retain=_may_retain(session))
         found = [item for item in wanted if item.full_name == "retain/production"]
         assert len(found) == expected
