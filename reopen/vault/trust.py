@@ -150,9 +150,9 @@ def parse_trust(body: JsonObject, name: str, data: bytes) -> Trust:
     """The statement in a body whose signature was checked; ``Corrupt`` when a field is missing or malformed."""
     try:
         trust = Trust(
-            number=int(body["number"]),
+            number=_integer(body["number"]),
             recipients=tuple(Recipient.from_json(item) for item in body["recipients"]),
-            metadata_key=int(body["metadata_key"]),
+            metadata_key=_integer(body["metadata_key"]),
             removed=frozenset(_key_id(item) for item in body["removed"]),
             ending=frozenset(_key_id(item) for item in body["ending"]),
             ended={_key_id(key_id): _ended(value) for key_id, value in body["ended"].items()},
@@ -260,8 +260,14 @@ def _ended(value: JsonObject) -> Ended:
         at=from_text(value["at"]),
         reason=value["reason"],
         successor=None if value["successor"] is None else _key_id(value["successor"]),
-        closing=Part(name=str(closing["name"]), size=int(closing["size"]), digest=closing["digest"]),
+        closing=Part(name=str(closing["name"]), size=_integer(closing["size"]), digest=closing["digest"]),
     )
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError("a number is malformed")
+    return value
 
 
 def _key_id(value: str) -> str:

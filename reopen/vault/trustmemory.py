@@ -28,7 +28,7 @@ class TrustMemory:
         path = self._path(vault_id, url)
         try:
             number = decode(path.read_bytes(), path.name)["number"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0
         except (Corrupt, KeyError, OSError) as error:
             raise Corrupt(
