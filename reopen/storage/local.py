@@ -13,6 +13,7 @@ A crash leaves at most temporary files, which nothing refers to.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -174,6 +175,11 @@ class LocalStore:
             for made in reversed(missing):
                 made.mkdir(exist_ok=True)
                 _fsync_folder(made.parent)
+            if not missing:
+                # As below. A folder above the store that may be entered but not opened is not ours to make durable.
+                with contextlib.suppress(PermissionError):
+                    _fsync_folder(self._root.parent)
+            self._known_folders.add(self._root)
         else:
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)

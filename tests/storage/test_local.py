@@ -67,6 +67,7 @@ def test_bytes_are_durable_before_the_name_and_the_name_before_the_return(
     trace = Trace(monkeypatch)
     getattr(store, verb)("packs/ab/abcd", [b"x"])
     assert trace.steps(tmp_path) == [
+        ("fsync", ".."),
         ("mkdir", "packs"),
         ("fsync", "."),
         ("mkdir", "packs/ab"),
@@ -83,7 +84,7 @@ def test_a_folder_that_another_made_is_made_durable_as_well(tmp_path: Path, monk
     store = LocalStore(tmp_path)
     trace = Trace(monkeypatch)
     store.put("packs/ab/1", [b"x"])
-    assert trace.steps(tmp_path)[:2] == [("fsync", "."), ("fsync", "packs")]
+    assert trace.steps(tmp_path)[:3] == [("fsync", ".."), ("fsync", "."), ("fsync", "packs")]
     trace.calls.clear()
     store.put("packs/ab/2", [b"x"])
     assert [step for step in trace.steps(tmp_path) if step[1] in (".", "packs")] == []
