@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import NotFound
+from reopen.protect.place import vault_at
 from reopen.protect.repair import execute_repair, plan_repair
 from reopen.protect.replicate import execute_replicate, plan_replicate
 from reopen.protect.verify import Level, verify_vault
@@ -95,5 +96,46 @@ def test_a_repair_that_dies_anywhere_is_finished_by_the_next(
             trees.check(reopened(vault, store))
             plan = plan_repair(reopened(vault, store))
             assert (plan.damaged, plan.packs) == ((), ())
+
+    record_property("crash points", crash_everywhere(base, operate, check))
+
+
+def test_a_repair_from_a_replica_that_dies_anywhere_keeps_what_was_damaged_and_is_finished_by_the_next(
+    tmp_path: Path, record_property: Property, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object of each kind is damaged and one is gone. At each point the damaged bytes are where they were or
+    aside, and whatever is in a place is what was there or the right object, never anything else."""
+    monkeypatch.setattr(packwriter, "PACKS_PER_INDEX_PART", 1)
+    source = grow(tmp_path / "source", FILES)
+    base, vault = small_vault()
+    trees = Trees(tmp_path)
+    for name in ("one", "two"):
+        trees.expect(snapshot(vault, a_dataset(name, source)).record, source)
+    vault.record_fact("held", dataset="one", snapshot=vault.find("one").id, body={})
+    verify_vault(vault, level=Level.CONTENT)
+    target = MemoryStore("test-memory://replica")
+    execute_replicate(plan_replicate(vault, target))
+    replica = reopened(vault, target)
+    whole = {name: base.get(name) for name in base.names()}
+    for kind in ("keys/", "packs/", "index/", "manifests/", "snapshots/", "ledger/"):
+        names = base.names(kind)
+        flip(base, names[0])
+        base.delete(names[-1])
+    flip(base, "vault.json")
+    damaged = {name: base.get(name) for name in base.names() if base.get(name) != whole[name]}
+
+    def operate(store: ObjectStore) -> None:
+        execute_repair(plan_repair(vault_at(replica, store), replica))
+
+    def check(store: MemoryStore, finished: bool) -> None:
+        for name, data in damaged.items():
+            assert data in (store.objects.get(name, (b"",))[0], store.objects.get(f"aside/{name}", (b"",))[0])
+        for name in store.names():
+            if not name.startswith("aside/"):
+                assert store.get(name) in (whole[name], damaged.get(name)), name
+        if finished:
+            assert {name: store.get(name) for name in store.names() if not name.startswith("aside/")} == whole
+            assert plan_repair(reopened(vault, store), replica).is_empty
+            trees.check(reopened(vault, store))
 
     record_property("crash points", crash_everywhere(base, operate, check))
