@@ -79,14 +79,19 @@ def rclone_s3(work: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def rclone_sftp(work: Path) -> Iterator[Served]:
-    """rclone's SFTP server, with one account and a key of its own."""
+def rclone_sftp(work: Path, *, is_weak: bool = False) -> Iterator[Served]:
+    """rclone's SFTP server, with one account and a key of its own.
+
+    :param is_weak: without its cache of writes; then ``O_EXCL`` has many winners, and a rename is a removal first.
+    """
     import paramiko
 
     key = paramiko.ECDSAKey.generate()
     work.mkdir(parents=True, exist_ok=True)
     key.write_private_key_file(str(work / "host.key"))
-    options = ["--user", USER, "--pass", PASSWORD, "--key", str(work / "host.key"), "--vfs-cache-mode", "writes"]
+    options = ["--user", USER, "--pass", PASSWORD, "--key", str(work / "host.key"), "--vfs-cache-mode"]
+    # Without the last, what was acknowledged reaches the disk 5 s later.
+    options += ["off"] if is_weak else ["writes", "--vfs-write-back", "0s"]
     with _rclone("sftp", work, options) as served:
         known_hosts = work / "known_hosts"
         known_hosts.write_text(f"[127.0.0.1]:{served.port} {key.get_name()} {key.get_base64()}\n")

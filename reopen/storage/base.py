@@ -15,7 +15,9 @@ Names are relative, ``/``-separated, ASCII, without ``.`` or ``..`` segments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -27,6 +29,11 @@ Piece = bytes | bytearray | memoryview
 
 PROBE_FOLDER = "probe/"
 """Where short-lived probes of the store's clock and of exclusive create are made and removed."""
+
+PROBE_RACERS = 8
+PROBE_ROUNDS = 3
+"""How many racers a probe sends, and how often. A server that lets a quarter of them win passes by chance in one of a
+thousand probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +117,24 @@ class LockingStore(ObjectStore, Protocol):
 
 
 def probe_exclusive_create(store: ObjectStore) -> bool:
-    """Whether the store honours exclusive create, found out by trying: two creates of one name, the second must
-    lose and must not have replaced the first. Some servers accept the condition and ignore it."""
-    if not _claims_exclusive_create(store):
+    """Whether the store honours exclusive create, found out by trying: of two creates of one name the second must lose
+    and must not have replaced the first. Some servers accept the condition and ignore it.
+
+    Where a server decides, racers are sent as well: a server that looks and then writes passes every try in sequence,
+    and was measured to let 4 to 11 of 16 win (``rclone serve sftp`` without its cache).
+    """
+    capabilities = store.capabilities
+    if not capabilities.exclusive_create:
         return False
     name = f"{PROBE_FOLDER}create-{system_random(8).hex()}"
     store.create(name, [b"first"])
     try:
-        # The first create made the store ask its server; a store that then asks before it puts would pass the second.
-        return _claims_exclusive_create(store) and _second_loses(store, name)
+        # The first create made the store ask its server; a store that then looks before it puts would pass the second.
+        if not _claims_exclusive_create(store) or not _second_loses(store, name):
+            return False
     finally:
         store.delete(name)
+    return capabilities.is_proven or all(_one_wins(store) for _ in range(PROBE_ROUNDS))
 
 
 def _claims_exclusive_create(store: ObjectStore) -> bool:
@@ -135,6 +149,31 @@ def _second_loses(store: ObjectStore, name: str) -> bool:
             raise Internal(f"{store.url} reported a conflict and replaced {name} all the same.") from None
         return True
     return False
+
+
+def _one_wins(store: ObjectStore) -> bool:
+    name = f"{PROBE_FOLDER}race-{system_random(8).hex()}"
+    try:
+        return count_winners(lambda number: store.create(name, [f"racer {number}".encode()]), PROBE_RACERS) == 1
+    finally:
+        store.delete(name)
+
+
+def count_winners(create: Callable[[int], object], racers: int) -> int:
+    """How many of so many racers, each in a thread of its own, create something without a ``Conflict``. What else one
+    of them raises comes through when all have ended."""
+    start = threading.Barrier(racers)
+
+    def race(number: int) -> bool:
+        start.wait()
+        try:
+            create(number)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(racers, thread_name_prefix="reopen-race") as pool:
+        return sum(list(pool.map(race, range(racers))))
 
 
 def proven(store: ObjectStore) -> Capabilities:

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from reopen.errors import Conflict, Corrupt, Internal, NotFound, Refused, ReopenError, Transient
+from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError, Transient
 from reopen.ids import system_random
 from reopen.storage.answers import error_of_answer
-from reopen.storage.base import PROBE_FOLDER, Capabilities, ObjectInfo, Piece, probe_time
+from reopen.storage.base import PROBE_FOLDER, Capabilities, ObjectInfo, Piece, count_winners, probe_time
 from reopen.storage.patience import PATIENCE, Patience
 
 S3_SCHEMES = ("s3", "s3a")
@@ -36,6 +36,11 @@ PUT_BYTES_MAX = 5_000_000_000
 
 BUSY_TRIES_MAX = 5
 """S3 answers 409 to a conditional write while another one on the name is under way: then nobody has won yet."""
+
+LEARN_RACERS = 4
+LEARN_ROUNDS = 2
+"""Sent by the first ``create`` of a process: each round takes the time of two requests. A server that looks and then
+puts lets nearly all of them win."""
 
 CLIENT_OPTIONS = (
     "allow_http",
@@ -179,30 +184,25 @@ class ObstoreStore:
         return probe_time(self)
 
     def _learn(self) -> bool:
-        """Whether the server honours ``If-None-Match``: two conditional puts of one name, the second must lose."""
+        """Whether the server honours ``If-None-Match``: of a few racers for one name one must win."""
         with self._learning:
             if self._has_conditions is None:
-                name = f"{PROBE_FOLDER}condition-{system_random(8).hex()}"
-                try:
-                    self._has_conditions = self._second_loses(name)
-                finally:
-                    self.delete(name)
+                self._has_conditions = all(self._one_wins() for _ in range(LEARN_ROUNDS))
             return self._has_conditions
 
-    def _second_loses(self, name: str) -> bool:
+    def _one_wins(self) -> bool:
+        name = f"{PROBE_FOLDER}condition-{system_random(8).hex()}"
         try:
-            self._create_once(name, b"first")
+            winners = count_winners(lambda number: self._create_once(name, f"racer {number}".encode()), LEARN_RACERS)
         except Refused as error:
             if "does not support" in error.message:
                 return False  # 501: the server says plainly that it has no conditions.
             raise
-        try:
-            self._create_once(name, b"second")
-        except Conflict:
-            if self.get(name) != b"first":
-                raise Internal(f"{self.url} reported a conflict and replaced {name} all the same.") from None
-            return True
-        return False
+        finally:
+            self.delete(name)
+        if winners == 0:
+            raise Transient(f"{self.url} let nobody create {name}.", object=name)
+        return winners == 1
 
     def _create_once(self, name: str, data: bytes) -> None:
         for tries in range(1, BUSY_TRIES_MAX + 1):

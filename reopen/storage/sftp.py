@@ -45,7 +45,15 @@ from reopen.errors import (
     VaultUnwritable,
 )
 from reopen.ids import system_random
-from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
+from reopen.storage.base import (
+    PROBE_FOLDER,
+    PROBE_ROUNDS,
+    Capabilities,
+    ObjectInfo,
+    Piece,
+    count_winners,
+    probe_time,
+)
 from reopen.storage.local import TEMPORARY_PREFIX
 from reopen.storage.patience import PATIENCE, Patience
 
@@ -146,6 +154,7 @@ class SftpStore:
         return self._try(name, write, is_write=True)
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
+        self._learn()
         # Tried once: after a lost answer a second try would lose against the first, and the caller has to read back.
         return self._once(name, lambda channel: self._create(channel, name, pieces), is_write=True)
 
@@ -183,7 +192,7 @@ class SftpStore:
         temporary, size_bytes = self._write_temporary(channel, name, pieces)
         claim = f"{folder}/{CLAIM_PREFIX}{last}"
         try:
-            if not self._learn(channel):
+            if not self._has_exclusive:
                 self._finish(channel, temporary, final)
                 return size_bytes
             self._claim(channel, claim, final, name)
@@ -199,21 +208,28 @@ class SftpStore:
             raise
         return size_bytes
 
-    def _learn(self, channel: Any) -> bool:
-        """Whether the server honours ``O_EXCL``: of two opens of one file the second must fail."""
+    def _learn(self) -> bool:
+        """Whether the server honours ``O_EXCL``: of racers for one file one must win, three times in a row. A server
+        that looks and then opens passes any trial in sequence."""
         with self._learning:
             if self._has_exclusive is None:
-                self._make_folder(channel, self._root)
-                probe = f"{self._root}/{CLAIM_PREFIX}probe-{system_random(8).hex()}"
-                channel.open(probe, "wx").close()
-                try:
-                    channel.open(probe, "wx").close()
-                    self._has_exclusive = False
-                except OSError:
-                    self._has_exclusive = self._is_there(channel, probe)
-                finally:
-                    channel.remove(probe)
+                self._try(PROBE_FOLDER, lambda channel: self._make_folder(channel, self._root), is_write=True)
+                self._has_exclusive = all(self._one_wins() for _ in range(PROBE_ROUNDS))
             return self._has_exclusive
+
+    def _one_wins(self) -> bool:
+        probe = f"{self._root}/{CLAIM_PREFIX}probe-{system_random(8).hex()}"
+
+        def claim(channel: Any) -> None:
+            try:
+                channel.open(probe, "wx").close()
+            except OSError as error:
+                raise Conflict(f"{probe} exists.") from error
+
+        try:
+            return count_winners(lambda _: self._once(probe, claim, is_write=True), CHANNELS_MAX) == 1
+        finally:
+            self._try(probe, lambda channel: _remove_quietly(channel, probe), is_write=True)
 
     def _claim(self, channel: Any, claim: str, final: str, name: str) -> None:
         """Make the claim (I2), waiting for another's to end."""

@@ -29,3 +29,10 @@ def sftp_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """rclone's SFTP server."""
     with rclone_sftp(tmp_path_factory.mktemp("rclone-sftp")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def weak_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An SFTP server that looks before it opens, so that ``O_EXCL`` has many winners."""
+    with rclone_sftp(tmp_path_factory.mktemp("weak-sftp"), is_weak=True) as served:
+        yield served
