@@ -10,7 +10,7 @@ Invariants
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class FetchPlan:
     ids: Ids
     order: NDArray[np.int64]
     located: Located
-    packs: list[bytes]
+    packs: Sequence[bytes]
     reads: tuple[_Read, ...]
     missing: NDArray[np.int64]
 

@@ -6,16 +6,17 @@ The Parquet file is written before the statement that pins it; a reader takes st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
 from reopen.errors import Corrupt, NotFound
 from reopen.vault.canonical import JsonObject, seal_envelope
-from reopen.vault.index import ChunkIndex
-from reopen.vault.indexcache import CachedPart, IndexCache
+from reopen.vault.index import ChunkIndex, worth_of
+from reopen.vault.indexcache import IndexCache
+from reopen.vault.indexrun import Run, RunPart, make_run
 from reopen.vault.keys import SigningKey
 from reopen.vault.packwriter import StoredPack
 from reopen.vault.record import Part
@@ -42,6 +43,13 @@ __all__ = [
     "read_statements",
     "write_index_part",
 ]
+
+READERS = 8
+"""Parts fetched at once: a remote store answers many requests as fast as one."""
+
+PARTS_A_STEP = 64
+RUN_ROWS = 1 << 20
+"""Rows of which a run is made: about 120 MB while they are still Arrow."""
 
 
 def write_index_part(
@@ -78,16 +86,20 @@ def write_index_part(
     return Part(name=f"index/{name}.json", size=len(statement), digest=blake3(statement).hexdigest())
 
 
-def load_index(vault: Vault) -> ChunkIndex:
-    """The index of everything stored, read from the vault.
+def load_index(vault: Vault, *, cache: IndexCache | None = None) -> ChunkIndex:
+    """The index of everything stored: what readers of content need.
 
-    :raises NotFound: a statement's Parquet file is missing. :raises Corrupt: it is damaged.
+    :param cache: what was read before; ``None`` reads everything from the vault, into memory.
+    :raises NotFound: a statement's Parquet file is missing, and it is not in the cache. :raises Corrupt: it is damaged.
     """
-    tables = while_parts_change(
-        vault, lambda names: [read_rows(vault, read_statement_or_hint(vault, name)) for name in names]
+    runs, names = _known_runs(vault, cache)
+    marked = _marked_if_known(vault)
+    present = set(list_packs(vault))
+    live = frozenset(names)
+    return ChunkIndex.of_runs(
+        [(run, worth_of(run, present, marked=marked, counts=lambda part: part.name in live)) for run in runs],
+        complete=True,
     )
-    table = pa.concat_tables(tables) if tables else INDEX.empty_table()
-    return ChunkIndex(_unmarked_first(vault, table), set(list_packs(vault)))
 
 
 def load_writer_index(vault: Vault, *, trusted: Callable[[str, str], bool], cache: IndexCache | None) -> ChunkIndex:
@@ -98,37 +110,68 @@ def load_writer_index(vault: Vault, *, trusted: Callable[[str, str], bool], cach
     :param cache: what was read before; ``None`` reads everything.
     :raises NotFound: a statement's Parquet file is missing, and it is not in the cache. :raises Corrupt: it is damaged.
     """
-    known = cache.parts(vault.id) if cache is not None else {}
+    runs, names = _known_runs(vault, cache)
+    present = reusable_packs(vault)
+    live = frozenset(names)
 
-    def read(names: list[str]) -> list[CachedPart]:
-        return [known[name] if name in known else _read_part(vault, name) for name in names]
+    def counts(part: RunPart) -> bool:
+        return part.name in live and trusted(part.writer, part.digest)
 
-    parts = while_parts_change(vault, read)
-    fresh = sum(part.name not in known for part in parts)
-    if cache is not None and (fresh or len(parts) != len(known)):
-        cache.keep(vault.id, parts, fresh=fresh)
-    tables = [part.rows for part in parts if trusted(part.writer, part.digest)]
-    return ChunkIndex(pa.concat_tables(tables) if tables else INDEX.empty_table(), reusable_packs(vault))
+    return ChunkIndex.of_runs([(run, worth_of(run, present, counts=counts)) for run in runs])
 
 
-def _unmarked_first(vault: Vault, table: pa.Table) -> pa.Table:
-    """The rows of packs that prune has marked go last: of a chunk that was moved the copy that stays is found."""
+def _known_runs(vault: Vault, cache: IndexCache | None) -> tuple[list[Run], list[str]]:
+    """Runs that hold every part in the vault's listing, and the names in it."""
+    memory: list[Run] = []
+
+    def runs() -> list[Run]:
+        return memory if cache is None else cache.runs(vault.id)
+
+    def read(names: list[str]) -> list[str]:
+        known = {part.name for run in runs() for part in run.tables.parts}
+        for run in _read_runs(vault, [name for name in names if name not in known]):
+            memory.append(run) if cache is None else cache.add(vault.id, run)
+        return names
+
+    while True:
+        names = while_parts_change(vault, read)
+        if cache is not None:
+            cache.settle(vault.id, frozenset(names))
+        found = runs()
+        # Another process may merge files while they are listed here: then one was missed.
+        if {part.name for run in found for part in run.tables.parts}.issuperset(names):
+            return found, names
+
+
+def _read_runs(vault: Vault, names: list[str]) -> Iterator[Run]:
+    """Fetch parts, several at once, and make runs of them that are large but bounded."""
+    gathered: list[tuple[RunPart, pa.Table]] = []
+    with ThreadPoolExecutor(READERS, thread_name_prefix="reopen-index") as pool:
+        for start in range(0, len(names), PARTS_A_STEP):
+            group = names[start : start + PARTS_A_STEP]
+            # One after the other where threads would gain nothing.
+            read = map if len(group) < READERS else pool.map
+            gathered += read(lambda name: _read_part(vault, name), group)
+            if sum(rows.num_rows for _, rows in gathered) >= RUN_ROWS:
+                yield make_run(gathered)
+                gathered = []
+    if gathered:
+        yield make_run(gathered)
+
+
+def _marked_if_known(vault: Vault) -> frozenset[bytes]:
+    """What prune has marked: of a chunk that was moved the copy that stays is found."""
     try:
-        marked = marked_packs(vault)
+        return marked_packs(vault)
     except Corrupt:
-        return table  # It stops writers and prune; what is committed can be read all the same.
-    if not marked:
-        return table
-    last = pc.is_in(table.column("pack"), pa.array(sorted(marked), pa.binary(32)))
-    return pa.concat_tables([table.filter(pc.invert(last)), table.filter(last)])
+        return frozenset()  # It stops writers and prune; what is committed can be read all the same.
 
 
-def _read_part(vault: Vault, name: str) -> CachedPart:
+def _read_part(vault: Vault, name: str) -> tuple[RunPart, pa.Table]:
     statement = read_statement_or_hint(vault, name)
     # Whose chunks these are decides whether they are trusted, and that is not always who signed.
-    return CachedPart(
-        name=name, digest=statement.part.digest, writer=statement.origin, rows=read_rows(vault, statement)
-    )
+    part = RunPart(name=name, digest=statement.part.digest, writer=statement.origin)
+    return part, read_rows(vault, statement)
 
 
 def read_rows(vault: Vault, statement: IndexStatement) -> pa.Table:

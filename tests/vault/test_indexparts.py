@@ -163,17 +163,6 @@ def test_the_cache_makes_nothing_appear_that_is_gone(vault: Vault, cache: IndexC
     assert without_a_part.count(True) <= without_a_pack.count(True)
 
 
-@pytest.mark.parametrize("position", [0, 40, -5])
-def test_a_damaged_cache_is_not_believed(vault: Vault, cache: IndexCache, tmp_path: Path, position: int) -> None:
-    reusable(vault, cache=cache)
-    (path,) = (tmp_path / "cache").iterdir()
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(bytes(data))
-    assert IndexCache(tmp_path / "cache").parts(vault.id) == {}
-    assert reusable(vault, cache=IndexCache(tmp_path / "cache")) == [True] * 6
-
-
 def test_objects_that_are_no_packs_are_not_listed_as_packs(vault: Vault) -> None:
     before = list_packs(vault)
     for name in ("packs/ab/short", f"packs/zz/{'z' * 64}", f"packs/{'a' * 64}", "packs/readme"):
