@@ -12,6 +12,7 @@ from flows.requests import ReplicateRequest
 from reopen.desk.session import open_session
 from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.storage import open_store
+from reopen.storage.throttle import throttled
 from tasks.artifacts import publish_replication
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
@@ -23,7 +24,8 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
     session = open_session(request.config)
     source, target = session.site(request.vault), session.site(request.to or session.settings.standby.name)
     describe_run(f"replicate {source.name} to {target.name}")
-    plan = plan_replicate(session.vault(source.name), open_store(target.vault), witness=session.witness)
+    store = throttled(open_store(target.vault), session.settings.limits.replicate_rate)
+    plan = plan_replicate(session.vault(source.name), store, witness=session.witness)
     copy = partial(
         execute_replicate,
         plan,

@@ -1,9 +1,8 @@
-"""Owns the commands that make and keep copies: ``snapshot``, ``verify``, ``replicate``, ``repair``, ``retire``."""
+"""Owns the commands that make copies, and that end the protection of a dataset: ``snapshot``, ``retire``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from reopen.protect.plan import SnapshotPlan
     from reopen.protect.snapshot import SnapshotResult
     from reopen.protect.standing import Standing
-    from reopen.protect.verify import VerifyResult
     from reopen.vault import Vault
 
 PANEL = "Keep copies"
@@ -46,20 +44,9 @@ WorkersOption = Annotated[
 ]
 
 
-class LevelName(StrEnum):
-    """How deep a check goes."""
-
-    STRUCTURE = "structure"
-    STORED = "stored"
-    CONTENT = "content"
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "snapshot", panel=PANEL, example="reopen snapshot orders customer")(snapshot)
-    command(app, "verify", panel=PANEL, example="reopen verify --level stored --latest")(verify)
-    command(app, "replicate", panel=PANEL, example="reopen replicate --to standby")(replicate)
-    command(app, "repair", panel=PANEL, example="reopen repair --dry-run")(repair)
     command(app, "retire", panel=PANEL, example="reopen retire invoices --reason 'moved to the new system'")(retire)
 
 
@@ -211,138 +198,6 @@ def _worst_code(rows: Sequence[dict[str, Any]], errors: Iterable[ReopenError]) -
             if isinstance(error, kind):
                 return error.exit_code
     return EXIT_NEGATIVE if any(row["state"] == "incomplete" for row in rows) else EXIT_OK
-
-
-def verify(
-    face: Face,
-    datasets: DatasetsArgument = None,
-    level: Annotated[
-        LevelName,
-        typer.Option(
-            "--level",
-            help="structure: records, manifests and listing agree. stored: every byte is read and hashed. content: "
-            "every chunk is opened too (needs the recovery key).",
-        ),
-    ] = LevelName.STRUCTURE,
-    latest: Annotated[bool, typer.Option("--latest", help="Only the newest snapshot of each dataset.")] = False,
-    record: Annotated[bool, typer.Option("--record/--no-record", help="Sign what was proven, if we may.")] = True,
-    flow: FlowOption = False,
-    vault: VaultOption = None,
-) -> Answer:
-    """Check that copies are what was written. Exit 3 when anything is wrong."""
-    from reopen.protect.verify import Level, verify_vault
-
-    if flow and not record:
-        raise InvalidInput("--flow signs what it proves; it has no --no-record.", hint="Leave one of them out.")
-    opened = face.session.vault(vault)
-    for name in datasets or ():
-        if name not in opened.datasets():
-            hint = f"There are: {', '.join(opened.datasets()) or 'none'}."
-            raise NotFound(f"there is no snapshot of {name!r} in {opened.store.url}.", hint=hint, dataset=name)
-    result: VerifyResult
-    if flow:
-        result = run_flow(
-            face, "verify", datasets=tuple(datasets or ()), level=level.value, latest_only=latest, vault=vault
-        )
-    else:
-        result = verify_vault(
-            opened,
-            level=Level(level.value),
-            datasets=tuple(datasets or ()),
-            latest_only=latest,
-            record=record,
-            witness=face.session.witness,
-            workers=face.session.settings.limits.workers,
-            progress=face.progress(),
-        )
-    face.session.witness.remember(opened)
-    if record and not opened.keyring.has_role("verifier"):
-        face.note("the verifier key is not here, so nothing was signed: no snapshot becomes a recovery point by this.")
-    show: list[RenderableType] = []
-    if result.findings:
-        rows = [
-            (f.status, f.object, f.dataset or "-", f.snapshot or "-", f.path or "-", f.detail) for f in result.findings
-        ]
-        show.append(make_table(("status", "object", "dataset", "snapshot", "path", "detail"), rows))
-    intact = sum(verdict.intact for verdict in result.snapshots)
-    show.append(
-        f"{level.value}: {intact} of {count_text(len(result.snapshots), 'snapshot')} intact, "
-        f"{count_text(len(result.findings), 'finding')}; {count_text(result.checked_objects, 'object')}, "
-        f"{size_text(result.checked_bytes)} read in {duration_text(result.seconds)}; "
-        f"{count_text(result.facts, 'fact')} signed"
-    )
-    value = {"vault": opened.id, "ok": result.ok, **plain(result)}
-    return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
-
-
-def replicate(
-    face: Face,
-    to: Annotated[str | None, typer.Option("--to", metavar="SITE", help="Else the standby.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be copied, and copy nothing.")] = False,
-    vault: VaultOption = None,
-) -> Answer:
-    """Copy what another site's vault lacks. Nothing there is deleted or replaced."""
-    from reopen.protect.replicate import execute_replicate, plan_replicate
-    from reopen.storage import open_store
-
-    session = face.session
-    target = session.site(to or session.settings.standby.name)
-    plan = plan_replicate(session.vault(vault), open_store(target.vault), witness=session.witness)
-    value: dict[str, Any] = {
-        "from": plan.source.store.url,
-        "to": plan.target.url,
-        "site": target.name,
-        "dry_run": dry_run,
-        "objects": plan.objects,
-        "size_bytes": plan.size_bytes,
-        "snapshots": plan.snapshots,
-        "stages": [{"stage": name, "objects": len(copies)} for name, copies in plan.stages],
-    }
-    amount = f"{count_text(plan.objects, 'object')} ({size_text(plan.size_bytes)})"
-    if dry_run:
-        return Answer(value=value, show=[f"would copy {amount} to {plan.target.url}"])
-    workers = session.settings.limits.workers
-    result = execute_replicate(plan, workers=workers, progress=face.progress())
-    value["result"] = plain(result)
-    session.witness.remember(plan.source)
-    waited = f"; the oldest had waited {duration_text(result.lag_seconds)}" if result.lag_seconds is not None else ""
-    text = (
-        f"copied {count_text(result.snapshots, 'snapshot')} in {count_text(result.copied_objects, 'object')} "
-        f"({size_text(result.copied_bytes)}) to {plan.target.url} in {duration_text(result.seconds)}{waited}"
-    )
-    return Answer(value=value, show=[text])
-
-
-def repair(
-    face: Face,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be rebuilt, and write nothing.")] = False,
-    vault: VaultOption = None,
-) -> Answer:
-    """Rebuild index parts that are missing or damaged from the packs. Exit 3 when something needs a replica."""
-    from reopen.protect.repair import execute_repair, plan_repair
-
-    plan = plan_repair(face.session.vault(vault))
-    value: dict[str, Any] = {
-        "vault": plan.vault.id,
-        "dry_run": dry_run,
-        "damaged": list(plan.damaged),
-        "packs_without_index": [pack.hex() for pack in plan.packs],
-    }
-    found = f"{count_text(len(plan.damaged), 'damaged index part')}, {count_text(len(plan.packs), 'pack')} without one"
-    if dry_run:
-        return Answer(value=value, show=[found, *plan.damaged])
-    result = execute_repair(plan, progress=face.progress())
-    value["result"] = plain(result)
-    done = (
-        f"covered {count_text(result.rebuilt_packs, 'pack')}, wrote {count_text(len(result.written_parts), 'part')}, "
-        f"moved {count_text(len(result.moved_aside), 'object')} aside"
-    )
-    show = [
-        found,
-        done,
-        *(f"unreadable, copy it back from a replica: packs/{pack[:2]}/{pack}" for pack in result.unreadable),
-    ]
-    return Answer(value=value, show=show, exit_code=EXIT_NEGATIVE if result.unreadable else EXIT_OK)
 
 
 def retire(

@@ -99,4 +99,6 @@ urls = []
 workers = 0
 # Memory for checking restored data.
 validation_memory = "1GB"
+# How fast a replica is written at most, for example "50MiB/s"; empty: as fast as it goes.
+replicate_rate = ""
 """

@@ -75,7 +75,11 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
             for number, tier in sorted(text.tiers.items())
         },
         notify=Notify(urls=tuple(text.notify.urls)),
-        limits=Limits(workers=text.limits.workers, validation_memory=text.limits.validation_memory),
+        limits=Limits(
+            workers=text.limits.workers,
+            validation_memory=text.limits.validation_memory,
+            replicate_rate=text.limits.replicate_rate,
+        ),
     )
 
 

@@ -50,6 +50,8 @@ class Limits:
     """Threads; 0 stands for the number of cores."""
     validation_memory: str = "1GB"
     """Memory of the engine that checks restored data, in DuckDB's notation."""
+    replicate_rate: str = ""
+    """How fast a replica is written at most, for example ``50MiB/s``; empty is without limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

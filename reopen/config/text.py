@@ -51,6 +51,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
+Rate = Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]*(\.[0-9]+)? ?([KMGkmg]i?)?B/s)?$")]
 Tier = Annotated[int, Field(ge=1, le=9)]
 Count = Annotated[int, BeforeValidator(_count)]
 
@@ -111,6 +112,7 @@ class LimitsText(_Strict):
 
     workers: Annotated[int, Field(ge=0)] = 0
     validation_memory: Memory = "1GB"
+    replicate_rate: Rate = ""
 
 
 class SettingsText(BaseSettings):
@@ -268,6 +270,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             message = f"{shown} is a bad duration: {context['error']}; allowed: {durations.ALLOWED_TEXT}."
         case "string_pattern_mismatch" if place[-1] == "validation_memory":
             message = f"{shown} is a bad amount of memory; allowed: a number and KB, MB, GB, TB, KiB, MiB, GiB or TiB."
+        case "string_pattern_mismatch" if place[-1] == "replicate_rate":
+            message = f"{shown} is a bad rate; allowed: a number and B/s, kB/s, MB/s, GB/s, KiB/s, MiB/s or GiB/s."
         case "string_pattern_mismatch":
             message = f"{shown} is a bad name; allowed: {context['pattern']}."
             hint = "Use lower-case letters, digits, - and _."

@@ -27,6 +27,8 @@ from reopen.protect.repair_survey import Fetch, Lost, Survey, survey
 from reopen.protect.stored import pieces
 from reopen.protect.verify_packs import Level
 from reopen.vault import Vault
+from reopen.vault.canonical import open_envelope
+from reopen.vault.create import VAULT_OBJECT
 from reopen.vault.record import PACK_NAME, pack_name
 
 __all__ = [
@@ -104,6 +106,7 @@ def plan_repair(
         raise Refused(
             f"{replica.store.url} is no replica of {vault.store.url}.", hint="Name the site that holds a copy of it."
         )
+    _refuse_another(vault)
     depth = Level(level) if level is not None else Level.STRUCTURE if replica is None else Level.STORED
     if depth is Level.CONTENT and not vault.keyring.can_read_content:
         raise Refused(
@@ -284,6 +287,19 @@ class _Mending:
                 continue
             self._keep_aside(present, data)
             self._vault.store.delete(present)
+
+
+def _refuse_another(vault: Vault) -> None:
+    """A vault that was opened by its replica's word may turn out to be somebody else's: nothing of that is damage."""
+    try:
+        body, _, _ = open_envelope(vault.store.get(VAULT_OBJECT), VAULT_OBJECT, "vault")
+    except (Corrupt, NotFound):
+        return
+    if body.get("id") != vault.id:
+        raise Refused(
+            f"{vault.store.url} holds vault {body.get('id')}, not {vault.id}.",
+            hint="Check the site's vault in reopen.toml; nothing was changed.",
+        )
 
 
 def _covered(vault: Vault) -> set[str]:

@@ -120,3 +120,11 @@ class ThrottledStore:
 
     def now(self) -> datetime:
         return self._inner.now()
+
+
+def throttled(store: ObjectStore, rate: str) -> ObjectStore:
+    """A store that is no faster than a rate such as ``50MiB/s``; the store itself where the text is empty.
+
+    :raises InvalidInput: not a rate above zero.
+    """
+    return ThrottledStore(store, TokenBucket(parse_rate(rate))) if rate else store

@@ -1,4 +1,4 @@
-"""Commands that make and keep copies: what they print and which code they exit with."""
+"""Commands that make copies and end protection: what they print and which code they exit with."""
 
 from __future__ import annotations
 
@@ -81,56 +81,6 @@ def test_a_snapshot_without_the_epoch_log_is_unconfirmed(place: Place) -> None:
     found = place.json("snapshot")
     assert found["standing"]["confirmed"] is False
     assert "the epoch log cannot be read" in found["standing"]["reason"]
-
-
-def test_verify_of_good_copies_signs_and_exits_with_0(place: Place) -> None:
-    place.run("snapshot")
-    found = place.json("verify", "--level", "content")
-    assert (found["ok"], found["level"], found["facts"], found["findings"]) == (True, "content", 1, [])
-    assert place.json("snapshots")["snapshots"][0]["verified"]["level"] == "content"
-
-
-def test_verify_of_a_damaged_part_exits_with_3_and_names_it(place: Place) -> None:
-    place.run("snapshot")
-    [part] = place.parts("manifests")
-    part.write_bytes(part.read_bytes()[:-10])
-    found = place.json("verify", code=3)
-    assert found["ok"] is False
-    assert any(finding["object"].endswith(part.name) for finding in found["findings"])
-    assert part.name in place.run("verify", code=3).stdout
-
-
-def test_verify_of_an_unknown_dataset_exits_with_4(place: Place) -> None:
-    place.run("snapshot")
-    assert "papers" in place.run("verify", "papyrus", code=4).stderr
-
-
-def test_replicate_copies_once_and_then_has_nothing_to_copy(place: Place) -> None:
-    place.run("snapshot")
-    planned = place.json("replicate", "--dry-run")
-    assert planned["objects"] > 0
-    first = place.json("replicate", "--to", "standby")
-    assert first["result"]["copied_objects"] == planned["objects"]
-    assert place.json("replicate")["result"]["copied_objects"] == 0
-    assert len(place.json("snapshots", "--vault", "standby")["snapshots"]) == 1
-
-
-def test_a_rolled_back_vault_is_not_replicated(place: Place) -> None:
-    place.run("snapshot")
-    next((place.folder / ".reopen/vault/snapshots/dataset=papers").iterdir()).unlink()
-    error = place.json("replicate", code=7)["error"]
-    assert "were seen in it before" in error["message"]
-    status = place.json("status", code=3)
-    assert next(vault for vault in status["vaults"] if vault["site"] == "production")["missing_records"]
-
-
-def test_repair_covers_packs_whose_index_part_is_gone(place: Place) -> None:
-    place.run("snapshot")
-    next((place.folder / ".reopen/vault/index").glob("*.parquet")).unlink()
-    assert len(place.json("repair", "--dry-run")["damaged"]) == 1
-    assert place.json("repair")["result"]["rebuilt_packs"] == 1
-    place.run("restore", "papers", "--to", str(place.folder / "out"))
-    assert (place.folder / "out/one").read_text() == "first"
 
 
 def test_a_dataset_is_retired_only_when_its_contract_is_gone_and_only_once(place: Place) -> None:

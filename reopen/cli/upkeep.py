@@ -1,0 +1,300 @@
+"""Owns the commands that keep copies whole and in more than one place: ``verify``, ``replicate``, ``repair``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.copies import PANEL, DatasetsArgument
+from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.text import count_text, duration_text, make_table, plain, size_text
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, Corrupt, InvalidInput, NotFound, Refused
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reopen.protect.repair import RepairPlan, RepairResult, SnapshotLoss
+    from reopen.protect.verify import Sample, VerifyResult
+    from reopen.vault import Vault
+
+PATHS_SHOWN_MAX = 20
+
+
+class LevelName(StrEnum):
+    """How deep a check goes."""
+
+    STRUCTURE = "structure"
+    STORED = "stored"
+    CONTENT = "content"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "verify", panel=PANEL, example="reopen verify --level stored --sample 5%")(verify)
+    command(app, "replicate", panel=PANEL, example="reopen replicate --to standby --limit-rate 50MiB/s")(replicate)
+    command(app, "repair", panel=PANEL, example="reopen repair --from standby --dry-run")(repair)
+
+
+def verify(
+    face: Face,
+    datasets: DatasetsArgument = None,
+    level: Annotated[
+        LevelName,
+        typer.Option(
+            "--level",
+            help="structure: records, manifests and listing agree. stored: every byte is read and hashed. content: "
+            "every chunk is opened too (needs the recovery key).",
+        ),
+    ] = LevelName.STRUCTURE,
+    latest: Annotated[bool, typer.Option("--latest", help="Only the newest snapshot of each dataset.")] = False,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample", metavar="SHARE", help="Read only so much, for example 5%: the least recently verified."
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Read at most so much, for example 50GB.")
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="PERIOD", help="Read only what was not read for so long, e.g. 30d."),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Sign what was proven, if we may.")] = True,
+    flow: FlowOption = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Check that copies are what was written. Exit 3 when anything is wrong.
+
+    With --sample, --max-bytes or --older-than the structure is checked whole, and of the packs only some are read: the
+    least recently verified first, by what the ledger remembers. `reopen status` shows how much was read lately.
+    """
+    from reopen.protect.verify import Level, verify_vault
+
+    chosen = _sample(level, sample, max_bytes, older_than)
+    if flow and not record:
+        raise InvalidInput("--flow signs what it proves; it has no --no-record.", hint="Leave one of them out.")
+    if flow and chosen is not None:
+        raise InvalidInput("--flow reads everything; it takes no sample.", hint="Leave out --flow.")
+    opened = face.session.vault(vault)
+    for name in datasets or ():
+        if name not in opened.datasets():
+            hint = f"There are: {', '.join(opened.datasets()) or 'none'}."
+            raise NotFound(f"there is no snapshot of {name!r} in {opened.store.url}.", hint=hint, dataset=name)
+    result: VerifyResult
+    if flow:
+        result = run_flow(
+            face, "verify", datasets=tuple(datasets or ()), level=level.value, latest_only=latest, vault=vault
+        )
+    else:
+        result = verify_vault(
+            opened,
+            level=Level(level.value),
+            datasets=tuple(datasets or ()),
+            latest_only=latest,
+            record=record,
+            sample=chosen,
+            witness=face.session.witness,
+            workers=face.session.settings.limits.workers,
+            progress=face.progress(),
+        )
+    face.session.witness.remember(opened)
+    if record and not opened.keyring.has_role("verifier"):
+        face.note("the verifier key is not here, so nothing was signed: no snapshot becomes a recovery point by this.")
+    show: list[RenderableType] = []
+    if result.findings:
+        rows = [
+            (f.status, f.object, f.dataset or "-", f.snapshot or "-", f.path or "-", f.detail) for f in result.findings
+        ]
+        show.append(make_table(("status", "object", "dataset", "snapshot", "path", "detail"), rows))
+    intact = sum(verdict.intact for verdict in result.snapshots)
+    if result.sampled:
+        share = 100 * result.read_bytes / result.stored_bytes if result.stored_bytes else 100.0
+        of = f"{size_text(result.read_bytes)} of {size_text(result.stored_bytes)}"
+        show.append(f"sample: {of} in packs ({share:.1f}%) re-read, the least recently verified first")
+    show.append(
+        f"{level.value}: {intact} of {count_text(len(result.snapshots), 'snapshot')} intact, "
+        f"{count_text(len(result.findings), 'finding')}; {count_text(result.checked_objects, 'object')}, "
+        f"{size_text(result.checked_bytes)} read in {duration_text(result.seconds)}; "
+        f"{count_text(result.facts, 'fact')} signed"
+    )
+    value = {"vault": opened.id, "ok": result.ok, **plain(result)}
+    return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
+
+
+def _sample(level: LevelName, share: str | None, max_bytes: str | None, older_than: str | None) -> Sample | None:
+    if share is None and max_bytes is None and older_than is None:
+        return None
+    if level is LevelName.STRUCTURE:
+        raise InvalidInput("a sample reads packs, and --level structure reads none.", hint="Add --level stored.")
+    from reopen.protect.verify import Sample
+
+    return Sample(
+        share=None if share is None else parse_share(share),
+        bytes_max=None if max_bytes is None else parse_size(max_bytes),
+        older_than=None if older_than is None else parse_period(older_than),
+    )
+
+
+def replicate(
+    face: Face,
+    to: Annotated[str | None, typer.Option("--to", metavar="SITE", help="Else the standby.")] = None,
+    limit_rate: Annotated[
+        str | None,
+        typer.Option("--limit-rate", metavar="RATE", help="Write no faster, e.g. 50MiB/s. Else as the settings say."),
+    ] = None,
+    verify_arrival: Annotated[
+        bool, typer.Option("--verify-arrival", help="Read every object back from the target and hash it again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be copied, and copy nothing.")] = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Copy what another site's vault lacks. Nothing there is deleted or replaced.
+
+    Needs no key that reads content. What this vault lets go stays there, and what that one let go is not copied again.
+    """
+    from reopen.protect.replicate import execute_replicate, plan_replicate
+    from reopen.storage import open_store
+    from reopen.storage.throttle import throttled
+
+    session = face.session
+    target = session.site(to or session.settings.standby.name)
+    store = throttled(open_store(target.vault), limit_rate or session.settings.limits.replicate_rate)
+    plan = plan_replicate(session.vault(vault), store, witness=session.witness)
+    value: dict[str, Any] = {
+        "from": plan.source.store.url,
+        "to": plan.target.url,
+        "site": target.name,
+        "dry_run": dry_run,
+        "objects": plan.objects,
+        "size_bytes": plan.size_bytes,
+        "snapshots": plan.snapshots,
+        "stages": [{"stage": name, "objects": len(copies)} for name, copies in plan.stages],
+        "left_out": list(plan.left_out),
+        "differing": list(plan.differing),
+        "let_go": list(plan.let_go),
+    }
+    for names, what in (
+        (plan.left_out, "cannot be believed, and was left out: `reopen verify` tells why"),
+        (plan.differing, "has another size there: one of the two is damaged; `reopen repair --from` mends it"),
+    ):
+        for name in names:
+            face.note(f"{name} {what}.")
+    amount = f"{count_text(plan.objects, 'object')} ({size_text(plan.size_bytes)})"
+    if dry_run:
+        return Answer(value=value, show=[f"would copy {amount} to {plan.target.url}"])
+    workers = session.settings.limits.workers
+    result = execute_replicate(plan, workers=workers, verify_arrival=verify_arrival, progress=face.progress())
+    value["result"] = plain(result)
+    session.witness.remember(plan.source)
+    waited = f"; the longest took {duration_text(result.lag_seconds)} to arrive" if result.lag_seconds else ""
+    text = (
+        f"copied {count_text(result.snapshots, 'snapshot')} in {count_text(result.copied_objects, 'object')} "
+        f"({size_text(result.copied_bytes)}) to {plan.target.url} in {duration_text(result.seconds)}{waited}"
+    )
+    return Answer(value=value, show=[text])
+
+
+def repair(
+    face: Face,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="SITE", help="Take what cannot be rebuilt from this site's vault.")
+    ] = None,
+    level: Annotated[
+        LevelName | None,
+        typer.Option("--level", help="How damage is looked for; with --from stored, else structure. As for verify."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be mended, and write nothing.")] = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Mend a vault: rebuild index parts from packs, and take everything else from a replica.
+
+    What is taken is checked first, and what it replaces is kept under aside/. Exit 3 when something is lost; it is said
+    which files of which snapshots that costs, all of them with --json.
+    """
+    from reopen.protect.repair import execute_repair, plan_repair
+    from reopen.protect.verify_packs import Level
+
+    replica = face.session.vault(source) if source is not None else None
+    opened = _opened_anyhow(face, vault, replica)
+    depth = None if level is None else Level(level.value)
+    plan = plan_repair(opened, replica, depth, progress=face.progress())
+    value: dict[str, Any] = {
+        "vault": plan.vault.id,
+        "from": None if replica is None else replica.store.url,
+        "level": plan.level.value,
+        "dry_run": dry_run,
+        "damaged": list(plan.damaged),
+        "packs_without_index": [pack.hex() for pack in plan.packs],
+        "fetches": plain(plan.fetches),
+        "lost": plain(plan.lost),
+        "losses": _losses_value(plan.losses),
+    }
+    show: list[RenderableType] = [_found_text(plan)]
+    if dry_run:
+        rows = [(item.status, item.name, size_text(item.size_bytes)) for item in plan.fetches]
+        if rows:
+            show.append(make_table(("status", "take from the replica", ">size"), rows))
+        show += [*plan.damaged, *_loss_lines(plan)]
+        return Answer(value=value, show=show, exit_code=EXIT_NEGATIVE if plan.lost else EXIT_OK)
+    result = execute_repair(plan, progress=face.progress())
+    value["result"] = {**plain(result), "losses": _losses_value(result.losses), "ok": result.ok}
+    done = (
+        f"took back {count_text(len(result.restored), 'object')}, covered {count_text(result.rebuilt_packs, 'pack')}, "
+        f"wrote {count_text(len(result.written_parts), 'part')}, kept {count_text(len(result.moved_aside), 'object')} "
+        "aside"
+    )
+    show += [
+        done,
+        *(f"unreadable, copy it back from a replica: packs/{pack[:2]}/{pack}" for pack in result.unreadable),
+        *_loss_lines(result),
+    ]
+    return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
+
+
+def _opened_anyhow(face: Face, site: str | None, replica: Vault | None) -> Vault:
+    """The vault to mend; one that does not open is looked at with what the replica says of keys and format."""
+    try:
+        return face.session.vault(site)
+    except (NotFound, Corrupt, Refused, Conflict) as error:
+        if replica is None:
+            raise
+        from reopen.protect.place import vault_at
+        from reopen.storage import open_store
+
+        face.note(f"it does not open ({error.message.rstrip('.')}); its key documents are judged by the replica's.")
+        return vault_at(replica, open_store(face.session.site(site).vault))
+
+
+def _found_text(plan: RepairPlan) -> str:
+    return (
+        f"{count_text(len(plan.fetches), 'object')} to take back, "
+        f"{count_text(len(plan.damaged), 'damaged index part')}, "
+        f"{count_text(len(plan.packs), 'pack')} without one, {count_text(len(plan.lost), 'object')} lost"
+    )
+
+
+def _loss_lines(found: RepairPlan | RepairResult) -> Sequence[RenderableType]:
+    lines: list[RenderableType] = [f"lost: {item.name} ({item.status}; {item.reason})" for item in found.lost]
+    for loss in found.losses:
+        place = f"{loss.dataset} {loss.snapshot} (number {loss.seq})"
+        if loss.manifest_lost:
+            lines.append(f"{place}: none of its {count_text(loss.files, 'file')} can be restored; their list is lost")
+            continue
+        lines.append(
+            f"{place}: {count_text(len(loss.paths), 'file')} of {loss.files:,} cannot be restored, "
+            f"{loss.files_left:,} can"
+        )
+        lines += [f"  {path!r}" for path in loss.paths[:PATHS_SHOWN_MAX]]
+        if len(loss.paths) > PATHS_SHOWN_MAX:
+            lines.append(f"  and {len(loss.paths) - PATHS_SHOWN_MAX:,} more; --json names them all")
+    return lines
+
+
+def _losses_value(losses: Sequence[SnapshotLoss]) -> list[dict[str, Any]]:
+    return [{**plain(loss), "files_left": loss.files_left} for loss in losses]
