@@ -1,7 +1,7 @@
 """Owns the integrity check of a recovery: every restored entry is read again and compared with the manifest.
 
 A file is right when each of its chunks has the id that the manifest names: what is compared is content, not size and
-time.
+time. No symlink is followed on the way to an entry.
 """
 
 from __future__ import annotations
@@ -9,20 +9,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import TracebackType
+from typing import BinaryIO, Self
 
+import numpy as np
 import pyarrow as pa
 
 from reopen.errors import Transient
-from reopen.recover.entries import Layout, raw_names, select, with_folders
-from reopen.recover.tree import LocalTree
-from reopen.sources.files import text_name
+from reopen.recover.compare import cut_rows
+from reopen.recover.entries import Layout, raw_names, select
+from reopen.recover.names import folders_above
+from reopen.recover.pool import Advance, Part, Stopped, can_fork, run_parts
+from reopen.recover.tree import WORK_FOLDER, Tree
 from reopen.storage import local_path, open_filesystem
 from reopen.storage.filesystem import walk_files
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
+
+Found = tuple[str, str]
+"""Status and detail of an entry."""
 
 
 def check_tree(
@@ -43,23 +50,37 @@ def check_tree(
     """
     manifest = select(vault.manifest(record), patterns)
     path = local_path(target_url)
-    reader = LocalReader(path) if path is not None else RemoteReader(target_url)
+    remote = RemoteReader(target_url) if path is None else None
     layout = Layout(manifest)
     hasher = ChunkHasher(vault.roots.chunk_id_key())
     names, kinds = raw_names(manifest), manifest.column("type").to_pylist()
     states = manifest.column("read_state").to_pylist()
     targets = manifest.column("link_target").to_pylist()
 
-    def check(row: int) -> tuple[str, str]:
+    parts = cut_rows(np.arange(manifest.num_rows), layout)
+
+    def open_reader() -> AbstractContextManager[LocalReader | RemoteReader]:
+        return nullcontext(remote) if remote is not None else LocalReader(path or "")
+
+    def check(reader: LocalReader | RemoteReader, row: int) -> Found:
         if states[row] == "unreadable" or kinds[row] == "special":
             return "ok", "not in the snapshot"
         if kinds[row] == "file":
             return reader.check_file(names[row], layout, row, hasher)
         return reader.check_other(names[row], kinds[row], targets[row])
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="reopen-check") as pool:
-        found = list(pool.map(check, range(manifest.num_rows)))
-    extra = [text_name(name)[0] for name in sorted(set(reader.names()) - set(with_folders(names)))] if exact else []
+    def prepare() -> Part:
+        def check_part(number: int, advance: Advance, stopped: Stopped) -> tuple[int, list[Found]]:
+            with open_reader() as reader:
+                return number, [check(reader, row) for row in parts[number].tolist() if not stopped()]
+
+        return check_part
+
+    # Processes only where nothing but local files is read: a remote file system's client has threads.
+    fork = remote is None and can_fork(vault.store)
+    results = dict(run_parts(prepare, len(parts), at_once=workers or os.cpu_count() or 1, fork=fork, advance=_silent))
+    found = [item for number in range(len(parts)) for item in results[number]]
+    extra = _extra(open_reader, names) if exact else []
     found += [("extra", "is not in the snapshot")] * len(extra)
     return pa.table(
         {
@@ -71,20 +92,33 @@ def check_tree(
 
 
 class LocalReader:
-    """Checks restored entries on a local file system."""
+    """Checks restored entries on a local file system. Nothing of it is shared between threads."""
 
     def __init__(self, root: str) -> None:
         self._root = os.fsencode(root)
+        self._tree: Tree | None = None
+
+    def __enter__(self) -> Self:
+        # A target that is not there holds nothing.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._tree = Tree(self._root)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tree is not None:
+            self._tree.close()
 
     def names(self) -> Iterator[bytes]:
-        """Raw names of everything that is there."""
-        return (name for name, _ in LocalTree(os.fsdecode(self._root)).names())
+        """Raw names of everything that is there, but for the work folder of a restore that was interrupted."""
+        if self._tree is not None:
+            yield from (name for name, _ in self._tree.walk(without=WORK_FOLDER))
 
-    def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
+    def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> Found:
         """Status and detail of one file, every chunk read."""
-        path = os.path.join(self._root, name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = self._open(name)
         except (FileNotFoundError, NotADirectoryError):
             return "missing", "the file is not there"
         except OSError as error:
@@ -110,19 +144,27 @@ class LocalReader:
             os.close(descriptor)
         return "ok", ""
 
-    def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
+    def check_other(self, name: bytes, kind: str, target: str | None) -> Found:
         """Status and detail of a folder or a link."""
-        path = os.path.join(self._root, name)
-        if not os.path.lexists(path):
+        try:
+            status = self._tree.status(name) if self._tree is not None else None
+            found = self._tree.link_target(name) if self._tree is not None and status is not None else None
+        except OSError as error:
+            return "unreadable", str(error.strerror)
+        if status is None:
             return "missing", f"the {kind} is not there"
         if kind == "dir":
-            return (
-                ("ok", "") if os.path.isdir(path) and not os.path.islink(path) else ("type_mismatch", "is not a folder")
-            )
-        if not os.path.islink(path):
+            return ("ok", "") if stat.S_ISDIR(status.st_mode) else ("type_mismatch", "is not a folder")
+        if found is None:
             return "type_mismatch", "is not a symlink"
-        found = os.readlink(path).decode("utf-8", "backslashreplace")
-        return ("ok", "") if found == target else ("digest_mismatch", f"points to {found} instead of {target}")
+        points_to = found.decode("utf-8", "backslashreplace")
+        return ("ok", "") if points_to == target else ("digest_mismatch", f"points to {points_to} instead of {target}")
+
+    def _open(self, name: bytes) -> int:
+        if self._tree is None:
+            raise FileNotFoundError
+        folder, base = self._tree.place(name)
+        return os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
 
 
 class RemoteReader:
@@ -177,3 +219,17 @@ def _read_exactly(file: BinaryIO, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def _extra(
+    open_reader: Callable[[], AbstractContextManager[LocalReader | RemoteReader]], names: list[bytes]
+) -> list[str]:
+    """What is there and neither an entry of the snapshot nor a folder that leads to one, as text."""
+    from reopen.sources.files import text_name
+
+    with open_reader() as reader:
+        return [text_name(name)[0] for name in sorted(set(reader.names()) - folders_above(names) - set(names))]
+
+
+def _silent(amount: int) -> None:
+    """Nobody watches a check."""

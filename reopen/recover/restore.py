@@ -1,54 +1,65 @@
 """Owns the restore of a dataset: from a snapshot to files that are byte for byte what was captured.
 
-Into an empty target everything is written; into an existing one only what differs: each file that is there is read
-and compared chunk by chunk with the manifest (size and time alone are not believed), and chunks that match are kept.
+Into an empty target everything is written; into an existing one only what differs (:mod:`reopen.recover.compare`). A
+restore is planned, divided into shards by pack (:mod:`reopen.recover.shards`), written by as many processes or threads
+as there are workers (:mod:`reopen.recover.pool`) or by whoever is given the shards, and ended by who began it::
+
+    plan = plan_restore(vault, record, "/srv/orders")
+    with begin_restore(plan) as run:
+        results = [restore_shard(vault, run.shard(number)) for number in range(run.shard_count)]
+        result = run.finish(results)
 
 Invariants
     I1  Only chunks whose id was derived again are written (:mod:`reopen.recover.fetch`).
     I2  All names are checked before the first write (:mod:`reopen.recover.names`).
     I3  A second run after any interruption finishes the work and writes only what is missing.
     I4  Nothing is deleted unless asked; then only what the snapshot does not have.
-    I5  Damage in the vault costs the files it touches and no other: everything else is restored before it is told.
+    I5  Damage in the vault costs the files it touches and no other, and so does an entry that the target does not take
+        (a name too long for it, a folder in the way): everything else is restored before it is told.
 
-A remote target is filled through a local folder, file by file; it keeps bytes and names, no modes, times or links.
+A remote target is filled by :mod:`reopen.recover.remote`.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reopen.errors import Corrupt, InvalidInput, NotFound, TargetUnwritable
+from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, ReopenError, TargetUnwritable
 from reopen.progress import SILENT, Progress
-from reopen.recover.check import RemoteReader
-from reopen.recover.entries import Layout, raw_names, select, with_folders
-from reopen.recover.fetch import execute_fetch, plan_fetch
-from reopen.recover.names import check_names
-from reopen.recover.tree import Attributes, LocalTree
-from reopen.storage import local_path, open_filesystem
+from reopen.recover.compare import Compared, Comparer, cut_rows
+from reopen.recover.entries import Entries, Layout, select
+from reopen.recover.fetch import Fetcher, Pieces, plan_fetch
+from reopen.recover.names import check_folding, check_names
+from reopen.recover.pool import Advance, Part, Stopped, can_fork, run_parts
+from reopen.recover.shards import RestoreShard, ShardResult, cut_shards, restore_shard
+from reopen.recover.target import Target
+from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
+from reopen.storage import local_path
+from reopen.storage.local import LocalStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexparts import load_index
 
-DAMAGED_NAMED_MAX = 3
-"""Damaged files that an error names; `reopen verify` names more."""
+NAMED_MAX = 3
+"""Damaged files, or entries not taken, that an error names; `reopen verify` names more."""
+REMOTE_THREADS = 8
+"""Reads at a time from a store that answers late, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
-    """What a restore will do. ``manifest`` holds the chosen entries; ``left_out`` counts files that the snapshot
-    itself could not read, and special files."""
+    """What a restore will do. ``manifest`` holds the chosen entries, ``folders`` all folders that they need;
+    ``left_out`` counts files that the snapshot itself could not read, and special files."""
 
     vault: Vault
     record: SnapshotRecord
@@ -56,6 +67,8 @@ class RestorePlan:
     patterns: tuple[str, ...]
     delete: bool
     manifest: pa.Table
+    entries: Entries
+    folders: frozenset[bytes]
     index: ChunkIndex
     files: int
     size_bytes: int
@@ -102,11 +115,25 @@ def plan_restore(
             f"nothing in snapshot {record.id} of {record.dataset} matches {', '.join(patterns)}.",
             hint=f"`reopen ls {record.dataset} --at {record.id}` lists what is there.",
         )
-    check_names(zip(raw_names(manifest), manifest.column("type").to_pylist(), strict=True))
-    readable = pc.and_(
-        pc.equal(manifest.column("type"), "file"), pc.not_equal(manifest.column("read_state"), "unreadable")
-    )
-    files = manifest.filter(readable)
+    return plan_entries(vault, record, target_url, manifest, load_index(vault), patterns=patterns, delete=delete)
+
+
+def plan_entries(
+    vault: Vault,
+    record: SnapshotRecord,
+    target_url: str,
+    manifest: pa.Table,
+    index: ChunkIndex,
+    *,
+    patterns: Sequence[str] = (),
+    delete: bool = False,
+) -> RestorePlan:
+    """The plan for entries that were chosen already; writes nothing.
+
+    :raises Refused: an unsafe name.
+    """
+    entries = Entries(manifest)
+    folders = check_names(entries.names, entries.is_folder.tolist())
     return RestorePlan(
         vault=vault,
         record=record,
@@ -114,313 +141,341 @@ def plan_restore(
         patterns=tuple(patterns),
         delete=delete,
         manifest=manifest,
-        index=load_index(vault),
-        files=files.num_rows,
-        size_bytes=pc.sum(files.column("size_bytes")).as_py() or 0,
-        left_out=int(
-            pc.sum(
-                pc.or_(
-                    pc.equal(manifest.column("type"), "special"), pc.equal(manifest.column("read_state"), "unreadable")
-                )
-            ).as_py()
-            or 0
-        ),
+        entries=entries,
+        folders=frozenset(folders),
+        index=index,
+        files=len(entries.files),
+        size_bytes=int(manifest.column("size_bytes").to_numpy()[entries.files].sum()),
+        left_out=entries.left_out,
     )
 
 
 def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT) -> RestoreResult:
     """Carry out a restore.
 
+    :param workers: processes, or where those are not safe threads; 0 stands for the number of cores.
     :raises TargetUnwritable: the target is full or refuses writes; run again to finish.
+    :raises Conflict: something is in the way in the target, or another restore writes to it.
     :raises Corrupt: some files are damaged in the vault; all the others were restored (I5).
     """
+    if local_path(plan.target_url) is None:
+        from reopen.recover.remote import restore_remote
+
+        return restore_remote(plan, workers=workers, progress=progress)
+    with begin_restore(plan, workers=workers, progress=progress) as run:
+        return run.finish(run.write(progress))
+
+
+def begin_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT) -> RestoreRun:
+    """Make the target, its folders and what is right in it already, and divide the rest into shards.
+
+    :param workers: as for :func:`execute_restore`; shards are made for so many at a time.
+    :raises Refused: the target's file system takes two names for one.
+    """
     path = local_path(plan.target_url)
-    workers = workers or os.cpu_count() or 1
     if path is None:
-        return _restore_remote(plan, workers, progress)
-    return _LocalRestore(plan, LocalTree(path, raw_names(plan.manifest)), workers, progress).run()
+        raise InvalidInput(f"{plan.target_url} is not a local folder; it is restored by execute_restore.")
+    run = RestoreRun(plan, Target(path, plan.entries.names), _at_once(plan.vault, workers))
+    try:
+        run.begin(progress)
+    except BaseException:
+        run.__exit__(None, None, None)
+        raise
+    return run
 
 
-class _LocalRestore:
-    def __init__(self, plan: RestorePlan, tree: LocalTree, workers: int, progress: Progress) -> None:
+class RestoreRun:
+    """A restore between its beginning and its end. Made by :func:`begin_restore`."""
+
+    def __init__(self, plan: RestorePlan, target: Target, at_once: int) -> None:
         self._plan = plan
-        self._tree = tree
-        self._workers = workers
-        self._progress = progress
-        self._vault = plan.vault
-        self._hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
-        self._names = raw_names(plan.manifest)
+        self._target = target
+        self._at_once = at_once
+        self._entries = plan.entries
         self._layout = Layout(plan.manifest)
-        self._columns = {
-            name: plan.manifest.column(name).to_pylist()
-            for name in (
-                "type",
-                "mode",
-                "uid",
-                "gid",
-                "mtime_s",
-                "mtime_ns",
-                "link_target",
-                "link_target_raw",
-                "link_group",
-                "read_state",
-            )
-        }
-        self._remaining: dict[int, int] = {}
-        self._damaged: dict[int, Corrupt] = {}
-        self._lock = threading.Lock()
-        self._written_bytes = 0
+        self._started = plan.vault.clock.elapsed_seconds()
         self._written_files = 0
+        self._written_bytes = 0
         self._unchanged_files = 0
+        self._damaged: dict[int, Corrupt] = {}
+        self._failed: dict[int, ReopenError] = {}
+        self._links: list[tuple[int, int]] = []
+        self._shared: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
-    def run(self) -> RestoreResult:
-        started = self._vault.clock.elapsed_seconds()
-        self._progress.start(self._plan.record.dataset, self._plan.size_bytes, "bytes")
-        self._tree.begin()
-        folders = self._rows("dir")
-        for row in folders:
-            self._tree.make_folder(self._names[row])
-        first_of_group, links = self._split_links()
-        wanted = self._compare(first_of_group)
-        self._fetch(wanted)
-        for row, first in links:
-            if first in self._damaged:
-                self._damaged[row] = self._damaged[first]
-                continue
-            self._written_files += self._tree.write_hard_link(self._names[row], self._names[first])
-        for row in self._rows("symlink"):
-            self._tree.make_folder(self._names[row].rpartition(b"/")[0])
-            target = self._columns["link_target_raw"][row] or self._columns["link_target"][row].encode()
-            self._tree.write_symlink(self._names[row], target, self._attributes(row))
-        deleted = self._delete_others() if self._plan.delete else 0
-        self._tree.finish_folders((self._names[row], self._attributes(row)) for row in folders)
-        self._tree.end()
-        self._progress.finish()
-        self._refuse_damage()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._target.__exit__(kind, error, trace)
+
+    @property
+    def damaged(self) -> Mapping[str, Corrupt]:
+        """Paths of files that could not be had from the vault, with the reason; all of them once it is finished."""
+        paths = self._plan.manifest.column("path")
+        return {paths[row].as_py(): self._damaged[row] for row in sorted(self._damaged)}
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards there are; none when everything is right already."""
+        return len(self._cuts)
+
+    def begin(self, progress: Progress) -> None:
+        """Everything before the first shard."""
+        plan, entries, target = self._plan, self._entries, self._target
+        target.begin()
+        check_folding((*plan.folders, *entries.names) if target.folding else (), target.folding)
+        unmade = target.make_folders(plan.folders)
+        for row in entries.folders.tolist() if unmade else ():
+            if entries.names[row] in unmade:
+                self._failed[row] = self._told(unmade[entries.names[row]], row)
+        files, self._links = self._split_links()
+        if target.was_empty:
+            compared = Compared()
+            missing = self._layout.chunks_of_rows(files)
+            compared.empty = files[self._layout.first[files] == self._layout.first[files + 1]].tolist()
+        else:
+            compared = self._compare(files, progress)
+            missing = np.array(compared.missing, dtype=np.int64)
+        self._divide(missing, compared)
+
+    def write(self, progress: Progress) -> Iterator[ShardResult]:
+        """Write every shard with this machine's workers; results as they come."""
+        plan = self._plan
+        fetcher: list[Fetcher] = []
+
+        def prepare() -> Part:
+            if not fetcher:
+                fetcher.append(Fetcher(plan.vault))
+
+            def write(number: int, advance: Advance, stopped: Stopped) -> ShardResult:
+                shard = self.shard(number)
+                return restore_shard(plan.vault, shard, fetcher=fetcher[0], advance=advance, stopped=stopped)
+
+            return write
+
+        yield from self._run(prepare, self.shard_count, progress, plan.record.dataset, int(self._size.sum()))
+
+    def shard(self, number: int) -> RestoreShard:
+        """One shard, to be written by whoever has the vault's keys and sees the target."""
+        first, last = self._cuts[number]
+        rows, file, counts = np.unique(self._row[first:last], return_inverse=True, return_counts=True)
+        empty = self._empty[number]
+        size = self._size[first:last]
+        whole = np.zeros(len(rows), dtype=np.bool_)
+        single = counts[file] == 1
+        begins = single & (size == self._layout.file_sizes[self._row[first:last]])
+        whole[file[begins]] = True
+        ends_here = ~np.isin(rows, self._shared)
+        return RestoreShard(
+            number=number,
+            root=self._target.root,
+            work=self._target.work,
+            rows=np.concatenate((rows, empty)),
+            names=[self._entries.names[row] for row in (*rows.tolist(), *empty.tolist())],
+            attributes=self._entries.attributes(np.concatenate((rows, empty))),
+            counts=np.concatenate((counts, np.zeros(len(empty), dtype=np.int64))),
+            is_whole=np.concatenate((whole, np.ones(len(empty), dtype=np.bool_))),
+            ends_here=np.concatenate((ends_here, np.ones(len(empty), dtype=np.bool_))),
+            pieces=self._pieces.slice(first, last),
+            file=file,
+            offset=self._offset[first:last],
+            size=size,
+        )
+
+    def finish(self, results: Iterable[ShardResult]) -> RestoreResult:
+        """End the restore: files that several shards wrote, links, deletions, folders' attributes.
+
+        :raises TargetUnwritable, Conflict: entries that the target did not take. :raises Corrupt: damaged files.
+        """
+        for result in results:
+            self._written_files += result.written_files
+            self._written_bytes += result.written_bytes
+            self._damaged |= {row: error for row, error in result.damaged.items() if row not in self._damaged}
+            self._failed |= {row: error for row, error in result.failed.items() if row not in self._failed}
+        plan, entries = self._plan, self._entries
+        with self._target.writer(b"finish") as writer:
+            self._finish_shared(writer)
+            self._make_links(writer)
+            deleted = self._target.delete_others((*entries.names, *plan.folders)) if plan.delete else 0
+            names = [entries.names[row] for row in entries.folders.tolist()]
+            unfinished = self._target.finish_folders(names, entries.attributes(entries.folders), writer)
+            for row, name in zip(entries.folders.tolist(), names, strict=True):
+                if name in unfinished:
+                    self._failed.setdefault(row, self._told(unfinished[name], row))
+        self._target.finish()
+        self._refuse_what_is_missing()
         return RestoreResult(
-            dataset=self._plan.record.dataset,
-            snapshot=self._plan.record.id,
-            target_url=self._plan.target_url,
-            files=self._plan.files,
-            size_bytes=self._plan.size_bytes,
+            dataset=plan.record.dataset,
+            snapshot=plan.record.id,
+            target_url=plan.target_url,
+            files=plan.files,
+            size_bytes=plan.size_bytes,
             written_files=self._written_files,
             written_bytes=self._written_bytes,
             unchanged_files=self._unchanged_files,
             deleted=deleted,
-            left_out=self._plan.left_out,
-            seconds=self._vault.clock.elapsed_seconds() - started,
+            left_out=plan.left_out,
+            seconds=plan.vault.clock.elapsed_seconds() - self._started,
         )
 
-    def _rows(self, kind: str) -> list[int]:
-        """Rows of a kind, less what the snapshot could not read (a folder that could not be listed is a folder)."""
-        states = self._columns["read_state"]
-        return [
-            row
-            for row, found in enumerate(self._columns["type"])
-            if found == kind and (kind == "dir" or states[row] != "unreadable")
-        ]
-
-    def _split_links(self) -> tuple[list[int], list[tuple[int, int]]]:
+    def _split_links(self) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
         """Files to write, and hard links as (row, row of the file it links to)."""
+        files = self._entries.files
+        groups = self._plan.manifest.column("link_group")
+        if groups.null_count == len(groups):
+            return files, []
+        in_group = np.asarray(groups.is_valid().to_numpy(), dtype=np.bool_)[files]
         first: dict[tuple[str, bytes], int] = {}
-        write, links = [], []
-        chunks = self._plan.manifest.column("chunks")
-        for row in self._rows("file"):
-            group = self._columns["link_group"][row]
-            if group is None:
-                write.append(row)
-                continue
+        links = []
+        for row in files[in_group].tolist():
             # The scan saw one file under both names; what was read later under each may differ.
-            same = (group, chunks[row].as_py())
-            if same in first:
+            chunks = self._layout.chunks_of(row)
+            same = (groups[row].as_py(), self._layout.ids[chunks.start : chunks.stop].tobytes())
+            if first.setdefault(same, row) != row:
                 links.append((row, first[same]))
-            else:
-                first[same] = row
-                write.append(row)
-        return write, links
+        return np.setdiff1d(files, np.array([row for row, _ in links], dtype=np.int64), assume_unique=True), links
 
-    def _compare(self, rows: list[int]) -> NDArray[np.int64]:
-        """Settle every file that is right already; returns the numbers of the chunks that must be fetched."""
-        wanted: list[int] = []
-        if self._tree.was_empty:
-            for row in rows:
-                chunks = self._all_chunks(row)
-                wanted.extend(chunks)
-                self._remaining[row] = len(chunks)
-            return np.array(wanted, dtype=np.int64)
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="reopen-compare") as pool:
-            for row, missing in zip(rows, pool.map(self._missing_chunks, rows), strict=True):
-                if missing is not None:
-                    wanted.extend(missing)
-                    self._remaining[row] = len(missing)
-        return np.array(wanted, dtype=np.int64)
+    def _compare(self, files: NDArray[np.int64], progress: Progress) -> Compared:
+        plan = self._plan
+        hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
+        comparer = Comparer(self._target, self._entries, self._layout, hasher)
+        parts = cut_rows(files, self._layout)
 
-    def _all_chunks(self, row: int) -> list[int]:
-        """The chunks of a file that is not there yet; one without any is made at once."""
-        name = self._names[row]
-        self._tree.make_folder(name.rpartition(b"/")[0])
-        chunks = list(self._layout.chunks_of(row))
-        if not chunks:
-            self._tree.write_empty(name, row, self._attributes(row))
-            self._count(row, unchanged=False)
-        return chunks
+        def prepare() -> Part:
+            return lambda number, advance, stopped: comparer.compare(number, parts[number], advance, stopped)
 
-    def _missing_chunks(self, row: int) -> list[int] | None:
-        """Chunks of a file that its present version lacks; ``None`` when nothing needs to be fetched for it."""
-        name, layout = self._names[row], self._layout
-        self._tree.make_folder(name.rpartition(b"/")[0])
-        descriptor = self._tree.open_existing(name)
-        if descriptor is None:
-            return self._all_chunks(row) or None
-        chunks = layout.chunks_of(row)
-        try:
-            matching = [at for at in chunks if self._matches(descriptor, at)]
-            right_size = os.fstat(descriptor).st_size == layout.file_sizes[row]
-            if len(matching) == len(chunks) and right_size:
-                changed = self._tree.apply(name, self._attributes(row))
-                self._count(row, unchanged=not changed)
-                return None
-            for at in matching:
-                data = os.pread(descriptor, int(layout.sizes[at]), int(layout.offsets[at]))
-                self._tree.write_at(name, row, int(layout.offsets[at]), memoryview(data))
-        finally:
-            os.close(descriptor)
-        if not chunks:
-            return self._all_chunks(row) or None
-        if len(matching) == len(chunks):
-            self._tree.finish_file(name, row, self._attributes(row))
-            self._count(row, unchanged=False)
-            return None
-        kept = set(matching)
-        return [at for at in chunks if at not in kept]
+        total = Compared()
+        label = f"{plan.record.dataset}: compare"
+        for found in self._run(prepare, len(parts), progress, label, plan.size_bytes):
+            total.missing += found.missing
+            total.begun += found.begun
+            total.empty += found.empty
+            self._unchanged_files += found.unchanged_files
+            self._written_files += found.written_files
+            self._failed |= found.failed
+        return total
 
-    def _matches(self, descriptor: int, at: int) -> bool:
-        size = int(self._layout.sizes[at])
-        data = os.pread(descriptor, size, int(self._layout.offsets[at]))
-        return len(data) == size and self._hasher(data) == self._layout.ids[at].tobytes()
+    def _divide(self, missing: NDArray[np.int64], compared: Compared) -> None:
+        """Cut what must be fetched into shards."""
+        layout = self._layout
+        pieces, numbers, lost = plan_fetch(self._plan.index, layout.ids[missing])
+        for row in layout.rows[missing[lost]].tolist():
+            self._damaged.setdefault(row, Corrupt("no pack in the vault holds it"))
+        chunks = missing[numbers]
+        self._pieces: Pieces = pieces
+        self._row, self._offset, self._size = layout.rows[chunks], layout.offsets[chunks], layout.sizes[chunks]
+        empty = np.array(compared.empty, dtype=np.int64)
+        cuts = cut_shards(pieces, at_once=self._at_once) or ([(0, 0)] if len(empty) else [])
+        self._cuts = cuts
+        self._empty = np.array_split(empty, len(cuts)) if cuts else []
+        # A file that two shards write is ended by neither; one with a chunk that is not to be had never.
+        shard = np.repeat(np.arange(len(cuts)), [last - first for first, last in cuts])
+        lowest = np.full(self._plan.manifest.num_rows, len(cuts), dtype=np.int64)
+        highest = np.full(self._plan.manifest.num_rows, -1, dtype=np.int64)
+        np.minimum.at(lowest, self._row, shard)
+        np.maximum.at(highest, self._row, shard)
+        shared = lowest < highest
+        shared[list(self._damaged)] = True
+        self._shared = np.flatnonzero(shared)
 
-    def _count(self, row: int, *, unchanged: bool) -> None:
-        with self._lock:
-            self._unchanged_files += unchanged
-            self._written_files += not unchanged
-        if unchanged:
-            self._progress.advance(int(self._layout.file_sizes[row]))
+    def _run(
+        self, prepare: Callable[[], Part], count: int, progress: Progress, label: str, total: int
+    ) -> Iterator[Any]:
+        """Run parts as one stage of progress. The stage begins with the first news, when processes were forked: a bar
+        has a thread."""
+        begun = False
 
-    def _fetch(self, wanted: NDArray[np.int64]) -> None:
-        fetch = plan_fetch(self._plan.index, self._layout.ids[wanted])
+        def advance(amount: int) -> None:
+            nonlocal begun
+            if not begun:
+                progress.start(label, total, "bytes")
+                begun = True
+            progress.advance(amount)
 
-        def receive(position: int, data: memoryview) -> None:
-            at = int(wanted[position])
-            row = int(self._layout.rows[at])
-            self._tree.write_at(self._names[row], row, int(self._layout.offsets[at]), data)
-            with self._lock:
-                self._written_bytes += len(data)
-                self._remaining[row] -= 1
-                complete = self._remaining[row] == 0
-            if complete:
-                self._tree.finish_file(self._names[row], row, self._attributes(row))
-                self._count(row, unchanged=False)
-            self._progress.advance(len(data))
+        fork = can_fork(self._plan.vault.store)
+        yield from run_parts(prepare, count, at_once=self._at_once, fork=fork, advance=advance)
+        if begun:
+            progress.finish()
 
-        damaged = execute_fetch(self._vault, fetch, receive, workers=self._workers)
-        for position, error in sorted(damaged.items()):
-            self._damaged.setdefault(int(self._layout.rows[int(wanted[position])]), error)
+    def _finish_shared(self, writer: TreeWriter) -> None:
+        rows = [row for row in self._shared.tolist() if row not in self._damaged and row not in self._failed]
+        for row, attributes in zip(rows, self._entries.attributes(np.array(rows, dtype=np.int64)), strict=True):
+            try:
+                writer.finish_file(row, self._entries.names[row], attributes)
+                self._written_files += 1
+            except TREE_ERRORS as error:
+                self._failed[row] = self._told(error, row)
 
-    def _refuse_damage(self) -> None:
+    def _make_links(self, writer: TreeWriter) -> None:
+        """Hard links and symlinks, when all files are there."""
+        names = self._entries.names
+        for row, first in self._links:
+            if first in self._damaged:
+                self._damaged[row] = self._damaged[first]
+                continue
+            try:
+                self._written_files += writer.write_hard_link(names[row], names[first])
+            except TREE_ERRORS as error:
+                self._failed[row] = self._failed.get(first) or self._told(error, row)
+        rows = self._entries.symlinks
+        targets, raw = self._plan.manifest.column("link_target"), self._plan.manifest.column("link_target_raw")
+        for row, attributes in zip(rows.tolist(), self._entries.attributes(rows), strict=True):
+            target = raw[row].as_py() or (targets[row].as_py() or "").encode()
+            try:
+                writer.write_symlink(names[row], target, attributes)
+            except TREE_ERRORS as error:
+                self._failed[row] = self._told(error, row)
+
+    def _told(self, error: Exception, row: int) -> ReopenError:
+        """An entry's error for people; raised when it is not of one entry only."""
+        told = target_error(error, self._target.tree.shown(self._entries.names[row]))
+        if stops_all(error):
+            raise told from error
+        return told
+
+    def _refuse_what_is_missing(self) -> None:
         """Say what could not be restored, after everything else was (I5)."""
-        if not self._damaged:
-            return
-        plan, rows = self._plan, sorted(self._damaged)
-        examples = ", ".join(plan.manifest.column("path")[row].as_py() for row in rows[:DAMAGED_NAMED_MAX])
-        more = " …" if len(rows) > DAMAGED_NAMED_MAX else ""
-        raise Corrupt(
-            f"{len(rows)} of {plan.files} files of snapshot {plan.record.id} of {plan.record.dataset} are damaged in "
-            f"{plan.vault.store.url}: {examples}{more} ({self._damaged[rows[0]].message.rstrip('.')}). "
-            f"The others are in {plan.target_url}.",
-            hint="Restore into the same target from the replica (--vault SITE), only these are read; `reopen repair` "
-            "helps when it is the index that is lost.",
-            dataset=plan.record.dataset,
-            files=len(rows),
-        )
-
-    def _delete_others(self) -> int:
-        keep = with_folders(self._names)
-        return sum(self._tree.remove(name, folder=folder) for name, folder in self._tree.names() if name not in keep)
-
-    def _attributes(self, row: int) -> Attributes:
-        seconds, nanoseconds = self._columns["mtime_s"][row], self._columns["mtime_ns"][row]
-        return Attributes(
-            mode=self._columns["mode"][row],
-            uid=self._columns["uid"][row],
-            gid=self._columns["gid"][row],
-            mtime_ns=None if seconds is None else seconds * 1_000_000_000 + (nanoseconds or 0),
-        )
-
-
-def _restore_remote(plan: RestorePlan, workers: int, progress: Progress) -> RestoreResult:
-    started = plan.vault.clock.elapsed_seconds()
-    filesystem, root = open_filesystem(plan.target_url)
-    layout, reader = Layout(plan.manifest), RemoteReader(plan.target_url)
-    hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
-    names = raw_names(plan.manifest)
-    is_file = pc.and_(
-        pc.equal(plan.manifest.column("type"), "file"), pc.not_equal(plan.manifest.column("read_state"), "unreadable")
-    ).to_numpy()
-    differing = [
-        row for row in np.flatnonzero(is_file).tolist() if reader.check_file(names[row], layout, row, hasher)[0] != "ok"
-    ]
-    with tempfile.TemporaryDirectory(prefix="reopen-restore-") as folder:
-        chosen = plan.manifest.take(pa.array(differing, pa.int64()))
-        # Told under the target's own name: the folder is only on the way.
-        local = replace(
-            plan,
-            patterns=(),
-            delete=False,
-            manifest=chosen,
-            files=chosen.num_rows,
-            size_bytes=pc.sum(chosen.column("size_bytes")).as_py() or 0,
-        )
-        damage: Corrupt | None = None
-        written_bytes = 0
-        try:
-            written_bytes = (
-                _LocalRestore(local, LocalTree(folder, raw_names(chosen)), workers, progress).run().written_bytes
+        plan = self._plan
+        paths, damaged = plan.manifest.column("path"), self.damaged
+        failed = {paths[row].as_py(): self._failed[row] for row in sorted(self._failed)}
+        if damaged:
+            raise damage_error(plan, damaged, untaken=len(failed))
+        if len(failed) == 1:
+            raise next(iter(failed.values()))
+        if failed:
+            first = next(iter(failed.values()))
+            # What kind of error it is decides what a caller does: what is in the way is for people to clear.
+            kind = Conflict if all(isinstance(error, Conflict) for error in failed.values()) else TargetUnwritable
+            raise kind(
+                f"{len(failed)} entries could not be restored: {_examples(failed)} ({first.message.rstrip('.')}). "
+                f"The others are in {plan.target_url}.",
+                hint=first.hint,
+                dataset=plan.record.dataset,
+                entries=len(failed),
             )
-        except Corrupt as error:
-            damage = error
-        try:
-            for name in raw_names(chosen):
-                made = Path(folder) / os.fsdecode(name)
-                if not made.is_file():
-                    continue  # Damaged in the vault.
-                target = f"{root}/{name.decode('utf-8', 'backslashreplace')}"
-                filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-                filesystem.put_file(str(made), target)
-            keep = {name.decode("utf-8", "backslashreplace") for name in names}
-            others = (
-                [path for path in filesystem.find(root) if path[len(root) :].lstrip("/") not in keep]
-                if plan.delete
-                else []
-            )
-            for path in others:
-                filesystem.rm_file(path)
-        except OSError as error:
-            raise TargetUnwritable(
-                f"{plan.target_url} cannot be written: {error}.",
-                hint="Run the same command again: it goes on where it stopped.",
-            ) from error
-        if damage is not None:
-            raise damage
-    return RestoreResult(
+
+
+def damage_error(plan: RestorePlan, damaged: Mapping[str, Corrupt], *, untaken: int = 0) -> Corrupt:
+    """What to raise when files could not be had from the vault, by their paths; all the others were restored."""
+    others = f" {untaken} more were not taken by the target." if untaken else ""
+    return Corrupt(
+        f"{len(damaged)} of {plan.files} files of snapshot {plan.record.id} of {plan.record.dataset} are damaged in "
+        f"{plan.vault.store.url}: {_examples(damaged)} ({next(iter(damaged.values())).message.rstrip('.')}). "
+        f"The others are in {plan.target_url}.{others}",
+        hint="Restore into the same target from the replica (--vault SITE), only these are read; `reopen repair` helps "
+        "when it is the index that is lost.",
         dataset=plan.record.dataset,
-        snapshot=plan.record.id,
-        target_url=plan.target_url,
-        files=plan.files,
-        size_bytes=plan.size_bytes,
-        written_files=len(differing),
-        written_bytes=written_bytes,
-        unchanged_files=plan.files - len(differing),
-        deleted=len(others),
-        left_out=plan.left_out,
-        seconds=plan.vault.clock.elapsed_seconds() - started,
+        files=len(damaged),
     )
+
+
+def _examples(paths: Iterable[str]) -> str:
+    named = list(islice(paths, NAMED_MAX + 1))
+    return ", ".join(named[:NAMED_MAX]) + (" …" if len(named) > NAMED_MAX else "")
+
+
+def _at_once(vault: Vault, workers: int) -> int:
+    cores = os.cpu_count() or 1
+    return workers or (cores if isinstance(vault.store, LocalStore) else max(cores, REMOTE_THREADS))
