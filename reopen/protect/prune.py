@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from reopen.errors import InvalidInput, Refused
+from reopen.errors import InvalidInput, NotFound, Refused, Transient
 from reopen.progress import SILENT, Progress
 from reopen.protect.lease import LEASE_SECONDS, void_dead_leases
 from reopen.protect.needs import require
@@ -43,6 +43,9 @@ GRACE_SECONDS_MIN = LEASE_SECONDS
 
 POLL_SECONDS = 30
 """How often a waiting prune looks whether the snapshots that it waits for are over."""
+
+SURVEYS_MAX = 5
+"""How often a sweep looks again because another prune removed what it was about to read."""
 
 Pause = Callable[[float], object]
 
@@ -196,7 +199,7 @@ class _Run:
         self._progress = progress
         self._started_seconds = plan.vault.clock.elapsed_seconds()
         self._wait_seconds = wait_seconds
-        self._swept: list[Swept] = []
+        self._swept = Swept()
         self._swept_names: set[str] = set()
         self._waiting: tuple[str, ...] = ()
 
@@ -210,20 +213,20 @@ class _Run:
         self._mark(marked, plan.tables)
         due_at = self._wait_and_sweep()
         size_of = {choice.id: choice.size_bytes for choice in plan.packs}
-        unreadable = [*moved.unreadable, *(item for swept in self._swept for item in swept.unreadable)]
-        rescued = [swept.rescued for swept in self._swept]
+        swept = self._swept
+        unreadable = {**dict(moved.unreadable), **swept.unreadable}
         return PruneResult(
-            freed_bytes=sum(swept.freed_bytes for swept in self._swept),
-            removed_packs=sum(swept.packs for swept in self._swept),
-            removed_objects=sum(swept.objects for swept in self._swept),
+            freed_bytes=swept.freed_bytes,
+            removed_packs=swept.packs,
+            removed_objects=swept.objects,
             marked_bytes=sum(size_of[pack] for pack in marked),
             marked_packs=len(marked),
             marked_tables=len(plan.tables),
-            repacked_packs=len(moved.sources) + sum(len(item.sources) for item in rescued),
-            repacked_bytes=sum(item.moved_bytes for item in (moved, *rescued)),
-            new_packs=sum(item.new_packs for item in (moved, *rescued)),
-            held_packs=self._swept[-1].held if self._swept else 0,
-            unreadable=tuple((pack.hex(), reason) for pack, reason in unreadable),
+            repacked_packs=len(moved.sources) + sum(len(item.sources) for item in swept.rescued),
+            repacked_bytes=sum(item.moved_bytes for item in (moved, *swept.rescued)),
+            new_packs=sum(item.new_packs for item in (moved, *swept.rescued)),
+            held_packs=swept.held,
+            unreadable=tuple((pack.hex(), reason) for pack, reason in unreadable.items()),
             waiting_for=self._waiting,
             due_at=due_at,
             seconds=self._vault.clock.elapsed_seconds() - self._started_seconds,
@@ -283,9 +286,23 @@ class _Run:
             if self._waiting:
                 due = ()
             self._swept_names |= set(due)
-        found = survey(self._vault, witness=self._plan.witness, memory=self._plan.memory, progress=self._progress)
-        self._swept.append(
-            sweep(self._vault, found, due, grace_seconds=self._plan.grace_seconds, progress=self._progress)
+        for _ in range(SURVEYS_MAX):
+            found = survey(self._vault, witness=self._plan.witness, memory=self._plan.memory, progress=self._progress)
+            try:
+                sweep(
+                    self._vault,
+                    found,
+                    due,
+                    self._swept,
+                    grace_seconds=self._plan.grace_seconds,
+                    progress=self._progress,
+                )
+                return
+            except NotFound:
+                continue  # Another prune is at work: what is left to do is seen afresh.
+        raise Transient(
+            f"another prune of {self._vault.store.url} removes what this one is about to.",
+            hint="Let it end; what is left is done by the next run.",
         )
 
     def _wait_for_leases(self) -> tuple[str, ...]:

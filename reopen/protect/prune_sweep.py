@@ -32,13 +32,14 @@ from reopen.progress import SILENT, Progress
 from reopen.protect.prune_frames import frame_identity
 from reopen.protect.prune_repack import Repacked, checked_pack, repack
 from reopen.protect.prune_survey import Survey, old_enough
+from reopen.storage import ObjectInfo
 from reopen.vault import Vault
 from reopen.vault.indexparts import read_rows, write_index_part
 from reopen.vault.pack import Directory
 from reopen.vault.packreader import OpenPack
 from reopen.vault.packwriter import StoredPack
 from reopen.vault.record import pack_name
-from reopen.vault.statements import IndexStatement
+from reopen.vault.statements import IndexStatement, list_packs
 from reopen.vault.tables import INDEX
 
 PACKS_PER_PART_MAX = 1000
@@ -57,33 +58,39 @@ class Swept:
     objects: int = 0
     freed_bytes: int = 0
     held: int = 0
-    unreadable: list[tuple[bytes, str]] = field(default_factory=list)
-    rescued: Repacked = field(default_factory=Repacked)
+    unreadable: dict[bytes, str] = field(default_factory=dict)
+    rescued: list[Repacked] = field(default_factory=list)
 
 
 def sweep(
-    vault: Vault, found: Survey, due: Collection[str], *, grace_seconds: float, progress: Progress = SILENT
-) -> Swept:
+    vault: Vault, found: Survey, due: Collection[str], done: Swept, *, grace_seconds: float, progress: Progress = SILENT
+) -> None:
     """Remove what the tombstones in ``due`` name, and what nothing refers to.
 
     :param found: a survey taken after every lease of before was over (I1).
     :param due: names of tombstones that are older than the grace; none removes leftovers only.
+    :param done: is added to, so that it says what was done also when the sweep ends early.
+    :raises NotFound: another prune removed an index part since the survey: survey again.
     """
-    work = _Sweep(vault, found, due, grace_seconds, progress)
-    work.run()
-    return work.done
+    _Sweep(vault, found, due, done, grace_seconds, progress).run()
 
 
 class _Sweep:
     def __init__(
-        self, vault: Vault, found: Survey, due: Collection[str], grace_seconds: float, progress: Progress
+        self,
+        vault: Vault,
+        found: Survey,
+        due: Collection[str],
+        done: Swept,
+        grace_seconds: float,
+        progress: Progress,
     ) -> None:
         self._vault = vault
         self._found = found
         self._due = [tombstone for tombstone in found.tombstones if tombstone.name in due]
         self._grace_seconds = grace_seconds
         self._progress = progress
-        self.done = Swept()
+        self.done = done
 
     def run(self) -> None:
         leaving = self._leaving()
@@ -107,6 +114,7 @@ class _Sweep:
         in_need = np.bincount(found.frames.pack[found.frames.needed], minlength=len(found.packs)) > 0
         moved = MovedFrames(self._vault, found, grace_seconds=self._grace_seconds)
         leaving, rescue = set(), []
+        self.done.held = 0
         for number, pack_id in enumerate(found.packs):
             if pack_id not in named:
                 continue
@@ -116,7 +124,7 @@ class _Sweep:
             try:
                 pack = checked_pack(self._vault, pack_id)
             except (Corrupt, NotFound) as error:
-                self.done.unreadable.append((pack_id, error.message))
+                self.done.unreadable[pack_id] = error.message
                 continue
             where = moved.of(pack)
             if where.all_settled:
@@ -127,8 +135,10 @@ class _Sweep:
                 rescue.append(pack_id)
         if rescue:
             origins = dict(zip(found.packs, found.origins, strict=True))
-            self.done.rescued = repack(
-                self._vault, rescue, lambda pack: moved.of(pack).missing, origins=origins, progress=self._progress
+            self.done.rescued.append(
+                repack(
+                    self._vault, rescue, lambda pack: moved.of(pack).missing, origins=origins, progress=self._progress
+                )
             )
         return leaving
 
@@ -140,7 +150,10 @@ class _Sweep:
         present = {pack.hex() for pack in self._found.packs}
         stays = present - {pack.hex() for pack in leaving}
         affected = [item for item in self._found.statements if not set(item.packs) <= stays]
-        untouched = [item for item in self._found.statements if set(item.packs) <= stays]
+        if affected:
+            # Another prune may have removed some since the survey; a new part must not list them.
+            stays &= {pack.hex() for pack in list_packs(self._vault)}
+        untouched = [item for item in self._found.statements if item not in affected]
         by_origin: dict[str, list[IndexStatement]] = {}
         for item in affected:
             by_origin.setdefault(item.origin, []).append(item)
@@ -189,10 +202,30 @@ class _Sweep:
 
     def _remove_leftovers(self) -> None:
         """Parquet files of the index whose statement never came, and probes: of crashes long ago."""
-        probes = list(self._vault.store.list("probe/"))
-        for info in (*self._found.loose_rows, *probes):
-            if old_enough(info.modified_at, self._found.now, self._grace_seconds):
+        for info in self._vault.store.list("probe/"):
+            if self._is_old(info):
                 self._remove(info.name, info.size_bytes)
+        for info in self._found.loose_rows:
+            if self._is_old(info):
+                self._remove_loose(info)
+
+    def _remove_loose(self, info: ObjectInfo) -> None:
+        """Remove rows that never counted, unless they begin to count at this very moment.
+
+        Their writer looks for its rows after it has created the statement, and prune for the statement after it has
+        removed the rows: so one of the two sees the other.
+        """
+        statement = info.name.removesuffix(".parquet") + ".json"
+        try:
+            data = self._vault.store.get(info.name)
+        except NotFound:
+            return  # Another prune was faster.
+        self._remove(info.name, info.size_bytes)
+        if any(found.name == statement for found in self._vault.store.list(statement)):
+            self._vault.store.put(info.name, [data])
+
+    def _is_old(self, info: ObjectInfo) -> bool:
+        return old_enough(info.modified_at, self._found.now, self._grace_seconds)
 
     def _remove_tombstones(self, leaving: set[bytes], tables: Collection[str]) -> None:
         found = self._found

@@ -37,7 +37,7 @@ def look_again(vault: Vault, plan: SnapshotPlan) -> tuple[SnapshotPlan, bool]:
         and not marks.tables
         & {part.name for ref in (plan.base.manifest, plan.base.profile) if ref for part in ref.parts}
     )
-    if all(pack in usable for pack in plan.index.packs):
+    if plan.index.counting_packs() <= usable:
         return plan, base_stays
     index = plan.index.restricted_to(usable)
     ids, rows, _ = chunk_layout(plan.base_manifest)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 from blake3 import blake3
 
-from reopen.errors import Corrupt, NotFound
+from reopen.errors import Corrupt, NotFound, Transient
 from reopen.vault.canonical import JsonObject, seal_envelope
 from reopen.vault.index import ChunkIndex, worth_of
 from reopen.vault.indexcache import IndexCache
@@ -83,6 +83,17 @@ def write_index_part(
     statement = seal_envelope(body, signer)
     # The statement makes the part count: it comes second, so that a crash leaves rows that nobody reads.
     vault.store.create(f"index/{name}.json", [statement])
+    try:
+        vault.store.head(parquet)
+    except NotFound as error:
+        # This process slept between the two for so long that prune took the rows for a leftover. A statement without
+        # them would stop every reader.
+        vault.store.delete(f"index/{name}.json")
+        raise Transient(
+            f"{parquet} was removed before it counted: this process had stopped for longer than prune's grace.",
+            hint="Run it again; what it stored is extra data.",
+            object=parquet,
+        ) from error
     return Part(name=f"index/{name}.json", size=len(statement), digest=blake3(statement).hexdigest())
 
 

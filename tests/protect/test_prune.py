@@ -15,13 +15,13 @@ from reopen.protect.prune import GRACE_SECONDS, execute_prune, plan_prune
 from reopen.protect.prune_choice import PackToDo, RepackReason
 from reopen.protect.verify import Level, verify_vault
 from reopen.storage import Capabilities
-from reopen.vault import SnapshotRecord, Vault
+from reopen.vault import SnapshotRecord, Vault, make_keys
 from reopen.vault.indexcache import IndexCache
 from reopen.vault.indexparts import load_writer_index
 from reopen.vault.statements import read_statements
 from reopen.vault.tombstones import read_marks
 from tests.aged import GRACE, AgedStore, expire, prune, prune_to_the_end
-from tests.kit import a_dataset, a_keyring, a_table, a_vault, make_keys, reopened, restore, snapshot
+from tests.kit import a_dataset, a_keyring, a_table, a_vault, reopened, restore, snapshot
 from tests.trees import differences, grow, some_bytes
 
 KEYS = make_keys(seeded_random(20261122))
@@ -236,7 +236,7 @@ def test_profiles_and_manifests_that_records_share_stay_until_the_last_of_them_g
 def test_a_writer_goes_on_reusing_its_own_chunks_after_they_moved(tmp_path: Path) -> None:
     """Retention signs the new part; its origin is what counts, also in the writer's own memory of the index."""
     store, vault = new_vault()
-    first, second = shared_and_not(tmp_path, vault)
+    first, _ = shared_and_not(tmp_path, vault)
     cache = IndexCache(tmp_path / "cache")
     own = vault.keyring.signer("writer").id
     load_writer_index(vault, trusted=lambda writer, digest: writer == own, cache=cache)
