@@ -64,6 +64,7 @@ Result = TypeVar("Result")
 _VARIABLE_PREFIXES = {"s": "AWS", "g": "GOOGLE", "a": "AZURE"}
 _NOT_PARTIAL = "Received non-partial response"
 _PIECE_BYTES = 1 << 20
+_MAYBE_SHORT = (0, 416)
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -112,7 +113,7 @@ class ObstoreStore:
                 self._has_ranges = False
                 return self.get_range(name, start, length)
             # A range that begins past the end is an error without a kind of its own; the object's size tells.
-            if isinstance(error, FileNotFoundError) or self.head(name).size_bytes >= start + length:
+            if _status(error) not in _MAYBE_SHORT or self.head(name).size_bytes >= start + length:
                 raise self._translate(error, name) from error
             data = b""
         if len(data) != length:
@@ -244,15 +245,12 @@ class ObstoreStore:
         if isinstance(error, ReopenError):
             return error
         text = str(error).partition("Debug source")[0]
-        found_status, found_code = _STATUS.search(text), _CODE.search(text)
-        status = int(found_status[1]) if found_status else 0
+        status, found_code = _status(error), _CODE.search(text)
         code = found_code[1] if found_code else ""
         if status == 409:
             return _BusyError(f"{self.url} is busy with another writer of {name} ({code}).", object=name)
         # A class of the library stands in where it gives no status: in memory, or after it decided by itself.
-        if not status and isinstance(error, FileNotFoundError):
-            status = 404
-        elif not status and isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
+        if not status and isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
             status = 412
         elif not status and isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             status = 403
@@ -297,6 +295,12 @@ def _open(url: str, patience: Patience, use: Literal["read", "write"]) -> Any:
 def _info(meta: Any) -> ObjectInfo:
     modified_at = meta["last_modified"].astimezone(UTC)
     return ObjectInfo(name=meta["path"], size_bytes=meta["size"], modified_at=modified_at)
+
+
+def _status(error: Exception) -> int:
+    """The HTTP status behind a library's error; 0 when there was no answer."""
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else 404 if isinstance(error, FileNotFoundError) else 0
 
 
 def _detail(text: str) -> str:

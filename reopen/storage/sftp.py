@@ -384,6 +384,8 @@ class SftpStore:
             except Exception as error:
                 # The server's own word leaves the channel in order; anything else may leave an answer under way (I5).
                 is_whole = _is_answer(error)
+                if not _is_of_the_line(error):
+                    raise  # A mistake of ours, or a broken argument.
                 raise self._translate(error, name, is_write=is_write) from error
             finally:
                 if is_whole and channel is not None:
@@ -462,6 +464,12 @@ class SftpStore:
             hint = "Free space there, then run the same command again."
             return VaultUnwritable(f"{self.url} is full: {name} was not written.", hint=hint, object=name)
         return Transient(f"{self.url} did not answer for {name}: {text.rstrip('.')}.", object=name)
+
+
+def _is_of_the_line(error: Exception) -> bool:
+    import paramiko
+
+    return isinstance(error, OSError | EOFError | paramiko.SSHException | paramiko.SFTPError)
 
 
 def _is_answer(error: Exception) -> bool:

@@ -5,13 +5,15 @@ The letters D1 to D5 are the demands of :mod:`reopen.storage.base`.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from reopen.errors import Conflict, Corrupt, NotFound
+from reopen.errors import Conflict, Corrupt, NotFound, ReopenError
 from reopen.storage import ObjectStore, probe_exclusive_create
 
 ODD_NAMES = (
@@ -169,6 +171,62 @@ class StoreContract:
         store.delete(name)
         assert list(store.list()) == []
 
+    def test_a_listing_goes_on_past_a_thousand(self, store: ObjectStore) -> None:
+        """Servers give a listing in pages of 1,000; one that forgot to ask for the next would look like a loss."""
+        names = [f"many/{number:04}" for number in range(1_050)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: store.put(name, [b"x"]), names))
+        assert [info.name for info in store.list("many/")] == names
+        assert [info.name for info in store.list("many/104")] == names[1040:]
+
+    def test_an_object_of_many_megabytes_is_one_object(self, store: ObjectStore) -> None:
+        """Larger than what libraries cut uploads at (5 and 8 MiB), created exclusively all the same."""
+        piece = bytes(range(256)) * 4096
+        assert store.create("big", [piece] * 20) == 20 * len(piece)
+        assert store.head("big").size_bytes == 20 * len(piece)
+        assert store.get_range("big", 9 * len(piece) - 3, 6) == piece[-3:] + piece[:3]
+        with pytest.raises(Conflict):
+            store.create("big", [piece] * 20)
+        assert hashlib.sha256(store.get("big")).digest() == hashlib.sha256(piece * 20).digest()
+        assert [info.name for info in store.list()] == ["big"]
+
+    def test_a_write_that_fails_changes_nothing(self, store: ObjectStore) -> None:
+        """D6: a piece that cannot be written ends it; what had the name keeps it, and nothing else is left."""
+        store.put("kept", [b"before"])
+
+        broken: Any = [b"half of it", "no bytes"]
+        for write in (store.put, store.create):
+            for name in ("kept", "new"):
+                with pytest.raises((ReopenError, TypeError)):
+                    write(name, broken)
+        assert store.get("kept") == b"before"
+        assert [info.name for info in store.list()] == ["kept"]
+
+    def test_many_threads_write_and_read_their_own(self, store: ObjectStore) -> None:
+        """Answers are not mixed up among threads that share a store."""
+
+        def own(number: int) -> None:
+            data = bytes([number]) * (1_000 + number * 500)
+            for turn in range(4):
+                name = f"own/{number}/{turn}"
+                store.create(name, [data])
+                assert store.get(name) == data
+                assert store.get_range(name, 500, 100) == data[500:600]
+                assert store.head(name).size_bytes == len(data)
+            store.delete(f"own/{number}/0")
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(own, range(12)))
+        assert len(list(store.list("own/"))) == 36
+
+    def test_many_threads_replace_one_object_whole(self, store: ObjectStore) -> None:
+        """D1 for many writers: the last one's bytes stay, whole."""
+        versions = [bytes([number]) * 40_000 for number in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda version: store.put("shared", [version]), versions))
+        assert store.get("shared") in versions
+        assert [info.name for info in store.list()] == ["shared"]
+
     def test_times_are_of_one_clock(self, store: ObjectStore) -> None:
         """A head's time and ``now`` come from the same clock; object stores count whole seconds."""
         store.put("timed", [b"x"])
@@ -181,4 +239,5 @@ class StoreContract:
 
     def test_the_probe_says_what_the_store_claims_and_leaves_nothing(self, store: ObjectStore) -> None:
         assert probe_exclusive_create(store) is store.capabilities.exclusive_create
+        assert store.capabilities.is_proven
         assert list(store.list()) == []
