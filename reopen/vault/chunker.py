@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from pyfastcdc import FastCDC
 
 READ_BLOCK_BYTES = 16 << 20
@@ -42,6 +41,9 @@ class Blocks:
 
     def lend(self) -> memoryview:
         """A buffer of :data:`READ_BLOCK_BYTES`; it comes back by itself when the last view of it is gone."""
+        # Whoever opens a vault imports this module for its sizes, and numpy takes longer than copying a small vault.
+        import numpy as np
+
         try:
             storage = self._free.pop()
         except IndexError:
