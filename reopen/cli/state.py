@@ -75,11 +75,17 @@ def _tables(found: Status) -> list[RenderableType]:
             "error" if vault.error else "ok",
             "-" if vault.error else vault.snapshots,
             instant_text(vault.newest_at),
+            duration_text(vault.arrival_seconds),
+            _coverage_text(vault),
             vault.error or _vault_note(vault),
         )
         for vault in found.vaults
     ]
-    show.append(make_table(("site", "role", "vault", "", ">snapshots", "newest", ""), vaults))
+    show.append(
+        make_table(
+            ("site", "role", "vault", "", ">snapshots", "newest", ">arrived in", ">re-read 7/30/90d", ""), vaults
+        )
+    )
     rows = [_row(dataset) for dataset in found.datasets]
     columns = (
         "dataset",
@@ -95,6 +101,13 @@ def _tables(found: Status) -> list[RenderableType]:
     )
     show += ["", make_table(columns, rows)]
     return show
+
+
+def _coverage_text(vault: VaultStatus) -> str:
+    """The shares of the stored bytes that were read again lately, rounded down: 99.9% is not all."""
+    if vault.coverage is None:
+        return "-"
+    return " / ".join(f"{int(100 * share)}%" for share in vault.coverage.shares.values())
 
 
 def _vault_note(vault: VaultStatus) -> str:

@@ -169,7 +169,7 @@ class _Verification:
             checked_bytes=self.seen.size_bytes,
             findings=tuple(self.seen.findings),
             snapshots=verdicts,
-            facts=facts + (notes.facts if notes is not None else 0),
+            facts=facts,
             seconds=self.vault.clock.elapsed_seconds() - started,
             sampled=self.sample is not None,
             stored_bytes=sum(wanted.values()),

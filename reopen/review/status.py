@@ -7,7 +7,7 @@ because a copy that is lost with the primary recovers nothing.
 Invariants
     I1  A dataset without a verified recovery point is past its RPO: unknown is never ok.
     I2  What cannot be read (a vault, the epoch log) is a shown value, never an exception and never silently left out.
-    I3  Nothing here reads a pack or a manifest; it is records, facts and the log.
+    I3  Nothing here reads a pack or a manifest; it is listings, records, facts and the log.
 
 Pure over what it is handed, but for reading records and facts. Called by the CLI and the flows.
 """
@@ -25,8 +25,10 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch
 from reopen.errors import ReopenError
+from reopen.protect.verify_coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
 from reopen.vault import Fact, SnapshotRecord, Vault
+from reopen.vault.statements import list_packs
 
 WARN_FACTOR = 1
 PAGE_FACTOR = 2
@@ -96,8 +98,20 @@ class DatasetStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageStatus:
+    """How much of what a vault stores was read again lately. ``shares``: of the stored bytes, by days (7, 30, 90).
+    ``oldest_read_at`` is None while a pack was not read within the longest of these."""
+
+    stored_bytes: int
+    stored_packs: int
+    shares: Mapping[int, float]
+    oldest_read_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VaultStatus:
-    """One site's vault; ``error`` is empty when it was read."""
+    """One site's vault; ``error`` is empty when it was read. ``arrival_seconds``: how long after its commit the newest
+    snapshot was in this store, by the store's own time; at a replica the lag of replication, as it was."""
 
     site: str
     url: str
@@ -110,6 +124,8 @@ class VaultStatus:
     keys: tuple[str, ...]
     error: str
     hint: str
+    coverage: CoverageStatus | None = None
+    arrival_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +211,7 @@ def collect_status(
     control = read_control(log, initial_primary=initial_primary)
     gathered = _Gathered()
     for site in sites:
-        _gather(site, gathered)
+        _gather(site, gathered, now)
     away = [copies for copies in gathered.copies if copies.site != control.primary]
     known = {name for copies in gathered.copies for name in copies.records}
     order = [*contracts.order(), *sorted(known - set(contracts.datasets))]
@@ -231,7 +247,7 @@ def judge_exposure(exposure: timedelta | None, rpo: timedelta) -> Alarm:
     return Alarm.WARN if exposure > WARN_FACTOR * rpo else Alarm.OK
 
 
-def _gather(site: SiteVault, gathered: _Gathered) -> None:
+def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
     try:
         if isinstance(site.found, ReopenError):
             raise site.found
@@ -239,6 +255,8 @@ def _gather(site: SiteVault, gathered: _Gathered) -> None:
         records = vault.records()
         invalid = vault.invalid_records()
         facts = vault.facts()
+        coverage = _coverage(vault, now)
+        arrival_seconds = _arrival_seconds(vault, records)
     except ReopenError as error:
         gathered.vaults.append(
             VaultStatus(
@@ -269,6 +287,8 @@ def _gather(site: SiteVault, gathered: _Gathered) -> None:
             keys=vault.keyring.roles,
             error="",
             hint="",
+            coverage=coverage,
+            arrival_seconds=arrival_seconds,
         )
     )
     by_dataset: dict[str, list[SnapshotRecord]] = {}
@@ -282,6 +302,24 @@ def _gather(site: SiteVault, gathered: _Gathered) -> None:
             facts=tuple(facts),
         )
     )
+
+
+def _coverage(vault: Vault, now: datetime) -> CoverageStatus:
+    found = coverage_of(vault, list_packs(vault), now)
+    return CoverageStatus(
+        stored_bytes=found.stored_bytes,
+        stored_packs=found.stored_packs,
+        shares={days: found.share(days) for days in WINDOWS_DAYS},
+        oldest_read_at=found.oldest_read_at,
+    )
+
+
+def _arrival_seconds(vault: Vault, records: Sequence[SnapshotRecord]) -> float | None:
+    newest = max(records, key=lambda record: record.committed_at, default=None)
+    if newest is None:
+        return None
+    arrived_at = vault.store.head(newest.name).modified_at
+    return max(0.0, (arrived_at - newest.committed_at).total_seconds())
 
 
 def _dataset(

@@ -105,10 +105,10 @@ def test_status_shows_how_much_was_read_lately(place: Place) -> None:
     [production] = [vault for vault in before["vaults"] if vault["site"] == "production"]
     assert production["coverage"]["shares"] == {"7": 0.0, "30": 0.0, "90": 0.0}
     place.run("verify", "--level", "stored")
-    after = place.json("status", code=None)
+    after = place.json("status")
     [production] = [vault for vault in after["vaults"] if vault["site"] == "production"]
     assert production["coverage"]["shares"] == {"7": 1.0, "30": 1.0, "90": 1.0}
-    assert "100%" in place.run("status", code=None).stdout
+    assert "100%" in place.run("status").stdout
 
 
 def test_a_replication_reads_back_and_keeps_below_a_rate(place: Place) -> None:
