@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reopen.vault.indexrun import Run, RunPart, make_run, prefixes_of, words_of
+from reopen.vault.indexrun import NUMBERS, Run, RunPart, make_run, prefixes_of, words_of
 from reopen.vault.tables import INDEX
 
 Ids = NDArray[np.uint8]
@@ -178,16 +178,12 @@ class ChunkIndex:
             rows = run.rows[at]
             if not run.good_rows(at, rows).all():
                 raise run.distrust()
-            frames = run.frames[rows["frame"]]
-            if not run.good_frames(rows["frame"], frames).all():
-                raise run.distrust()
             run.forget()
-            salts[here] = run.tables.salts[frames["salt"]]
-            found["pack"][here] = self._first_source[number] + frames["source"]
-            for name in ("offset", "length", "raw_length", "counter", "codec"):
-                found[f"frame_{name}"][here] = frames[name]
-            found["chunk_offset"][here] = rows["offset"]
-            found["chunk_length"][here] = rows["length"]
+            sources = rows["source"]
+            salts[here] = run.tables.sources["salt"][sources]
+            found["pack"][here] = self._first_source[number] + sources
+            for name in NUMBERS:
+                found[name][here] = rows[name]
         return Located(salt=salts, **found)
 
 
@@ -200,15 +196,12 @@ def _worth_at(
     same = np.flatnonzero((rows["tail"] == tails).all(axis=1))
     if len(same) == 0:
         return result
-    rows, at = rows[same], at[same]
-    good = run.good_rows(at, rows)
-    numbers = np.where(good, rows["frame"], 0)
-    frames = run.frames[numbers]
-    good &= run.good_frames(numbers, frames)
+    rows = rows[same]
+    good = run.good_rows(at[same], rows)
     if not good.all():
         # Not an error here (I3): what is not found is stored again.
         run.distrust()
-    result[same[good]] = worth[frames["source"][good]]
+    result[same[good]] = worth[rows["source"][good]]
     return result
 
 
