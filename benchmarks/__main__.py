@@ -24,13 +24,12 @@ from benchmarks.kernels import PIPELINE, Kernel
 from benchmarks.measure import Failure, Sample, measure
 from benchmarks.peers import MissingPeer, Peer, default_cache, find_peer
 from benchmarks.process import Command, run, settle
-from benchmarks.report import Report, save_chart, save_json, tables
+from benchmarks.report import RESULTS, Report, save_chart, save_json, tables
 from benchmarks.requests import Requests, count_requests
 from benchmarks.tools import make_tools
 from benchmarks.workloads import SmallFiles, Tpch, Workload
 from reopen import __version__
 
-RESULTS = Path(__file__).parent / "results"
 PEER_NAMES = ("restic", "borg")
 
 

@@ -20,6 +20,8 @@ from benchmarks.kernels import PIPELINE, Kernel
 from benchmarks.measure import VERBS, Failure, Sample
 from benchmarks.requests import Requests
 
+RESULTS = Path(__file__).parent / "results"
+
 FIGURES = {
     "wall_seconds": "time",
     "stored_bytes": "bytes stored",
