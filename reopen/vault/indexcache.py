@@ -34,8 +34,8 @@ from reopen.vault.indexrun import Run, RunPart, open_run
 SAVE_AFTER_PARTS = 16
 """Fresh parts that are gathered before they become a file."""
 
-SAVE_AFTER_ROWS = 2 << 20
-"""Rows that are gathered in memory at most: about 120 MB."""
+SAVE_AFTER_ROWS = 1 << 20
+"""Rows that are gathered in memory at most: about 80 MB."""
 
 GROWTH = 4
 """A file is merged with the smaller ones once they come to more than a fourth of it: each row is written about

@@ -32,7 +32,7 @@ from reopen.vault.indexrun import (
     open_run,
 )
 
-ROWS_A_STEP = 1 << 20
+ROWS_A_STEP = 1 << 18
 
 
 class _Input:

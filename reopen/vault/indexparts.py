@@ -48,8 +48,8 @@ READERS = 8
 """Parts fetched at once: a remote store answers many requests as fast as one."""
 
 PARTS_A_STEP = 64
-RUN_ROWS = 1 << 20
-"""Rows of which a run is made: about 120 MB while they are still Arrow."""
+RUN_ROWS = 1 << 19
+"""Rows of which a run is made: about 60 MB while they are still Arrow."""
 
 
 def write_index_part(

@@ -55,7 +55,8 @@ ROW = np.dtype(
         ("check", "<u8"),
     ]
 )
-"""``tail``: bytes 8 to 31 of the chunk id. The rest as in :data:`reopen.vault.tables.INDEX`; a source is pack and salt."""
+"""``tail``: bytes 8 to 31 of the chunk id. The rest as in :data:`reopen.vault.tables.INDEX`, pack and salt as a source.
+"""
 
 NUMBERS = (
     "frame_offset",
@@ -73,7 +74,7 @@ HEAD = struct.Struct("<8s16sQQQ")
 PAGE_BYTES = 4096
 _DIGEST_BYTES = 32
 _FORGET_ABOVE_BYTES = 256 << 20
-_ROWS_A_STEP = 1 << 20
+_ROWS_A_STEP = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
