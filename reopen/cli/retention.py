@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from reopen.desk.retention import Retained
     from reopen.protect.holds import Hold
-    from reopen.protect.retain import DatasetPlan, Decision
+    from reopen.protect.keeping import DatasetPlan, Decision
 
 PANEL = "Keep copies"
 

@@ -13,8 +13,8 @@ Invariants
         is restic's.
     P3  A flawed snapshot is kept only where no usable one of its hour, day, … is, within the reach that the rule had
         over the usable ones, and with a count of its own.
-    P4  The answer depends on the set of snapshots, never on their order in the list; and of what it keeps together with
-        any part of the rest, it keeps the same.
+    P4  The answer depends on the set of snapshots, never on their order in the list. Taking away what it does not keep,
+        newest first and however much of it, does not change the answer (as long as the highest ``seq`` stays).
 
 Called by :mod:`reopen.protect.retain`, which adds what is kept whatever the rules say.
 """
@@ -143,9 +143,10 @@ def _by_period(
     guarded: bool,
 ) -> _Kept:
     suffix = f" within {durations.to_text(period)}"
-    young = _younger(usable, usable, period, now)
-    # Flawed ones count from the newest of all: otherwise a source that is flawed for good would keep every copy.
-    young_flawed = _younger(flawed, [*usable, *flawed], period, now)
+    young = _younger(usable, period, max((c.at for c in usable if c.at <= now), default=None))
+    # Flawed ones count from the last of all: otherwise a source that is flawed for good would keep every copy.
+    last = max((c for c in (*usable, *flawed) if c.at <= now), key=lambda c: c.seq, default=None)
+    young_flawed = _younger(flawed, period, None if last is None else last.at)
     each = name.removeprefix("within").removeprefix("_")
     if not each:
         for candidate in (*young, *young_flawed):
@@ -185,10 +186,7 @@ def _with_flaw(name: str, candidate: Candidate, *, alone: bool) -> str:
     return f"{candidate.flaw}, but the only one" if alone and name != "last" else candidate.flaw
 
 
-def _younger(
-    candidates: Sequence[Candidate], all_of: Sequence[Candidate], period: timedelta, now: datetime
-) -> Sequence[Candidate]:
-    newest = max((candidate.at for candidate in all_of if candidate.at <= now), default=None)
+def _younger(candidates: Sequence[Candidate], period: timedelta, newest: datetime | None) -> Sequence[Candidate]:
     if newest is None:
         return candidates
     # Compared as an age: the period may be longer than time itself.

@@ -157,9 +157,9 @@ def test_a_damaged_record_leaves_its_dataset_alone_and_exits_with_5(four: Place)
 
 
 def test_a_planted_date_exits_with_3(four: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reopen.protect import retain as engine
+    from reopen.protect import keeping
 
-    monkeypatch.setattr(engine, "_implausible", lambda read, strict: {read.records[0].id: "it says so"})
+    monkeypatch.setattr(keeping, "_implausible", lambda read, strict: {read.records[0].id: "it says so"})
     ran = four.run("retain", code=3)
     assert "look at this: snapshots/dataset=papers/0000000001" in ran.stdout
     assert seqs(four) == [1, 3, 4]

@@ -69,8 +69,9 @@ def plan(vault: Vault, rule: RetentionRule, name: str = "it", **options: Any) ->
 
 
 def retain(vault: Vault, rule: RetentionRule, name: str = "it", **options: Any) -> list[str]:
-    """Plan and carry out; ids of what went."""
-    return [item.record.id for item in execute_retain(plan(vault, rule, name, **options)).expired]
+    """Plan and carry out; ids of what went, by ``seq``."""
+    expired = execute_retain(plan(vault, rule, name, **options)).expired
+    return [item.record.id for item in sorted(expired, key=lambda item: item.record.seq)]
 
 
 def reasons(made: RetainPlan) -> dict[str, tuple[str, ...]]:

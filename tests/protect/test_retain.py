@@ -151,7 +151,10 @@ def test_a_good_snapshot_stays_when_all_newer_ones_are_known_to_be_bad(vault: Va
     made = plan(vault, RetentionRule(within=0.5 * DAY))
     assert reasons(made)[records[-1].id][0] == "newest complete, not known to be bad"
     assert reasons(made)[damaged.id][0] == "newest complete"
-    assert [item.record.id for item in made.datasets[0].expiring] == [*ids(records[:-1]), unconfirmed.id]
+    assert [item.record.id for item in made.datasets[0].expiring] == [
+        unconfirmed.id,
+        *ids(records[-2::-1]),
+    ], "newest first"
 
 
 def test_a_flawed_snapshot_says_what_is_wrong_with_it(vault: Vault, tmp_path: Path) -> None:

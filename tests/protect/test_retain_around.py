@@ -12,8 +12,9 @@ import pytest
 from reopen.contracts import RetentionRule
 from reopen.errors import NotFound, Refused
 from reopen.protect.holds import active_holds, place_hold, release_hold
+from reopen.protect.keeping import TIME_MARGIN
 from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.retain import TIME_MARGIN, Spared, execute_retain
+from reopen.protect.retain import Spared, execute_retain
 from reopen.protect.stubs import stub_body
 from reopen.protect.verify import verify_vault
 from reopen.protect.witness import Witness
