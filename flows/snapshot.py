@@ -12,13 +12,14 @@ from prefect import flow
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import SnapshotRequest
+from reopen.desk.elsewhere import Workplace
 from reopen.desk.session import open_session
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
 from tasks.artifacts import publish_snapshot
 from tasks.progress import ArtifactProgress, artifact_key
-from tasks.runner import threads
+from tasks.runner import open_crew, threads
 from tasks.shards import SHARDS_AT_ONCE, write_shards
 
 
@@ -50,20 +51,22 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     describe_run(f"snapshot {', '.join(request.datasets) or 'all'}", *(dataset.name for dataset in datasets))
     vault, standing, results, failed = session.vault(request.vault), session.standing(), [], {}
     workers = session.settings.limits.workers if request.workers is None else request.workers
-    for dataset in datasets:
-        progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
-        try:
-            plan = plan_snapshot(vault, dataset, session.settings.site, cache=session.index_cache)
-            progress.start(dataset.name, plan.read_bytes, "bytes")
-            with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
-                write_shards(run, plan)
-                result = run.commit()
-            progress.finish()
-        except ReopenError as error:
-            failed[dataset.name] = error
-        else:
-            publish_snapshot(result)
-            results.append(result)
+    workplace = Workplace.of(session.settings, request.vault)
+    with open_crew(session.settings.shards) as crew:
+        for dataset in datasets:
+            progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
+            try:
+                plan = plan_snapshot(vault, dataset, session.settings.site, cache=session.index_cache)
+                progress.start(dataset.name, plan.read_bytes, "bytes")
+                with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
+                    write_shards(run, crew, workplace)
+                    result = run.commit()
+                progress.finish()
+            except ReopenError as error:
+                failed[dataset.name] = error
+            else:
+                publish_snapshot(result)
+                results.append(result)
     session.witness.remember(vault)
     taken = SnapshotsTaken(results=tuple(results), failed=failed)
     return concluded(taken, taken.problem)

@@ -45,15 +45,16 @@ def attempt(call: Callable[[], Any]) -> Any:
 
 def run_attempt(kind: str, run_name: str, call: Callable[[], R], *, tags: Sequence[str] = ()) -> R:
     """Do what ``call`` does as a task run, here and now. Names as :func:`submit_attempt`."""
-    return cast("R", _named(kind, run_name, tags)(call))
+    return cast("R", named_attempt(kind, run_name, tags)(call))
 
 
 def submit_attempt(kind: str, run_name: str, call: Callable[[], R], *, tags: Sequence[str] = ()) -> PrefectFuture[R]:
     """Hand ``call`` to the flow's task runner. ``kind`` groups runs (``shard``), ``run_name`` tells them apart."""
-    return _named(kind, run_name, tags).submit(call)
+    return named_attempt(kind, run_name, tags).submit(call)
 
 
-def _named(kind: str, run_name: str, tags: Sequence[str]) -> Task[..., Any]:
+def named_attempt(kind: str, run_name: str, tags: Sequence[str]) -> Task[..., Any]:
+    """The task whose run has this name."""
     # Prefect fills names with parameters; a dataset's name is no template.
     escaped = run_name.replace("{", "{{").replace("}", "}}")
     return attempt.with_options(name=kind, task_run_name=escaped, tags=list(tags))

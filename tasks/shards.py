@@ -1,32 +1,65 @@
-"""Owns the sharding of a snapshot: one task run a shard, all in this process, because they share one run's packs.
+"""Owns the sharding of large work: one task run a shard, done by the crew that the settings name.
 
-A shard is seconds of work and there are at most :data:`reopen.protect.plan.SHARDS_MAX`; threads inside the run read and
-compress, so a few shards at a time keep every core busy.
+In threads the shards of a snapshot share one run's packs. Elsewhere each has packs of its own, and what it found comes
+back as a value; the lease, the index and the commit stay with the flow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from reopen.protect.capture import ShardSummary
-from reopen.protect.plan import SnapshotPlan
+from prefect.futures import as_completed
+
+from reopen.desk.elsewhere import Workplace, check_group, write_shard
+from reopen.protect.captured import ShardResult, ShardSummary
 from reopen.protect.snapshot import SnapshotRun
-from tasks.attempts import submit_attempt
+from reopen.protect.verify_packs import PackFindings, PackGroup
+from tasks.runner import Crew
 
 SHARDS_AT_ONCE = 2
-"""The second fills the cores while the first ends; more would only hold more buffers."""
+"""In threads the second fills the cores while the first ends; more would only hold more buffers."""
 
 
-def write_shards(run: SnapshotRun, plan: SnapshotPlan) -> tuple[ShardSummary, ...]:
-    """Write every shard of a plan, in the flow run at hand.
+def write_shards(run: SnapshotRun, crew: Crew, workplace: Workplace) -> tuple[ShardSummary, ...]:
+    """Write every shard of a run's plan, in the flow run at hand.
 
     :raises ReopenError: the first shard's error that trying again did not help; the run commits nothing then.
     """
+    plan = run.plan
     name, count = plan.dataset.name, len(plan.shards)
-    futures = [
-        submit_attempt(
-            "shard", f"{name} shard {shard.number + 1} of {count}", partial(run.write_shard, shard), tags=[name]
+    if not crew.is_elsewhere:
+        here = [
+            crew.submit("shard", _shard_name(name, shard.number, count), partial(run.write_shard, shard), tags=[name])
+            for shard in plan.shards
+        ]
+        return tuple(future.result() for future in here)
+    sent = [
+        crew.submit(
+            "shard",
+            _shard_name(name, shard.number, count),
+            partial(write_shard, workplace, plan.dataset, run.id, shard),
+            tags=[name],
         )
         for shard in plan.shards
     ]
-    return tuple(future.result() for future in futures)
+    summaries = []
+    for future in as_completed(sent):
+        result: ShardResult = future.result()
+        run.accept(result)
+        summaries.append(result.summary)
+    return tuple(summaries)
+
+
+def check_groups(groups: Sequence[PackGroup], crew: Crew, workplace: Workplace) -> Iterator[PackFindings]:
+    """Read groups of packs elsewhere; findings as they come."""
+    sent = [
+        crew.submit("packs", f"packs {number + 1} of {len(groups)}", partial(check_group, workplace, group))
+        for number, group in enumerate(groups)
+    ]
+    for future in as_completed(sent):
+        yield future.result()
+
+
+def _shard_name(dataset: str, number: int, count: int) -> str:
+    return f"{dataset} shard {number + 1} of {count}"

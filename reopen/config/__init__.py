@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from reopen.config.initial import default_settings_text
 from reopen.config.load import FILE_NAME, FILE_VARIABLE, load_settings
-from reopen.config.model import Limits, Notify, Settings, Site, TierDefaults
+from reopen.config.model import Limits, Notify, Settings, Shards, Site, TierDefaults
 
 __all__ = [
     "FILE_NAME",
@@ -28,6 +28,7 @@ __all__ = [
     "Limits",
     "Notify",
     "Settings",
+    "Shards",
     "Site",
     "TierDefaults",
     "default_settings_text",

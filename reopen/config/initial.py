@@ -101,4 +101,13 @@ workers = 0
 validation_memory = "1GB"
 # How fast a replica is written at most, for example "50MiB/s"; empty: as fast as it goes.
 replicate_rate = ""
+
+[shards]
+# Where flows have the shards of large work done: "threads" of the flow's process, "processes" of its host, or "dask"
+# (needs the extra `reopen[dask]`), whose workers reach the vault, the data and the keys under the same paths.
+runner = "threads"
+# Processes, or workers of a temporary Dask cluster; 0 stands for one a core.
+workers = 0
+# The scheduler of a Dask cluster, for example "tcp://10.0.0.5:8786"; without one a temporary cluster is started.
+address = ""
 """

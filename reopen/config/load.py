@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.config.faults import Fault, faults_error
-from reopen.config.model import Limits, Notify, Settings, Site, TierDefaults
+from reopen.config.model import Limits, Notify, Settings, Shards, Site, TierDefaults
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
             validation_memory=text.limits.validation_memory,
             replicate_rate=text.limits.replicate_rate,
         ),
+        shards=Shards(runner=text.shards.runner, workers=text.shards.workers, address=text.shards.address),
     )
 
 
@@ -122,6 +123,12 @@ def _faults(settings: Settings) -> Iterator[Fault]:
             )
     if not by_role["primary"]:
         yield Fault(key="sites", message="No site has the role primary.", hint='Give one of them role = "primary".')
+    if settings.shards.address and settings.shards.runner != "dask":
+        yield Fault(
+            key="shards.address",
+            message=f"The address of a Dask scheduler is given, and the runner is {settings.shards.runner!r}.",
+            hint='Set runner = "dask", or leave the address out.',
+        )
     homes = [site.name for site in sites.values() if site.control is not None]
     if len(homes) > 1:
         yield Fault(

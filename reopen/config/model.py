@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from reopen.errors import InvalidInput
 
@@ -55,6 +56,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shards:
+    """Where flows have the shards of large work done: snapshots, checks of packs, restores."""
+
+    runner: Literal["threads", "processes", "dask"] = "threads"
+    """Threads of the flow's process, processes of its host, or a Dask cluster."""
+    workers: int = 0
+    """Processes, or workers of a temporary cluster; 0 stands for one a core."""
+    address: str = ""
+    """The scheduler of a Dask cluster that is there; without one a temporary cluster is started on this host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that an operator decides, resolved and checked."""
 
@@ -70,6 +83,7 @@ class Settings:
     tiers: Mapping[int, TierDefaults] = field(default_factory=dict)
     notify: Notify = field(default_factory=Notify)
     limits: Limits = field(default_factory=Limits)
+    shards: Shards = field(default_factory=Shards)
 
     @property
     def base(self) -> Path:

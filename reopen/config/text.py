@@ -115,6 +115,14 @@ class LimitsText(_Strict):
     replicate_rate: Rate = ""
 
 
+class ShardsText(_Strict):
+    """``[shards]``"""
+
+    runner: Literal["threads", "processes", "dask"] = "threads"
+    workers: Annotated[int, Field(ge=0)] = 0
+    address: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+
+
 class SettingsText(BaseSettings):
     """The whole file, the keys of ``[reopen]`` at the top, so that ``REOPEN_SITE`` is enough to override one."""
 
@@ -134,6 +142,7 @@ class SettingsText(BaseSettings):
     tiers: dict[Tier, TierText] = {}
     notify: NotifyText = NotifyText()
     limits: LimitsText = LimitsText()
+    shards: ShardsText = ShardsText()
 
     @classmethod
     def settings_customise_sources(
@@ -153,6 +162,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "tiers": TierText,
     "notify": NotifyText,
     "limits": LimitsText,
+    "shards": ShardsText,
 }
 _OWN_KEYS = [name for name in SettingsText.model_fields if name not in _TABLES]
 _KEYS_BY_TABLE: Mapping[str, list[str]] = {

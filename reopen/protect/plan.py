@@ -122,7 +122,7 @@ def plan_snapshot(vault: Vault, dataset: Dataset, site: str, *, cache: IndexCach
     started_at = vault.clock.now()
     scan = source.scan()
     ended_at = vault.clock.now()
-    index = load_writer_index(vault, trusted=_trusted(vault), cache=cache)
+    index = load_trusted_index(vault, cache)
     base, manifest, note = read_base(vault, parent)
     base_row = match_rows(scan, manifest)
     carried = _carried(scan, manifest, base_row, base, index)
@@ -257,6 +257,11 @@ def equal_or_both_null(left: pa.ChunkedArray | pa.Array, right: pa.ChunkedArray 
 
 def _in_table(scan: pa.Table, pattern: str) -> NDArray[np.bool_]:
     return np.array([matches(pattern, path) for path in scan.column("path").to_pylist()], dtype=np.bool_)
+
+
+def load_trusted_index(vault: Vault, cache: IndexCache | None) -> ChunkIndex:
+    """What this writer need not store again: its own chunks and proven ones, in packs that are present and unmarked."""
+    return load_writer_index(vault, trusted=_trusted(vault), cache=cache)
 
 
 def _trusted(vault: Vault) -> Callable[[str, str], bool]:
