@@ -1,8 +1,8 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
 At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover. Where the retention key is: retain. Each site has its own server, because a server that
-is lost with production can fail nothing over.
+drill for each tier, failover. Where the retention key is: retain, prune. Each site has its own server, because a
+server that is lost with production can fail nothing over.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ MANAGED = "reopen:managed"
 NIGHTLY = "30 2 * * *"
 AFTER_NIGHTLY = "30 5 * * *"
 """When the night's verification is over, so that what it found bad is not what stands for a day."""
+AFTER_RETENTION = "30 6 * * *"
+PRUNE_WAIT_SECONDS = 3600
+"""How long the daily prune waits for snapshots that are under way at that hour."""
 REPLICAS_PER_RPO = 3
 """A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
 
@@ -55,7 +58,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     config = {"config": str(settings.path)}
     found = [_verify(settings, config, common)]
     if may_retain:
-        found.append(_retain(settings, config, common))
+        found += [_retain(settings, config, common), _prune(settings, config, common)]
     if settings.here.role == "primary":
         found += _snapshots(contracts, config, common)
         if any(site.role == "standby" for site in settings.sites.values()):
@@ -111,6 +114,19 @@ def _retain(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
         description=f"Lets snapshots go in the vault at {settings.site} that no rule of the contracts keeps.",
         request=dict(config),
         crons=(AFTER_NIGHTLY,),
+        tags=common,
+    )
+
+
+def _prune(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="prune",
+        name=settings.site,
+        description=f"Gives back the space of what no snapshot in the vault at {settings.site} needs, a day after it "
+        "was marked.",
+        # Snapshots that run at that hour are waited for; they take minutes.
+        request={**config, "wait_seconds": PRUNE_WAIT_SECONDS},
+        crons=(AFTER_RETENTION,),
         tags=common,
     )
 

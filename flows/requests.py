@@ -83,6 +83,27 @@ class RetainRequest(Request):
     )
 
 
+class PruneRequest(Request):
+    """Give back the space of what no snapshot needs any more."""
+
+    dry_run: bool = Field(default=False, title="Plan only", description="Show what would go, and change nothing.")
+    max_unused_share: float | None = Field(
+        default=None,
+        ge=0,
+        title="Unused share",
+        description="What may stay unused in packs; empty: 0.05 of the needed.",
+    )
+    repack_max_bytes: int | None = Field(
+        default=None, ge=0, title="Repack at most", description="Bytes of packs that are read to repack them."
+    )
+    grace_seconds: float | None = Field(
+        default=None, ge=0, title="Grace", description="Seconds from mark to removal; empty: a day."
+    )
+    wait_seconds: float = Field(
+        default=0, ge=0, title="Wait", description="Seconds to wait for snapshots under way, and for the grace to end."
+    )
+
+
 class DrillRequest(Request):
     """Recover into a scratch folder, check everything, measure, and clean up."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from reopen.clock import to_text
+from reopen.desk.prune import Pruned
 from reopen.desk.retention import Retained
 from reopen.durations import to_text as duration_text
 from reopen.protect.replicate import ReplicateResult
@@ -115,6 +116,31 @@ def publish_retention(done: Retained) -> None:
         ]
         gone = sum(row["outcome"] == word for row in rows)
         _table(("retain", dataset.dataset), rows, f"{dataset.dataset}: {gone} of {len(rows)} snapshots {word}")
+
+
+def publish_prune(done: Pruned, *, site: str) -> None:
+    """What was freed, marked and repacked, under ``prune-<site>``."""
+    plan, result = done.plan, done.result
+    measures: dict[str, Any] = {
+        "packs": len(plan.packs),
+        "bytes": plan.total_bytes,
+        "unused bytes": plan.unused_bytes,
+        "due bytes": plan.due_bytes,
+    }
+    if result is not None:
+        measures |= {
+            "freed bytes": result.freed_bytes,
+            "removed packs": result.removed_packs,
+            "marked bytes": result.marked_bytes,
+            "marked packs": result.marked_packs,
+            "repacked bytes": result.repacked_bytes,
+            "repacked packs": result.repacked_packs,
+            "waiting for": ", ".join(result.waiting_for) or "-",
+            "due at": "-" if result.due_at is None else to_text(result.due_at),
+            "seconds": round(result.seconds, 2),
+        }
+    rows = [{"measure": name, "value": value} for name, value in measures.items()]
+    _table(("prune", site), rows, f"Prune of {site}" + (", planned only" if result is None else ""))
 
 
 def publish_plan(plan: RecoveryPlan) -> None:

@@ -271,6 +271,8 @@ class _Run:
             if due_at is None or self._left_seconds() <= 0:
                 return due_at
             now = self._vault.store.now()
+            if (due_at - now).total_seconds() > self._left_seconds():
+                return due_at  # Not today.
             if due_at <= now:
                 self._sweep(tuple(item.name for item in left if item.marked_at + grace <= now))
             else:
