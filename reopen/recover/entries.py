@@ -14,10 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reopen.errors import Corrupt
 from reopen.vault.tables import chunk_layout
 
-KINDS = frozenset({"file", "dir", "symlink", "special"})
 _ID_MAX = (1 << 32) - 2
 """The greatest user or group id; the next means "leave it" to the kernel."""
 
@@ -60,13 +58,7 @@ class Entries:
     less what the snapshot could not read (a folder that could not be listed is a folder all the same)."""
 
     def __init__(self, manifest: pa.Table) -> None:
-        """
-        :raises Corrupt: an entry of a kind that there is not.
-        """
         kinds = manifest.column("type")
-        unknown = set(kinds.unique().to_pylist()) - KINDS
-        if unknown:
-            raise Corrupt(f"a manifest has an entry of kind {min(unknown)!r}, which there is not.")
         read = pc.not_equal(manifest.column("read_state"), "unreadable")
         self.names = raw_names(manifest)
         self.is_folder = _mask(pc.equal(kinds, "dir"))
