@@ -1,9 +1,9 @@
-"""A file system that loses power: notes the calls that change files and folders, and tells what a disk would hold at each
-moment of them.
+"""A file system that loses power: notes the calls that change files and folders, and tells what a disk would hold at
+each moment of them.
 
 Two disks are told of, the ends between which every real one lies. The *slow* one keeps nothing that was not fsynced,
-neither bytes nor names. The *hasty* one has written every name at once and no byte that was not fsynced: a name then stands
-for an empty file.
+neither bytes nor names. The *hasty* one has written every name at once and no byte that was not fsynced: a name then
+stands for an empty file.
 """
 
 from __future__ import annotations
@@ -46,10 +46,8 @@ class PowerModel:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Follow everything that happens meanwhile."""
-        real = {
-            name: getattr(os, name)
-            for name in ("open", "fsync", "link", "replace", "mkdir", "unlink", "rmdir", "rename")
-        }
+        names = ("open", "fsync", "link", "replace", "mkdir", "unlink", "rmdir", "rename")
+        real = {name: getattr(os, name) for name in names}
 
         def opened(path: Any, flags: int, *rest: Any, **options: Any) -> int:
             with self._lock:
@@ -107,7 +105,7 @@ class PowerModel:
 
             return go
 
-        replaced = {"open": opened, "fsync": synced, "mkdir": made}
+        replaced: dict[str, Any] = {"open": opened, "fsync": synced, "mkdir": made}
         replaced |= {name: moved(name) for name in ("link", "replace", "rename")}
         replaced |= {name: gone(name) for name in ("unlink", "rmdir")}
         with patch.multiple(os, **replaced):

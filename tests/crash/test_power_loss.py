@@ -1,5 +1,5 @@
-"""A vault in a local folder that loses power at any call: what the disk is left with shows no snapshot that is not whole,
-and what a verb has reported done is there."""
+"""A vault in a local folder that loses power at any call: what the disk is left with shows no snapshot that is not
+whole, and what a verb has reported done is there."""
 
 from __future__ import annotations
 
@@ -84,15 +84,19 @@ def test_a_loss_of_power_at_any_call_leaves_whole_snapshots_only(
         operate(disk, source)
     trees[2] = source
     assert objects(model.states["slow"][-1][1]) == objects(model.now()), "what is reported done is not durable"
-    tried = 0
+    tried, seen = 0, set()
     for name, states in model.states.items():
         for number, (after, tree) in enumerate(states):
+            tried += 1
+            found = frozenset(objects(tree).items())
+            if found in seen:
+                continue  # The same objects as a moment before, or as on the other disk.
+            seen.add(found)
             left = tmp_path / f"{name}-{number}"
             write_tree(tree, left)
             for place in ("vault", "replica"):
-                if (left / place / "vault.json").exists() and objects(tree).get(f"{place}/vault.json"):
+                if (left / place / "vault.json").exists():
                     look_at(left, place, trees, must_be_whole=verb != "a repair", where=f"{name} disk after {after}")
-            tried += 1
     proof.count("losses of power", tried)
 
 
