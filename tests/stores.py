@@ -19,6 +19,7 @@ Script = Callable[[Moment, str, str], None]
 """Called with the moment, the operation (``create``, ``put``, ``delete``, ``get``, …) and the object's name."""
 
 MUTATIONS = ("create", "put", "delete")
+READS = ("get", "get_range", "head", "list", "now")
 
 
 class SimulatedCrash(BaseException):

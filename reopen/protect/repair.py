@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError
+from reopen.errors import Conflict, Corrupt, NotFound, Refused
 from reopen.progress import SILENT, Progress
 from reopen.protect.repair_losses import SnapshotLoss, losses_of
 from reopen.protect.repair_survey import Fetch, Lost, Survey, survey
@@ -260,7 +260,8 @@ class _Mending:
                 pack = read_pack(vault, pack_id.hex())
                 rows = index_rows(pack_id, pack.slots, pack.directory)
                 stored.append(StoredPack(id=pack_id, size_bytes=len(pack.data), rows=rows))
-            except ReopenError:
+            except (Corrupt, NotFound):
+                # Anything else, a store that does not answer, ends the repair: its pack is not given up for that.
                 self.unreadable.append(pack_id.hex())
             progress.advance(1)
         progress.finish()

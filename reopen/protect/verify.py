@@ -380,6 +380,7 @@ class _Verification:
             if self.level is Level.CONTENT and self.whole.issuperset(map(bytes.fromhex, item.packs))
         ]
         claims = self._claims(records, needs) if self.sample is not None else {}
+        said = {fact.snapshot: fact.at for fact in self.vault.facts("verified")}
         count = 0
         for item, verdict in zip(records, verdicts, strict=True):
             if self.sample is not None and verdict.intact and item.id not in claims:
@@ -396,7 +397,8 @@ class _Verification:
             if verdict.intact and item.id in claims:
                 body["read_since"] = claims[item.id]
             # Damage is stated as well: the newest fact decides, so it takes an earlier proof back.
-            self.vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body)
+            after = said.get(item.id)
+            self.vault.record_fact("verified", dataset=item.dataset, snapshot=item.id, body=body, after=after)
             count += 1
         return count
 

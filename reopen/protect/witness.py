@@ -9,9 +9,11 @@ The file is a cache of one reader: losing it loses the memory, never data.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
-from reopen.errors import Corrupt, Refused
+from reopen.errors import Corrupt, Refused, TargetUnwritable
 from reopen.ids import new_id
 from reopen.protect.stubs import read_stubs
 from reopen.storage.canonical import decode, encode
@@ -61,11 +63,26 @@ class Witness:
             before = parse_record_name(seen.get(dataset, ""))
             if before is None or before[1] <= seq:
                 seen[dataset] = name
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(vault)
+        self._write(self._path(vault), encode({"kind": "witness", "vault": vault.id, "seen": seen}))
+
+    def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_suffix(f".{new_id()}.new")
-        temporary.write_bytes(encode({"kind": "witness", "vault": vault.id, "seen": seen}))
-        temporary.replace(path)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise TargetUnwritable(
+                f"{path} cannot be written: {error.strerror}. It is this reader's witness of the vault.",
+                hint="Make room or give write access there, then run the command again: what it knew before is kept.",
+                path=path,
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def _read(self, vault: Vault) -> dict[str, str]:
         path = self._path(vault)
@@ -73,7 +90,7 @@ class Witness:
             return {}
         try:
             return {str(dataset): str(name) for dataset, name in decode(path.read_bytes(), path.name)["seen"].items()}
-        except (Corrupt, KeyError, AttributeError) as error:
+        except (OSError, Corrupt, KeyError, AttributeError) as error:
             raise Corrupt(
                 f"{path} cannot be read.", hint="Move it aside: it is rebuilt, and what it remembered is lost."
             ) from error

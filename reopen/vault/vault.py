@@ -14,7 +14,7 @@ Called by everything above; writing a snapshot is :mod:`reopen.protect.snapshot`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -315,15 +315,25 @@ class Vault:
         return self._read_facts(None, None, leave_out=())[1]
 
     def record_fact(
-        self, kind: str, *, dataset: str, snapshot: str, body: JsonObject, fact_id: str | None = None
+        self,
+        kind: str,
+        *,
+        dataset: str,
+        snapshot: str,
+        body: JsonObject,
+        fact_id: str | None = None,
+        after: datetime | None = None,
     ) -> Fact:
         """Sign a fact and add it to the ledger.
 
         :param fact_id: 16 hex digits; random without it.
+        :param after: the time of a fact that this one overrules. The newest decides, also where a clock was set back.
         :raises Refused: the key of the role that may say this is not here.
         """
         signer = self.keyring.signer(FACT_ROLES[kind])
         at = self.clock.now()
+        if after is not None and at <= after:
+            at = after + timedelta(microseconds=1)
         fact_id = fact_id or new_id(self.random_bytes)
         name = fact_name(kind, dataset, snapshot, fact_id)
         full = {
