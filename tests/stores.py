@@ -7,12 +7,12 @@ thereby said in one place, and the code under test sees a plain :class:`reopen.s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from reopen.errors import Conflict, Corrupt, NotFound, Transient, VaultUnwritable
-from reopen.storage import Capabilities, ObjectInfo, ObjectStore, Piece
+from reopen.storage import Capabilities, ObjectInfo, ObjectStore, Piece, locking
 
 Moment = Literal["before", "after"]
 Script = Callable[[Moment, str, str], None]
@@ -166,6 +166,20 @@ class WatchedStore:
     def now(self) -> datetime:
         self._enter("now", "")
         return self._inner.now()
+
+    @property
+    def lock_period(self) -> timedelta:
+        store = locking(self._inner)
+        assert store is not None
+        return store.lock_period
+
+    def lock_until(self, names: Iterable[str], until: datetime) -> int:
+        store = locking(self._inner)
+        assert store is not None
+        wanted = list(names)
+        for name in wanted:
+            self._enter("lock", name)
+        return store.lock_until(wanted, until)
 
     def _enter(self, operation: str, name: str) -> None:
         self.calls.append((operation, name))

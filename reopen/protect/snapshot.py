@@ -37,6 +37,7 @@ from reopen.protect import lease as leases
 from reopen.protect.apart import ShardProcesses, processes_for
 from reopen.protect.capture import Capture
 from reopen.protect.captured import CAPTURED, ShardResult, ShardSummary
+from reopen.protect.locks import keep_locked
 from reopen.protect.manifest import build_manifest, build_profile, counts_of, is_unchanged, same_entries
 from reopen.protect.plan import Shard, SnapshotPlan, plan_snapshot
 from reopen.protect.profiles import to_table
@@ -144,6 +145,7 @@ class SnapshotRun:
         manifest_ref, reused = self._write_manifest(manifest, reused)
         profile_ref = self._write_profile(manifest, reused)
         record = self._record(manifest, manifest_ref, profile_ref, reused)
+        keep_locked(vault, manifest=manifest, index=plan.index, tables=(manifest_ref, profile_ref))
         self._lease.check()
         record = create_record(vault, record)
         self._lease.release()

@@ -8,11 +8,13 @@ from reopen.storage.base import (
     ObjectInfo,
     ObjectStore,
     Piece,
+    locking,
     probe_exclusive_create,
     proven,
 )
 from reopen.storage.filesystem import FsspecStore, local_path, open_filesystem, scheme_of
 from reopen.storage.local import LocalStore
+from reopen.storage.locked import LockedS3Store, split_lock_settings
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
 from reopen.storage.sftp import SFTP_SCHEMES, SftpStore
 
@@ -23,6 +25,7 @@ __all__ = [
     "ObjectStore",
     "Piece",
     "local_path",
+    "locking",
     "open_filesystem",
     "open_store",
     "probe_exclusive_create",
@@ -34,8 +37,11 @@ __all__ = [
 def open_store(url: str) -> ObjectStore:
     """The store behind a path or URL; nothing is read or made yet.
 
-    :raises InvalidInput: a scheme that no installed package serves.
+    :raises InvalidInput: a scheme that no installed package serves, or a query that nobody knows.
     """
+    url, lock = split_lock_settings(url)
+    if lock is not None:
+        return LockedS3Store(url, lock)
     path = local_path(url)
     if path is not None:
         return LocalStore(path)

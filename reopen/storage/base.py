@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from reopen.errors import Conflict, Internal
@@ -110,10 +110,24 @@ class ObjectStore(Protocol):
 class LockingStore(ObjectStore, Protocol):
     """A store that can keep objects from being destroyed by anybody until a time (S3 object lock)."""
 
+    @property
+    def lock_period(self) -> timedelta:
+        """For how long what a snapshot needs is to be locked when it is taken."""
+        ...
+
     def lock_until(self, names: Iterable[str], until: datetime) -> int:
         """Make sure that each of these objects stays locked at least until a time; returns how many it had to extend.
         A lock is never shortened. ``NotFound`` names an object that is not there."""
         ...
+
+
+def locking(store: ObjectStore) -> LockingStore | None:
+    """The store as one that locks, or ``None`` where it does not."""
+    if not store.capabilities.object_lock:
+        return None
+    if not isinstance(store, LockingStore):
+        raise Internal(f"{store.url} claims object lock and cannot lock.")
+    return store
 
 
 def probe_exclusive_create(store: ObjectStore) -> bool:

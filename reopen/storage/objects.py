@@ -149,7 +149,7 @@ class ObstoreStore:
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
         data = b"".join(pieces)
-        if self._learn():
+        if self.honours_conditions():
             self._create_once(name, data)
         elif self._exists(name):
             raise Conflict(f"{name} already exists in {self.url}.", object=name)
@@ -184,7 +184,7 @@ class ObstoreStore:
     def now(self) -> datetime:
         return probe_time(self)
 
-    def _learn(self) -> bool:
+    def honours_conditions(self) -> bool:
         """Whether the server honours ``If-None-Match``: of a few racers for one name one must win."""
         with self._learning:
             if self._has_conditions is None:
