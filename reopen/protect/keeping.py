@@ -46,8 +46,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetPlan:
-    """What becomes of a dataset's snapshots, by ``seq``, the highest first. ``error``: why nothing of it expires, though
-    rules say so; ``findings``: what a person should look at; ``notes``: what is worth telling."""
+    """What becomes of a dataset's snapshots, by ``seq``, the highest first. ``error``: why nothing of it expires,
+    though rules say so; ``findings``: what a person should look at; ``notes``: what is worth telling."""
 
     dataset: str
     rule: RetentionRule

@@ -357,6 +357,8 @@ class Vault:
             try:
                 record = self.parse_record(info.name, self.store.get(info.name))
             except (Corrupt, NotFound) as error:
+                if isinstance(error, NotFound) and not any(one.name == info.name for one in self.store.list(info.name)):
+                    continue  # Retention let it go since it was listed; what is missing is told by what names it.
                 invalid.append(InvalidRecord(name=info.name, error=error))
                 continue
             if record is not None:
