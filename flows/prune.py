@@ -23,7 +23,7 @@ def prune(request: PruneRequest) -> Pruned:
     session = open_session(request.config)
     site = session.site(request.vault)
     word = "plan a prune of" if request.dry_run else "prune"
-    describe_run(f"{word} {site.name}")
+    describe_run(f"{word} {site.name}", "prune")
     run = partial(
         prune_at,
         session,
