@@ -134,6 +134,12 @@ def remove(
         bool,
         typer.Option("--still-needed", help="Seal nothing more to it, though some packs open with it alone."),
     ] = False,
+    relist_it: Annotated[
+        bool,
+        typer.Option(
+            "--relist", help="Of a key that has ended: make the list of what it signed anew, from what is there."
+        ),
+    ] = False,
     without: WithoutOption = None,
     keys: KeysOption = None,
     vault: VaultOption = None,
@@ -142,12 +148,16 @@ def remove(
 
     Exit 3 when something is still under way with it, or what it signed meanwhile is not believed.
     """
-    from reopen.protect.keyending import execute_end_key, plan_end_key
+    from reopen.protect.keyending import execute_end_key, plan_end_key, relist
 
     opened = _opened(face, keys, vault)
     if key_id in opened.key_documents.recipients:
         return _remove_recipient(face, opened, key_id, still_needed=still_needed)
     others = _other_vaults(face, opened, without or ())
+    if relist_it:
+        again = relist(opened, key_id, others=others, progress=face.progress())
+        value = {"vault": opened.id, "key": key_id, "role": opened.certificates[key_id].role, "end": plain(again)}
+        return Answer(value=value, show=_end_lines(key_id, again))
     plan = plan_end_key(opened, key_id, reason="stolen" if stolen else "removed", others=others)
     end = execute_end_key(plan, progress=face.progress())
     value = {"vault": opened.id, "key": key_id, "role": plan.certificate.role, "end": plain(end)}

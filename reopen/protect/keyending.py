@@ -37,6 +37,7 @@ from reopen.vault.keys import verify_signature
 from reopen.vault.record import PACK_NAME, Part
 from reopen.vault.trust import (
     REASONS,
+    ClosingLists,
     Ended,
     Trust,
     closing_name,
@@ -138,16 +139,8 @@ def execute_end_key(plan: EndKeyPlan, *, progress: Progress = SILENT) -> EndKeyR
             f"first is {min(found.unreadable)}.",
             hint="Copy them back from a replica or let `reopen repair` move them aside, then run this again.",
         )
-    closing = encode_closing(found.digests())
-    digest = blake3(closing).hexdigest()
-    name = closing_name(key_id, digest)
-    create_settled(vault.store, name, closing)
-    ended = Ended(
-        at=vault.clock.now(),
-        reason=plan.reason,
-        successor=plan.successor,
-        closing=Part(name=name, size=len(closing), digest=digest),
-    )
+    closing = _store_list(vault, key_id, found.digests())
+    ended = Ended(at=vault.clock.now(), reason=plan.reason, successor=plan.successor, closing=closing)
     following = replace(trust.following(), ending=trust.ending - {key_id}, ended={**trust.ended, key_id: ended})
     trust = store_trust(vault.store, following, root, vault.id, vault.clock.now())
     late = _collect(everywhere, plan.certificate, SILENT)
@@ -162,9 +155,52 @@ def execute_end_key(plan: EndKeyPlan, *, progress: Progress = SILENT) -> EndKeyR
     )
 
 
+def relist(vault: Vault, key_id: str, *, others: Sequence[Vault] = (), progress: Progress = SILENT) -> EndKeyResult:
+    """Make the closing list of an ended key anew: what was on it, where it can still be read, and what is there now.
+
+    For a list that was lost, and for a replica that was not at hand when the key ended. Whatever was signed with the
+    key meanwhile is believed from then on, so it is never done for a stolen key.
+
+    :raises Conflict: the key has not ended. :raises Refused: it was stolen, or documents cannot be read (E2).
+    """
+    root = vault.keyring.signer("root")
+    trust = newest_trust(vault)
+    ended, certificate = trust.ended.get(key_id), vault.certificates.get(key_id)
+    if ended is None or certificate is None:
+        raise Conflict(f"key {key_id} has not ended, so it has no list.", hint="`reopen keys list` shows the keys.")
+    if ended.reason == "stolen":
+        raise Refused(
+            f"key {key_id} was stolen: what is there now may be the thief's.",
+            hint="Copy the list back from a replica; nobody else can tell what the key signed before.",
+        )
+    found = _collect((vault, *others), certificate, progress)
+    if found.unreadable:
+        raise Refused(f"{len(found.unreadable)} documents cannot be read; the first is {min(found.unreadable)}.")
+    closing = _store_list(vault, key_id, found.digests() | _still_listed(vault, ended))
+    following = replace(trust.following(), ended={**trust.ended, key_id: replace(ended, closing=closing)})
+    number = store_trust(vault.store, following, root, vault.id, vault.clock.now()).number
+    return EndKeyResult(ended=True, trust_number=number, signed=len(found.documents), packs=len(found.packs))
+
+
 def newest_trust(vault: Vault) -> Trust:
     """The newest statement in the vault's store: what a change of keys starts from."""
     return read_trust(vault.store, vault.keyring.pins, metadata_key=vault.trust.metadata_key, seen=vault.trust.number)
+
+
+def _store_list(vault: Vault, key_id: str, digests: set[bytes]) -> Part:
+    """A closing list, durable before anything pins it."""
+    data = encode_closing(digests)
+    digest = blake3(data).hexdigest()
+    name = closing_name(key_id, digest)
+    create_settled(vault.store, name, data)
+    return Part(name=name, size=len(data), digest=digest)
+
+
+def _still_listed(vault: Vault, ended: Ended) -> set[bytes]:
+    try:
+        return set(ClosingLists(vault.store).read(ended))
+    except Refused:
+        return set()  # It is lost or damaged: that is what the new one is for.
 
 
 def _living_leases(vault: Vault, key_id: str) -> Iterable[str]:

@@ -277,6 +277,7 @@ class SnapshotRun:
             indexes=tuple(self._index_parts),
             totals=totals,
             program=f"reopen {__version__}",
+            trust=self._vault.trust.number,
         )
 
     def _totals(self, manifest: pa.Table, reused: bool) -> Totals:

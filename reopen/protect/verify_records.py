@@ -10,14 +10,15 @@ from reopen.protect.verify_findings import Seen
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.record import parse_record_name
+from reopen.vault.trust import newest_number, statement_name
 
 
 def check_keys(vault: Vault, seen: Seen) -> None:
     """What is in ``keys/`` was checked when the vault was opened; here, that nothing is missing: without its own
     document the recovery key opens no vault."""
     present = {info.name for info in vault.store.list("keys/")}
-    pinned = [recipient.id for recipient in vault.keyring.pins.recipients]
-    for key in (*pinned, *(key.id for key in vault.keyring.signing_keys)):
+    recipients = {recipient.id for recipient in (*vault.keyring.pins.recipients, *vault.recipients)}
+    for key in sorted(recipients | {key.id for key in vault.keyring.signing_keys}):
         if f"keys/{key}.json" not in present:
             seen.find(f"keys/{key}.json", "missing", "this key opens the vault only with its document")
     seen.count(len(present))
@@ -42,6 +43,7 @@ def check_records(
         _check_chain(vault, records, seen)
         chosen += records[-1:] if latest_only else records
     _check_heads(vault, chosen, datasets, seen, witness)
+    _check_trust(vault, chosen, seen)
     for fact in vault.invalid_facts():
         if not datasets or any(f"/dataset={name}/" in fact.name for name in datasets):
             seen.find(fact.name, "invalid", fact.error.message)
@@ -58,6 +60,14 @@ def _check_chain(vault: Vault, records: Sequence[SnapshotRecord], seen: Seen) ->
         if item.prev is not None and item.prev not in digests:
             seen.find(item.name, "invalid", "the record it followed is gone", dataset=item.dataset)
         digests.add(item.digest)
+
+
+def _check_trust(vault: Vault, records: Iterable[SnapshotRecord], seen: Seen) -> None:
+    """A record names the newest trust statement that its writer knew: one that is gone was rolled back, and with it
+    what it said about keys."""
+    named = max((item.trust for item in records), default=0)
+    if named > newest_number(vault.store):
+        seen.find(statement_name(named), "missing", "a record was written under this trust statement: roll-back")
 
 
 def _check_heads(

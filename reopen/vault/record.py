@@ -166,6 +166,8 @@ class SnapshotRecord:
     indexes: tuple[Part, ...]
     totals: Totals
     program: str
+    trust: int = 0
+    """Number of the newest trust statement that the writer knew."""
     writer: str = ""
     digest: str = ""
 
@@ -176,7 +178,7 @@ class SnapshotRecord:
 
     def to_body(self) -> JsonObject:
         """The body that is signed and stored."""
-        return {
+        body: JsonObject = {
             "kind": "snapshot",
             "format": 1,
             "vault": self.vault,
@@ -202,6 +204,7 @@ class SnapshotRecord:
             "totals": asdict(self.totals),
             "program": self.program,
         }
+        return body | {"trust": self.trust} if self.trust else body
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], *, name: str, writer: str, digest: str) -> SnapshotRecord:
@@ -233,6 +236,7 @@ class SnapshotRecord:
                 indexes=tuple(Part.from_json(part) for part in body["indexes"]),
                 totals=Totals.from_json(body["totals"]),
                 program=str(body["program"]),
+                trust=int(body.get("trust", 0)),
                 writer=writer,
                 digest=digest,
             )

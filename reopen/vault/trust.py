@@ -177,6 +177,11 @@ def store_trust(store: ObjectStore, trust: Trust, root: SigningKey, vault_id: st
     return replace(trust, digest=blake3(data).hexdigest())
 
 
+def newest_number(store: ObjectStore) -> int:
+    """The number of the newest statement in a store, by its listing alone; 0 when there is none."""
+    return max((int(match[1]) for info in store.list(PREFIX) if (match := _NAME.fullmatch(info.name))), default=0)
+
+
 def create_settled(store: ObjectStore, name: str, data: bytes) -> None:
     """Create an object exclusively; a lost answer is settled by reading back."""
     try:
@@ -213,15 +218,25 @@ class ClosingLists:
 
         :raises Refused: the list is gone or not the one that the statement pins.
         """
-        name = ended.closing.name
-        if name not in self._lists:
-            self._lists[name] = _Digests(self._read(ended.closing))
-        digests = self._lists[name]
+        digests = self.read(ended)
         place = bisect_left(digests, digest)
         return place < len(digests) and digests[place] == digest
 
+    def read(self, ended: Ended) -> Sequence[bytes]:
+        """Every digest on a key's list, sorted.
+
+        :raises Refused: the list is gone or not the one that the statement pins.
+        """
+        name = ended.closing.name
+        if name not in self._lists:
+            self._lists[name] = _Digests(self._read(ended.closing))
+        return self._lists[name]
+
     def _read(self, pin: Part) -> bytes:
-        hint = "Copy it back from a replica; without it nobody can tell what the key signed before it ended."
+        hint = (
+            "Without it nobody can tell what the key signed before it ended. Copy it back from a replica, or make it "
+            "anew with the root key: `reopen keys remove KEY_ID --relist`."
+        )
         try:
             data = self._store.get(pin.name)
         except NotFound as error:
@@ -249,6 +264,8 @@ class _Digests(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         return self._data[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
 
 

@@ -15,7 +15,7 @@ from blake3 import blake3
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
 from reopen.protect import lease as leases
 from reopen.protect.keychange import execute_rotate, plan_rotate
-from reopen.protect.keyending import execute_end_key, plan_end_key
+from reopen.protect.keyending import execute_end_key, plan_end_key, relist
 from reopen.protect.keylist import list_keys
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotRun, create_record
@@ -294,6 +294,54 @@ def test_a_closing_list_that_is_gone_or_changed_stops_its_readers_with_its_name(
         vault.records()
     keyed.store.put(name, [data])
     assert len(keyed.open("recovery").records()) == 1
+
+
+def test_a_list_that_was_lost_is_made_anew_unless_the_key_was_stolen(keyed: Keyed) -> None:
+    record = keyed.snapshot(keyed.dataset())
+    rotate(keyed)
+    (name,) = [name for name in keyed.store.names("trust/") if name.endswith(".list")]
+    keyed.store.delete(name)
+    relist(keyed.open("root"), OLD.id)
+    assert keyed.open("recovery").records() == [record]
+    with pytest.raises(Conflict, match="has not ended"):
+        relist(keyed.open("root"), next(key.id for key in KEYS.signing if key.role == "verifier"))
+    new = next(iter(keyed.open("writer").own_writers() - {OLD.id}))
+    execute_end_key(plan_end_key(keyed.open("root"), new, reason="stolen"))
+    with pytest.raises(Refused, match="may be the thief's"):
+        relist(keyed.open("root"), new)
+
+
+def test_a_replica_that_was_not_at_hand_is_added_to_the_list_later(keyed: Keyed) -> None:
+    """What was on the list before stays on it, though it is gone from the vault since."""
+    dataset = keyed.dataset()
+    first = keyed.snapshot(dataset)
+    replica = keyed.store.clone("test-memory://replica")
+    keyed.store.delete(first.name)
+    second = keyed.snapshot(dataset)
+    later = keyed.store.clone("test-memory://later")
+    rotate(keyed)
+    keyed.store.delete(second.name)
+    relist(keyed.open("root"), OLD.id, others=(keyed.open("root", store=replica),))
+    for store in (replica, later):
+        for name in keyed.store.names("trust/") + keyed.store.names("keys/"):
+            store.put(name, [keyed.store.get(name)])
+    assert keyed.open("recovery", store=replica).records() == [first]
+    assert keyed.open("recovery", store=later).records() == [second]
+
+
+def test_a_record_names_the_statement_that_its_writer_knew(keyed: Keyed) -> None:
+    """A reader that never saw the statement learns from ``verify`` that there was one."""
+    first = keyed.snapshot(keyed.dataset())
+    rotate(keyed)
+    second = keyed.snapshot(keyed.dataset("more"))
+    assert (first.trust, second.trust) == (0, 2)
+    assert "trust" not in first.to_body()
+    vault = keyed.open("recovery")
+    assert {record.trust for record in vault.records()} == {0, 2}
+    assert verify_vault(vault, record=False).findings == ()
+    keyed.store.delete("trust/0000000002.json")
+    findings = verify_vault(keyed.open("recovery"), record=False).findings
+    assert [(item.object, item.status) for item in findings] == [("trust/0000000002.json", "missing")]
 
 
 def test_what_cannot_be_ended_is_told(keyed: Keyed) -> None:
