@@ -17,7 +17,7 @@ import pytest
 TRIED: Counter[str] = Counter()
 """What was tried in this process, and of the workers that have ended."""
 
-RECORDED = ("crash points", "fault points", "kills")
+RECORDED = ("crash points", "fault points", "interleavings", "kills")
 """Names that a test may also give to pytest's ``record_property``."""
 
 RESULTS_VARIABLE = "REOPEN_PROOF_RESULTS"
