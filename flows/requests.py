@@ -72,6 +72,20 @@ class ReplicateRequest(Request):
     to: str | None = Field(default=None, title="To", description="The site to copy to; empty: the standby.")
 
 
+class RestoreRequest(Request):
+    """Write a snapshot's files to a folder."""
+
+    dataset: str = Field(title="Dataset", description="The dataset to restore.")
+    to: str = Field(title="To", description="The folder, or URL, that is filled.")
+    at: str = Field(default="latest", title="Snapshot", description=POINT_TEXT)
+    path: tuple[str, ...] = Field(
+        default=(), title="Paths", description="Gitignore-style patterns of what to restore; none: everything."
+    )
+    delete: bool = Field(
+        default=False, title="Delete others", description="Remove from the target what the snapshot does not have."
+    )
+
+
 class RetainRequest(Request):
     """Let snapshots go that no rule of the contracts keeps."""
 

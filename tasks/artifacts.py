@@ -20,6 +20,7 @@ from reopen.protect.snapshot import SnapshotResult
 from reopen.protect.verify import VerifyResult
 from reopen.recover.clocks import Measured
 from reopen.recover.plan import RecoveryPlan
+from reopen.recover.restore import RestoreResult
 from reopen.recover.runbook import runbook, summary
 from tasks.progress import artifact_key
 
@@ -49,6 +50,26 @@ def publish_snapshot(result: SnapshotResult) -> None:
         ("snapshot", record.dataset),
         [{"measure": name, "value": value} for name, value in measures.items()],
         f"Snapshot {record.id} of {record.dataset}: {record.state}",
+    )
+
+
+def publish_restore(result: RestoreResult) -> None:
+    """What a restore wrote, under ``restore-<dataset>``."""
+    measures = {
+        "snapshot": result.snapshot,
+        "target": result.target_url,
+        "files": result.files,
+        "bytes": result.size_bytes,
+        "written files": result.written_files,
+        "right already": result.unchanged_files,
+        "left out": result.left_out,
+        "deleted": result.deleted,
+        "seconds": round(result.seconds, 2),
+    }
+    _table(
+        ("restore", result.dataset),
+        [{"measure": name, "value": value} for name, value in measures.items()],
+        f"{result.dataset} is in {result.target_url}",
     )
 
 

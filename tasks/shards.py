@@ -11,10 +11,15 @@ from functools import partial
 
 from prefect.futures import as_completed
 
-from reopen.desk.elsewhere import Workplace, check_group, write_shard
+from reopen.desk.elsewhere import Workplace, check_group, restore_part, write_shard
+from reopen.progress import Progress
 from reopen.protect.captured import ShardResult, ShardSummary
 from reopen.protect.snapshot import SnapshotRun
 from reopen.protect.verify_packs import PackFindings, PackGroup
+from reopen.recover.restore import RestoreRun
+from reopen.recover.shards import ShardResult as RestoredShard
+from reopen.recover.shards import restore_shard
+from reopen.vault import Vault
 from tasks.runner import Crew
 
 SHARDS_AT_ONCE = 2
@@ -59,6 +64,26 @@ def check_groups(groups: Sequence[PackGroup], crew: Crew, workplace: Workplace) 
     ]
     for future in as_completed(sent):
         yield future.result()
+
+
+def restore_shards(
+    run: RestoreRun, vault: Vault, crew: Crew, workplace: Workplace, progress: Progress
+) -> Iterator[RestoredShard]:
+    """Write every shard of a restore; results as they come.
+
+    :raises ReopenError: the first shard's error that trying again did not help; run the restore again to finish.
+    """
+    futures = []
+    for number in range(run.shard_count):
+        shard = run.shard(number)
+        call = partial(restore_shard, vault, shard)
+        if crew.is_elsewhere:
+            call = partial(restore_part, workplace, shard)
+        futures.append(crew.submit("restore", f"part {number + 1} of {run.shard_count}", call))
+    for future in as_completed(futures):
+        result: RestoredShard = future.result()
+        progress.advance(result.written_bytes)
+        yield result
 
 
 def _shard_name(dataset: str, number: int, count: int) -> str:

@@ -74,6 +74,7 @@ def restore(
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what the snapshot does not have.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, and write nothing.")] = False,
+    flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Bring a snapshot's files to a place. Only what differs is written; nothing else there is touched."""
@@ -101,8 +102,14 @@ def restore(
     amount = f"{count_text(planned.files, 'file')} ({size_text(planned.size_bytes)})"
     if dry_run:
         return Answer(value=value, show=[f"would restore {amount} of {what} to {to}"])
-    workers = face.session.settings.limits.workers
-    result = execute_restore(planned, workers=workers, progress=face.progress())
+    if flow:
+        # By its id, so that the flow restores what was looked at here.
+        result = run_flow(
+            face, "restore", dataset=dataset, to=to, at=record.id, path=tuple(paths or ()), delete=delete, vault=vault
+        )
+    else:
+        workers = face.session.settings.limits.workers
+        result = execute_restore(planned, workers=workers, progress=face.progress())
     value["result"] = plain(result)
     counts = (
         f"written {result.written_files:,} ({size_text(result.written_bytes)}), "

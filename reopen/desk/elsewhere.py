@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from reopen.protect.captured import ShardResult
     from reopen.protect.plan import Shard
     from reopen.protect.verify_packs import PackFindings, PackGroup
+    from reopen.recover.shards import RestoreShard
+    from reopen.recover.shards import ShardResult as RestoredShard
     from reopen.sources.files import FileSource
     from reopen.vault import Vault
     from reopen.vault.index import ChunkIndex
@@ -107,3 +109,11 @@ def check_group(workplace: Workplace, group: PackGroup) -> PackFindings:
 
     _, vault = _desk.vault(workplace)
     return check_packs(vault, group)
+
+
+def restore_part(workplace: Workplace, shard: RestoreShard) -> RestoredShard:
+    """Write one shard of a restore (:func:`reopen.recover.shards.restore_shard`)."""
+    from reopen.recover.shards import restore_shard
+
+    _, vault = _desk.vault(workplace)
+    return restore_shard(vault, shard)

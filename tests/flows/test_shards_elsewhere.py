@@ -12,7 +12,6 @@ import pytest
 from reopen.desk.session import open_session
 from reopen.errors import Conflict, ReopenError
 from reopen.protect.verify import Level, verify_vault
-from reopen.recover.restore import execute_restore, plan_restore
 from reopen.vault import SnapshotRecord, Vault
 from tests.flows.observed import newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene
@@ -67,7 +66,8 @@ def said(vault: Vault, record: SnapshotRecord) -> Any:
 def test_another_runner_gives_what_threads_give(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest, runner: str
 ) -> None:
-    from flows.requests import VerifyRequest
+    from flows.requests import RestoreRequest, VerifyRequest
+    from flows.restore import restore
     from flows.verify import verify
 
     address = request.getfixturevalue("cluster") if runner == "dask" else ""
@@ -84,7 +84,8 @@ def test_another_runner_gives_what_threads_give(
     assert (checked.read_bytes, checked.stored_bytes) == (here.read_bytes, here.stored_bytes)
     assert verify_vault(vault, level=Level.CONTENT, record=False).findings == ()
 
-    execute_restore(plan_restore(vault, elsewhere, str(tmp_path / "restored")))
+    restored = restore(RestoreRequest(config=scene.production, dataset="ledger", to=str(tmp_path / "restored")))
+    assert (restored.snapshot, restored.written_files) == (elsewhere.id, elsewhere.totals.files)
     assert differences(scene.folder / "production/data/ledger", tmp_path / "restored") == []
 
     other = make_scene_beside(scene, tmp_path / "threads")
