@@ -14,7 +14,7 @@ import pytest
 
 from reopen.errors import Corrupt
 from reopen.vault.index import ChunkIndex, ids_array, worth_of
-from reopen.vault.indexrun import HEAD, ROW, SOURCE, make_run, open_run
+from reopen.vault.indexrun import HEAD, ROW, layout, make_run, open_run
 from tests.vault.indexrows import Row, a_part, a_row, a_run, looked_up, table, written
 
 ROWS: list[Row] = [a_row(number, pack=number % 4) for number in range(24)]
@@ -43,8 +43,16 @@ def test_what_is_written_is_found_again(path: Path) -> None:
 def test_each_change_of_a_bit_is_refused_or_hides_rows_but_shows_none_wrong(path: Path) -> None:
     """I2, at every byte of the file: the head, the digest, parts, sources, prefixes, rows; padding says nothing."""
     whole = path.read_bytes()
+    _, _, rows, sources, parts_bytes = HEAD.unpack_from(whole)
+    places = layout(rows, sources, parts_bytes)
     refused = hidden = same = 0
-    for at in range(len(whole)):
+    said = [
+        *range(places.tables_end),
+        *range(places.prefixes, places.prefixes + 8 * rows),
+        *range(places.rows, places.end),
+    ]
+    padding = [places.tables_end, places.rows - 1]
+    for at in [*said, *padding]:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         try:
             found = looked_up([open_run(path)], IDS)
@@ -55,11 +63,9 @@ def test_each_change_of_a_bit_is_refused_or_hides_rows_but_shows_none_wrong(path
         assert all(row in (None, truth) for row, truth in zip(found, TRUTH, strict=True))
         hidden += None in found
         same += None not in found
-    rows_bytes = 24 * (8 + ROW.itemsize)
-    parts_bytes = HEAD.unpack_from(whole)[-1]
-    assert refused == HEAD.size + 32 + parts_bytes + 21 * SOURCE.itemsize
-    assert hidden == rows_bytes, "no bit of a row can change unnoticed"
-    assert refused + hidden + same == len(whole)
+    assert refused == places.tables_end
+    assert hidden == rows * (8 + ROW.itemsize), "no bit of a row can change unnoticed"
+    assert same == len(padding)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.9999])
