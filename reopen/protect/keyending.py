@@ -47,7 +47,7 @@ from reopen.vault.trust import (
     store_trust,
 )
 
-NOT_LISTED = ("keys/", "trust/", "grants/", "passphrases/", "leases/", "probe/", "aside/", "vault.json")
+NOT_LISTED = ("keys/", "trust/", "grants/", "passphrases/", "leases/", "alone/", "probe/", "aside/", "vault.json")
 """What no ended key is asked about: the root's own documents, leases (believed all the same), and what is no document
 of the vault."""
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pyfastcdc.py.constants import GEAR, GEAR_LS, MASKS
 
+from reopen.clock import FixedClock
+from reopen.ids import seeded_random
 from reopen.protect import lease, snapshot
 from reopen.storage.canonical import RECORD_BYTES_MAX
-from reopen.vault import Totals, pack, tables
+from reopen.vault import Totals, pack, passphrase, tables, trust
 from reopen.vault.content import COMPRESSION_LEVEL, ChunkHasher
 from reopen.vault.create import Parameters
 from reopen.vault.keys import Roots
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART
 from reopen.vault.record import DATASET_NAME, FACT_ROLES
 from tests.golden import spec_reader
-from tests.vault.kit import new_vault
+from tests.vault.kit import KEYS, new_vault
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "vault-format.md").read_text(encoding="utf-8")
 
@@ -125,6 +131,35 @@ def test_the_vector_of_a_frame_s_aad_holds() -> None:
     assert aad.hex() in PAGE
     assert len(aad) == 55
     assert pack.frame_nonce(5).hex() in PAGE
+
+
+def test_the_numbers_of_trust_grants_and_passphrases_are_those_of_the_page() -> None:
+    text = section("Trust statements") + section("Grants") + section("Passphrases")
+    assert passphrase.ALPHABET in text
+    assert (passphrase.SCRYPT_N, passphrase.SCRYPT_N_MAX) == (1 << 17, 1 << 20)
+    assert (passphrase.SCRYPT_R, passphrase.SCRYPT_P, passphrase.SCRYPT_P_MAX) == (8, 1, 4)
+    assert trust.RECIPIENTS_MAX == pack.RECIPIENTS_MAX
+    assert f"(`{'`, `'.join(trust.REASONS)}`)" in text
+    described = {name.strip("` ") for names, _ in rows(section("Trust statements")) for name in names.split(",")}
+    body = trust.Trust(number=1, recipients=(), metadata_key=1).to_body("00" * 16, FixedClock().now())
+    assert described == body.keys() - {"kind"}
+
+
+def test_a_passphrase_opens_what_the_page_says_by_hand() -> None:
+    """From the page alone: the standard library's scrypt, BLAKE3 and AES-GCM."""
+    typed = passphrase.make_passphrase(seeded_random(3))
+    letters = typed.replace("-", "")
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    digest = blake3(b"reopen passphrase " + letters[:26].encode()).digest()
+    assert letters[26:] == alphabet[digest[0] & 31] + alphabet[digest[1] & 31]
+    body = passphrase.passphrase_body(KEYS.recovery, KEYS.pins, typed, at=FixedClock().now())
+    kdf, sealed = body["kdf"], bytes.fromhex(body["sealed"])
+    salt = bytes.fromhex(kdf["salt"])
+    derived = hashlib.scrypt(letters.encode(), salt=salt, n=kdf["n"], r=kdf["r"], p=kdf["p"], maxmem=1 << 28, dklen=32)
+    aad = b"reopen/v1/passphrase\0" + bytes.fromhex(body["vault"]) + bytes.fromhex(body["key"])
+    opened = json.loads(AESGCM(derived).decrypt(sealed[:12], sealed[12:], aad))
+    assert (opened["role"], opened["id"]) == ("recovery", KEYS.recovery.id)
+    assert opened["secret"]["x25519"] == KEYS.recovery.x25519_private.hex()
 
 
 def test_the_objects_of_a_new_vault_are_those_of_the_page() -> None:
