@@ -124,6 +124,9 @@ def _row(dataset: DatasetStatus) -> tuple[object, ...]:
     behind = {site: count for site, count in dataset.behind.items() if count}
     replica = ", ".join(f"{site} lacks {count}" for site, count in behind.items())
     note = dataset.reason if dataset.contract.value == "in force" else f"contract {dataset.contract.value}"
+    if dataset.holds:
+        held = ", ".join(f"{count_text(count, 'hold')} at {site}" for site, count in dataset.holds.items())
+        note = f"{note}; {held}" if note else held
     return (
         dataset.name,
         "-" if dataset.tier is None else dataset.tier,

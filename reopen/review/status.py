@@ -25,6 +25,7 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch
 from reopen.errors import ReopenError
+from reopen.protect.holds import HELD, RELEASED, holds_of
 from reopen.protect.verify_coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
 from reopen.vault import Fact, SnapshotRecord, Vault
@@ -78,7 +79,7 @@ class DrillStatus:
 class DatasetStatus:
     """One dataset. ``exposure_seconds`` is None when nothing of it was ever verified; ``away_exposure_seconds`` is the
     same over copies away from the primary, and None also when no such vault could be read. ``behind`` counts, by site,
-    snapshots that this vault lacks."""
+    snapshots that this vault lacks; ``holds``, by site, the legal holds that stand there, where there are any."""
 
     name: str
     contract: ContractState
@@ -95,6 +96,7 @@ class DatasetStatus:
     drill: DrillStatus | None
     behind: Mapping[str, int]
     lag_seconds: Mapping[str, float]
+    holds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +358,7 @@ def _dataset(
         drill=_last_drill(facts),
         behind=behind,
         lag_seconds=lag,
+        holds={item.site: count for item in copies if (count := _standing_holds(name, item))},
     )
 
 
@@ -425,6 +428,10 @@ def _last_drill(facts: Sequence[Fact]) -> DrillStatus | None:
         verdict=str(body.get("verdict", "unknown")),
         rta_seconds=float(rta) if isinstance(rta, int | float) else None,
     )
+
+
+def _standing_holds(name: str, copies: _Copies) -> int:
+    return len(holds_of([fact for fact in copies.facts if fact.dataset == name and fact.kind in (HELD, RELEASED)]))
 
 
 def _behind(
