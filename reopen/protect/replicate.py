@@ -23,17 +23,17 @@ Invariants
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from blake3 import blake3
 
-from reopen.errors import Conflict, Corrupt, NotFound, Transient
+from reopen.errors import Conflict, Corrupt, Internal, NotFound, Transient
 from reopen.progress import SILENT, Progress
 from reopen.protect.replicate_plan import ROWS_SUFFIX, STATEMENT_SUFFIX, Copy, ReplicatePlan, plan_replicate
-from reopen.protect.stored import Budget, digest_of, pieces
+from reopen.protect.stored import Budget, CheckedPieces, digest_of
 from reopen.vault import SnapshotRecord
 
 __all__ = ["Copy", "ReplicatePlan", "ReplicateResult", "execute_replicate", "plan_replicate"]
@@ -150,46 +150,53 @@ class _Copying:
         """Copy one object; what is wrong with it at the source is returned."""
         with self.budget.hold(item.size_bytes):
             try:
-                parts = list(self._read(item))
-                digest = _check(item, parts)
+                digest = self._write(item)
             except Corrupt as error:
                 return error
-            self._write(item, parts, digest)
-        if self.verify_arrival:
-            self._read_back(item, digest)
+            except NotFound as error:
+                # Its listing is older than its removal: prune put what is still needed into another object.
+                raise Transient(
+                    f"{item.name} left {self.plan.source.store.url} while it was being copied.",
+                    hint="Run `reopen replicate` again: it sees what took its place. No record was copied.",
+                    object=item.name,
+                ) from error
+        self._check_arrival(item, digest)
         return None
 
-    def _read(self, item: Copy) -> Iterable[bytes]:
+    def _write(self, item: Copy) -> str:
+        """Create one object from bytes that are checked on the way; returns their digest (I1)."""
+        plan = self.plan
         if item.data is not None:
             self.progress.advance(len(item.data))
-            yield item.data
-            return
-        try:
-            for piece in pieces(self.plan.source.store, item.name, item.size_bytes):
-                self.progress.advance(len(piece))
-                yield piece
-        except NotFound as error:
-            # Its listing is older than its removal: prune put what is still needed into another object.
-            raise Transient(
-                f"{item.name} left {self.plan.source.store.url} while it was being copied.",
-                hint="Run `reopen replicate` again: it sees what took its place. No record was copied.",
-                object=item.name,
-            ) from error
+            self._create(item, [item.data], lambda: blake3(item.data or b"").hexdigest())
+            return blake3(item.data).hexdigest()
+        source = CheckedPieces(plan.source.store, item.name, item.size_bytes, item.pin, self.progress.advance)
+        self._create(item, source, lambda: source.digest or item.pin)
+        if not source.digest:
+            raise Internal(f"{plan.target.url} took {item.name} without taking all of it.", object=item.name)
+        return source.digest
 
-    def _write(self, item: Copy, parts: list[bytes], digest: str) -> None:
+    def _create(self, item: Copy, parts: Sequence[bytes], digest: Callable[[], str]) -> None:
         plan = self.plan
         try:
             plan.target.create(item.name, parts)
         except Conflict:
             # Somebody else is copying too. Equal bytes are what was wanted.
-            if blake3(plan.target.get(item.name)).hexdigest() != digest:
+            for _ in parts:
+                pass  # Ours are read to their end, which checks them.
+            if blake3(plan.target.get(item.name)).hexdigest() != digest():
                 raise Conflict(
                     f"{item.name} in {plan.target.url} differs from the one in {plan.source.store.url}.",
                     hint="One of the two was changed; `reopen verify` on each tells which.",
                 ) from None
-        arrived = plan.target.head(item.name).size_bytes
+
+    def _check_arrival(self, item: Copy, digest: str) -> None:
+        """I5: the size by the target's own word, and the bytes if that is asked for."""
+        arrived = self.plan.target.head(item.name).size_bytes
         if arrived != item.size_bytes:
             raise self._not_arrived(item, f"{arrived} bytes arrived, {item.size_bytes} were sent")
+        if self.verify_arrival:
+            self._read_back(item, digest)
 
     def _read_back(self, item: Copy, digest: str) -> None:
         if digest_of(self.plan.target, item.name, item.size_bytes) != digest:
@@ -201,15 +208,3 @@ class _Copying:
             hint="Check that store and the way to it; `reopen repair --from` puts a good copy in its place.",
             object=item.name,
         )
-
-
-def _check(item: Copy, parts: list[bytes]) -> str:
-    """The digest of the bytes that are about to be written, if they are what they must be (I1)."""
-    digest = blake3()
-    for part in parts:
-        digest.update(part)
-    found = digest.hexdigest()
-    if sum(len(part) for part in parts) != item.size_bytes or (item.pin and found != item.pin):
-        what = f"pack {item.pin}" if item.name.startswith("packs/") else item.name
-        raise Corrupt(f"{what} fails its digest at the source.", object=item.name)
-    return found

@@ -31,6 +31,8 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 _WRITE_VECTOR_MAX = 512
 """Pieces a single ``writev`` takes; Linux allows 1024."""
+_WRITE_BYTES = 1 << 20
+"""What is written at once is still in the processor's cache."""
 
 
 class LocalStore:
@@ -218,12 +220,27 @@ def _write_durably(path: Path, pieces: Sequence[Piece]) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         written = 0
-        for start in range(0, len(pieces), _WRITE_VECTOR_MAX):
-            written += _write_all(descriptor, pieces[start : start + _WRITE_VECTOR_MAX])
+        for batch in _batches(pieces):
+            written += _write_all(descriptor, batch)
         os.fsync(descriptor)
         return written
     finally:
         os.close(descriptor)
+
+
+def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Pieces that are written together. They may come from another store as they are asked for, so no more of them are
+    held than a write needs."""
+    batch: list[Piece] = []
+    size_bytes = 0
+    for piece in pieces:
+        batch.append(piece)
+        size_bytes += len(piece)
+        if len(batch) == _WRITE_VECTOR_MAX or size_bytes >= _WRITE_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _write_all(descriptor: int, pieces: Sequence[Piece]) -> int:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import overload
 
 from reopen.clock import SYSTEM_CLOCK, Clock
-from reopen.errors import InvalidInput
-from reopen.storage.base import Capabilities, ObjectInfo, ObjectStore, Piece
+from reopen.errors import Internal, InvalidInput
+from reopen.storage.base import Capabilities, LockingStore, ObjectInfo, ObjectStore, Piece, locking
 
 BURST_SECONDS = 1.0
 """What an idle bucket saves up: enough that small objects are not sent one by one, too little to be felt on a line."""
@@ -105,12 +106,10 @@ class ThrottledStore:
         return self._inner.head(name)
 
     def put(self, name: str, pieces: Sequence[Piece]) -> int:
-        self._bucket.take(sum(len(piece) for piece in pieces))
-        return self._inner.put(name, pieces)
+        return self._inner.put(name, _PaidPieces(pieces, self._bucket))
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
-        self._bucket.take(sum(len(piece) for piece in pieces))
-        return self._inner.create(name, pieces)
+        return self._inner.create(name, _PaidPieces(pieces, self._bucket))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self._inner.list(prefix)
@@ -120,11 +119,3 @@ class ThrottledStore:
 
     def now(self) -> datetime:
         return self._inner.now()
-
-
-def throttled(store: ObjectStore, rate: str) -> ObjectStore:
-    """A store that is no faster than a rate such as ``50MiB/s``; the store itself where the text is empty.
-
-    :raises InvalidInput: not a rate above zero.
-    """
-    return ThrottledStore(store, TokenBucket(parse_rate(rate))) if rate else store
