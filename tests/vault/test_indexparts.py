@@ -6,13 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from reopen.errors import Corrupt, NotFound
-from reopen.vault import Vault, indexcache
+from reopen.vault import Vault, indexcache, indexparts
 from reopen.vault.canonical import decode, seal_envelope
+from reopen.vault.index import ids_array
 from reopen.vault.indexcache import IndexCache
-from reopen.vault.indexparts import list_packs, load_index, load_writer_index, read_statement, read_statements
+from reopen.vault.indexparts import (
+    list_packs,
+    load_index,
+    load_writer_index,
+    read_rows,
+    read_statement,
+    read_statements,
+    write_index_part,
+)
+from reopen.vault.packwriter import StoredPack
 from reopen.vault.record import pack_name
 from tests.vault.kit import WRITER, Packer, flip, hasher, new_vault, noise, reopen
 
@@ -161,6 +172,78 @@ def test_the_cache_makes_nothing_appear_that_is_gone(vault: Vault, cache: IndexC
     without_a_part = reusable(vault, cache=cache)
     assert without_a_part == reusable(vault)
     assert without_a_part.count(True) <= without_a_pack.count(True)
+
+
+def test_many_parts_are_fetched_at_once_and_all_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one step of fetching, and more than one run."""
+    monkeypatch.setattr(indexparts, "PARTS_A_STEP", 10)
+    monkeypatch.setattr(indexparts, "RUN_ROWS", 12)
+    made = new_vault()
+    pieces = [noise(500, number) for number in range(27)]
+    for piece in pieces:
+        packer = Packer(made, pack_bytes=100)
+        packer.add(piece)
+        packer.writer.close()
+    assert len(statements(made)) == 27
+    index = load_index(made)
+    assert all(index.contains(hasher(made)(piece)) for piece in pieces)
+    assert len(index) == 27
+
+
+def test_a_reader_uses_what_was_read_before(vault: Vault, cache: IndexCache) -> None:
+    assert reusable(vault, cache=cache) == [True] * 6
+    for info in list(vault.store.list("index/")):
+        vault.store.put(info.name, [b"no longer readable"])
+    index = load_index(vault, cache=cache)
+    assert [index.contains(hasher(vault)(piece)) for piece in PIECES] == [True] * 6
+    assert not index.contains(bytes(32)), "a true no"
+
+
+def test_a_reader_with_a_damaged_copy_is_told_so_and_the_next_run_is_right(
+    vault: Vault, cache: IndexCache, tmp_path: Path
+) -> None:
+    """It must not be told that the vault has lost a chunk."""
+    reusable(vault, cache=cache)
+    (path,) = (tmp_path / "cache").rglob("*.run")
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(Corrupt, match="local copy of the index"):
+        load_index(vault, cache=IndexCache(tmp_path / "cache")).find(
+            ids_array(b"".join(hasher(vault)(piece) for piece in PIECES))
+        )
+    index = load_index(vault, cache=IndexCache(tmp_path / "cache"))
+    assert [index.contains(hasher(vault)(piece)) for piece in PIECES] == [True] * 6
+
+
+def test_a_writer_with_a_damaged_copy_stores_again(vault: Vault, cache: IndexCache, tmp_path: Path) -> None:
+    reusable(vault, cache=cache)
+    (path,) = (tmp_path / "cache").rglob("*.run")
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(bytes(data))
+    assert reusable(vault, cache=IndexCache(tmp_path / "cache")).count(False) == 1
+    assert reusable(vault, cache=IndexCache(tmp_path / "cache")) == [True] * 6, "the damaged copy was removed"
+
+
+def test_a_part_that_is_not_trusted_gains_nothing_by_naming_a_trusted_pack(vault: Vault, cache: IndexCache) -> None:
+    """Dedup poisoning: the pack is there and ours; that it holds this chunk is only somebody's word."""
+    honest = {statement.part.digest for statement in read_statements(vault)}
+    pack = bytes.fromhex(next(iter(read_statements(vault)[0].packs)))
+    poison = b"\x07" * 32
+    rows = read_rows(vault, read_statements(vault)[0]).slice(0, 1)
+    for name, value in (("chunk_id", poison), ("pack", pack)):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array([value], rows.schema.field(at).type))
+    write_index_part(
+        vault, "ffffffffffffffff-0000", [StoredPack(id=pack, size_bytes=1, rows=rows)], vault.keyring.signer("writer")
+    )
+    for kept in (None, cache):
+        every = load_writer_index(vault, trusted=lambda writer, digest: True, cache=kept)
+        assert every.contains(poison)
+        careful = load_writer_index(vault, trusted=lambda writer, digest: digest in honest, cache=kept)
+        assert not careful.contains(poison)
+        assert all(careful.contains(hasher(vault)(piece)) for piece in PIECES)
 
 
 def test_objects_that_are_no_packs_are_not_listed_as_packs(vault: Vault) -> None:
