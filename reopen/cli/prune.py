@@ -109,6 +109,10 @@ def _done(result: PruneResult) -> list[str]:
         )
     if result.held_packs:
         lines.append(f"{count_text(result.held_packs, 'marked pack')} turned out to be needed; its content was moved")
+    if result.locked_objects:
+        lines.append(
+            f"{count_text(result.locked_objects, 'object')} are locked in the bucket, and go when that is over"
+        )
     lines += [f"cannot be read, and stays: pack {pack}: {reason}" for pack, reason in result.unreadable]
     return [*lines, *_due(result.due_at)]
 

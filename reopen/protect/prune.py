@@ -91,8 +91,9 @@ class PruneResult:
     """What a prune did.
 
     ``freed_bytes`` are gone from the store; ``marked_bytes`` were marked now and go when the grace is over, not before
-    ``due_at``. ``waiting_for``: leases of snapshots because of which nothing marked was removed. ``unreadable``: packs
-    that should have been moved and could not be read, with the reason; they stay.
+    ``due_at``. ``waiting_for``: leases of snapshots because of which nothing marked was removed. ``held_packs`` turned
+    out to be needed. ``locked_objects`` are due, and kept by the bucket's object lock. ``unreadable``: packs that
+    should have been moved and could not be read, with the reason; they stay.
     """
 
     freed_bytes: int
@@ -105,6 +106,7 @@ class PruneResult:
     repacked_bytes: int
     new_packs: int
     held_packs: int
+    locked_objects: int
     unreadable: tuple[tuple[str, str], ...]
     waiting_for: tuple[str, ...]
     due_at: datetime | None
@@ -226,6 +228,7 @@ class _Run:
             repacked_bytes=sum(item.moved_bytes for item in (moved, *swept.rescued)),
             new_packs=sum(item.new_packs for item in (moved, *swept.rescued)),
             held_packs=swept.held,
+            locked_objects=swept.locked,
             unreadable=tuple((pack.hex(), reason) for pack, reason in unreadable.items()),
             waiting_for=self._waiting,
             due_at=due_at,

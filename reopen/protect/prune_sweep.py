@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reopen.errors import Corrupt, NotFound
+from reopen.errors import Corrupt, NotFound, Refused, VaultUnwritable
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect.prune_frames import frame_identity
@@ -50,12 +50,16 @@ _HOLDERS_OPEN_MAX = 2
 
 @dataclass(slots=True, kw_only=True)
 class Swept:
-    """What a sweep did, counted as it goes on. ``freed_bytes``: of everything that was removed; ``unreadable``: marked
-    packs that stay because they cannot be read, with the reason; ``held``: marked packs that a snapshot needs after
-    all, and which go when their frames have been elsewhere for the grace."""
+    """What a sweep did, counted as it goes on.
+
+    ``freed_bytes``: of everything that was removed. ``locked``: objects that the bucket's object lock keeps for now.
+    ``held``: marked packs that a snapshot needs after all; they go when their frames have been elsewhere for the grace.
+    ``unreadable``: marked packs that stay because they cannot be read, with the reason.
+    """
 
     packs: int = 0
     objects: int = 0
+    locked: int = 0
     freed_bytes: int = 0
     held: int = 0
     unreadable: dict[bytes, str] = field(default_factory=dict)
@@ -96,14 +100,15 @@ class _Sweep:
         leaving = self._leaving()
         tables = self._tables()
         self._progress.start("sweep", len(leaving) + len(tables), "objects")
-        for name, size_bytes in tables.items():
-            self._remove(name, size_bytes)
+        tables = {name: size for name, size in tables.items() if self._remove(name, size)}
         self._rewrite_index(leaving)
         self._remove_leftovers()
         number = self._found.number()
         for pack in sorted(leaving):
-            self._remove(pack_name(pack.hex()), int(self._found.sizes[number[pack]]))
-            self.done.packs += 1
+            if self._remove(pack_name(pack.hex()), int(self._found.sizes[number[pack]])):
+                self.done.packs += 1
+            else:
+                leaving.discard(pack)
         self._remove_tombstones(leaving, tables)
         self._progress.finish()
 
@@ -159,10 +164,15 @@ class _Sweep:
             by_origin.setdefault(item.origin, []).append(item)
         for origin, items in by_origin.items():
             self._cover(origin, items, untouched, stays)
+        removed = []
         for item in affected:
             # The statement first: without it nobody looks for the Parquet file.
-            self._remove(item.part.name, item.part.size)
-        for item in affected:
+            if self._remove(item.part.name, item.part.size):
+                removed.append(item)
+            else:
+                # What it lists stays as long as it does; its replacement is found again by the next run.
+                leaving -= {bytes.fromhex(pack) for pack in item.packs}
+        for item in removed:
             self._remove(item.parquet.name, item.parquet.size)
 
     def _cover(
@@ -235,11 +245,19 @@ class _Sweep:
             if not packs_left & set(tombstone.packs) and not tables_left & set(tombstone.tables):
                 self._remove(tombstone.name, 0)
 
-    def _remove(self, name: str, size_bytes: int) -> None:
-        self._vault.store.delete(name)
+    def _remove(self, name: str, size_bytes: int) -> bool:
+        """Remove an object; whether it is gone. One that is still locked in its bucket goes in a later run."""
+        self._progress.advance(1)
+        try:
+            self._vault.store.delete(name)
+        except VaultUnwritable:
+            raise
+        except Refused:
+            self.done.locked += 1
+            return False
         self.done.objects += 1
         self.done.freed_bytes += size_bytes
-        self._progress.advance(1)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
