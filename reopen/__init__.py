@@ -28,6 +28,7 @@ chunk           a run of a file's bytes, cut by content, named by its keyed hash
 frame           what is compressed and sealed once: one chunk of a large file, or many small files together
 pack            an immutable object of many frames with its own sealed directory
 index           where each chunk is stored
+run             index rows of many parts, sorted by chunk id, in a local file that is mapped and not read
 manifest        every entry of a snapshot
 snapshot        one committed capture of a dataset; it exists when its record exists
 recovery point  the snapshot that a recovery starts from

@@ -142,7 +142,7 @@ class ChunkIndex:
                 positions[asking[better]] = first_row + at[better]
                 still = best[asking] < PREFERRED
                 asking, at = asking[still], at[still] + 1
-            run.forget()
+            run.forget(len(wanted))
         return positions
 
     def counting_packs(self) -> frozenset[bytes]:
@@ -178,7 +178,7 @@ class ChunkIndex:
             rows = run.rows[at]
             if not run.good_rows(at, rows).all():
                 raise run.distrust()
-            run.forget()
+            run.forget(len(rows))
             sources = rows["source"]
             salts[here] = run.tables.sources["salt"][sources]
             found["pack"][here] = self._first_source[number] + sources

@@ -128,7 +128,7 @@ def _taken(item: _Input, start: int, end: int) -> tuple[U64, NDArray[Any]]:
         stay = item.keep[rows["source"]]
         prefixes, rows = prefixes[stay], rows[stay]
     rows["source"] = item.new_source[rows["source"]]
-    item.run.forget()
+    item.run.forget(end - start)
     return prefixes, rows
 
 

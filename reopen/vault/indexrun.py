@@ -74,6 +74,7 @@ HEAD = struct.Struct("<8s16sQQQ")
 PAGE_BYTES = 4096
 _DIGEST_BYTES = 32
 _FORGET_ABOVE_BYTES = 256 << 20
+_FORGET_AFTER_ROWS = 1 << 14
 _ROWS_A_STEP = 1 << 18
 
 
@@ -124,6 +125,7 @@ class Run:
         self._factors = factors(key) if key else None
         self._mapped = mapped
         self._descriptor = descriptor
+        self._rows_read = 0
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -160,7 +162,7 @@ class Run:
             in_order = bool((prefixes[:-1] <= prefixes[1:]).all())
             if not in_order or not self.good_rows(at, self.rows[start : start + _ROWS_A_STEP]).all():
                 raise self.distrust()
-            self.forget()
+            self.forget(len(at))
         self.is_whole = True
 
     def distrust(self) -> Corrupt:
@@ -172,9 +174,13 @@ class Run:
             hint="Run it again: the index is read from the vault, where nothing is wrong.",
         )
 
-    def forget(self) -> None:
-        """Let go of the pages of a large file that reading has mapped; they stay in the page cache."""
-        if self._mapped is not None and len(self._mapped) > _FORGET_ABOVE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+    def forget(self, rows_read: int) -> None:
+        """After rows were read: let go of a large file's pages once many are mapped. They stay in the page cache."""
+        self._rows_read += rows_read
+        if self._rows_read < _FORGET_AFTER_ROWS or self._mapped is None or len(self._mapped) < _FORGET_ABOVE_BYTES:
+            return
+        self._rows_read = 0
+        if hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
