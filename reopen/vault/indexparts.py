@@ -31,6 +31,7 @@ from reopen.vault.statements import (
 )
 from reopen.vault.tables import INDEX, decode_parquet, encode_parquet
 from reopen.vault.tombstones import marked_packs, reusable_packs
+from reopen.vault.trust import SignedLater
 from reopen.vault.vault import Vault
 
 __all__ = [
@@ -179,7 +180,11 @@ def _marked_if_known(vault: Vault) -> frozenset[bytes]:
 
 
 def _read_part(vault: Vault, name: str) -> tuple[RunPart, pa.Table]:
-    statement = read_statement_or_hint(vault, name)
+    try:
+        statement = read_statement_or_hint(vault, name)
+    except SignedLater:
+        # A writer may have been at work when its key was taken back: that stops no reader, and its rows count nothing.
+        return RunPart(name=name, digest="", writer=""), INDEX.empty_table()
     # Whose chunks these are decides whether they are trusted, and that is not always who signed.
     part = RunPart(name=name, digest=statement.part.digest, writer=statement.origin)
     return part, read_rows(vault, statement)

@@ -15,6 +15,7 @@ from blake3 import blake3
 from reopen.errors import Corrupt, NotFound
 from reopen.vault.canonical import open_envelope
 from reopen.vault.record import PACK_NAME, Part
+from reopen.vault.trust import SignedLater
 from reopen.vault.vault import Vault
 
 _PACK_ID = re.compile(r"[0-9a-f]{64}")
@@ -58,11 +59,21 @@ def statement_names(vault: Vault) -> list[str]:
 
 
 def read_statements(vault: Vault) -> list[IndexStatement]:
-    """Every index statement, signature checked, by name.
+    """Every index statement, signature checked, by name; without what an ended key signed later.
 
     :raises Corrupt: a damaged or wrongly signed statement.
     """
-    return while_parts_change(vault, lambda names: [read_statement_or_hint(vault, name) for name in names])
+
+    def read(names: list[str]) -> list[IndexStatement]:
+        found = []
+        for name in names:
+            try:
+                found.append(read_statement_or_hint(vault, name))
+            except SignedLater:
+                continue  # A writer may have been at work when its key was taken back; that must stop no reader.
+        return found
+
+    return while_parts_change(vault, read)
 
 
 def read_statement(vault: Vault, name: str) -> IndexStatement:
@@ -103,6 +114,8 @@ def read_statement_or_hint(vault: Vault, name: str) -> IndexStatement:
     """As :func:`read_statement`; its error says what mends it."""
     try:
         return read_statement(vault, name)
+    except SignedLater:
+        raise
     except Corrupt as error:
         raise Corrupt(error.message, hint=REPAIR_HINT, object=name) from error
 

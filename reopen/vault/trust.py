@@ -40,6 +40,10 @@ _NAME = re.compile(r"trust/(\d{10})\.json")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+class SignedLater(Corrupt):
+    """An ended key signed this after it ended. Whoever looks for what is stored passes it over; a check reports it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The end of a signing key. ``successor``: the key that followed it, if any; ``closing``: pin of its closing

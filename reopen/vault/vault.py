@@ -38,7 +38,7 @@ from reopen.vault.record import (
     fact_name,
     parse_record_name,
 )
-from reopen.vault.trust import ClosingLists, Trust, read_trust
+from reopen.vault.trust import ClosingLists, SignedLater, Trust, read_trust
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -248,7 +248,7 @@ class Vault:
         """
         ended = self.trust.ended.get(signer)
         if ended is not None and not self._closing_lists.holds(ended, digest):
-            raise Corrupt(
+            raise SignedLater(
                 f"{name} is signed by key {signer}, which was {ended.reason} on {to_text(ended.at)[:10]} and had not "
                 "signed it by then.",
                 hint="Somebody uses a key that was taken back, whatever time the object states.",

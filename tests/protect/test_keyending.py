@@ -24,10 +24,11 @@ from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.canonical import decode, seal_envelope
 from reopen.vault.content import Sealer
-from reopen.vault.indexparts import read_statement, write_index_part
+from reopen.vault.indexparts import read_statement, read_statements, write_index_part
 from reopen.vault.packreader import read_pack
 from reopen.vault.packwriter import PackWriter, StoredPack
 from reopen.vault.record import pack_name, record_name
+from reopen.vault.trust import SignedLater
 from tests.kit import SITE, restore
 from tests.protect.keyed import KEYS, Keyed
 from tests.stores import MemoryStore, WatchedStore
@@ -61,6 +62,18 @@ def thief(store: ObjectStore, before: Vault) -> Vault:
         clock=before.clock,
         random_bytes=before.random_bytes,
     )
+
+
+def plant(held: Vault) -> list[StoredPack]:
+    """A pack that the old key signs."""
+    planted: list[StoredPack] = []
+    sealer = Sealer(held.id, held.recipients)
+    packs = PackWriter(
+        held.store, vault_id=held.id, roots=held.roots, slot=sealer.slot, signer=OLD, pack_bytes=1, flush=planted.extend
+    )
+    packs.add(sealer.seal(blake3(b"x").digest(), [b"planted"]))
+    packs.close()
+    return planted
 
 
 def back_dated(record: SnapshotRecord, seq: int) -> SnapshotRecord:
@@ -137,13 +150,7 @@ def test_nothing_else_that_an_ended_key_signs_is_believed(keyed: Keyed) -> None:
     before = keyed.open("writer")
     rotate(keyed)
     held = thief(keyed.store, before)
-    planted: list[StoredPack] = []
-    sealer = Sealer(held.id, held.recipients)
-    packs = PackWriter(
-        held.store, vault_id=held.id, roots=held.roots, slot=sealer.slot, signer=OLD, pack_bytes=1, flush=planted.extend
-    )
-    packs.add(sealer.seal(blake3(b"x").digest(), [b"planted"]))
-    packs.close()
+    planted = plant(held)
     statement = write_index_part(held, "0123456789abcdef-0000", planted, OLD).name
     void = {"kind": "void", "vault": held.id, "dataset": "it", "seq": 7, "id": "00" * 8, "at": "2026-01-01T00:00:00Z"}
     void_name = record_name("it", 7, "00" * 8)
@@ -229,6 +236,24 @@ def test_a_snapshot_whose_key_is_reported_stolen_fails_before_its_commit(keyed: 
     assert keyed.open("recovery").records() == []
     assert keyed.open("recovery").invalid_records() == []
     assert keyed.snapshot(dataset).seq >= 1
+
+
+def test_index_parts_that_an_ended_key_signs_stop_no_reader(keyed: Keyed, tmp_path: Path) -> None:
+    """One may slip in between list and statement, from a snapshot under way: its packs count as not indexed."""
+    dataset = keyed.dataset()
+    record = keyed.snapshot(dataset)
+    held = thief(keyed.store, keyed.open("writer"))
+    rotate(keyed, stolen=True)
+    planted = write_index_part(held, "0123456789abcdef-0000", plant(held), OLD).name
+    reader = keyed.open("recovery")
+    with pytest.raises(SignedLater):
+        read_statement(reader, planted)
+    restore(reader, record, tmp_path / "it-restored")
+    assert differences(tmp_path / "data" / "it", tmp_path / "it-restored") == []
+    keyed.dataset(a=some_bytes(9_000, 31))
+    keyed.snapshot(dataset)
+    assert planted not in {item.part.name for item in read_statements(keyed.open("recovery"))}
+    assert planted in {item.object for item in verify_vault(keyed.open("recovery"), record=False).findings}
 
 
 def test_what_slips_in_between_list_and_statement_is_named(keyed: Keyed) -> None:
