@@ -35,6 +35,9 @@ recovery point  the snapshot that a recovery starts from
 profile         rows, columns, types, nulls, least and greatest of a table, taken while it was captured
 verdict         what a scan for damage says of a snapshot: clean, suspect, infected, unscanned
 replica         a copy of the vault at another site
+coverage        the share of a store's bytes that was read again within some days
+lag             how long a snapshot took from its commit to its replica
+loss            a file of a snapshot that no copy here or at the replica can give back
 shard           a unit of work: seconds of reading, one task
 drill           a recovery into an isolated place, measured and cleaned up
 failover        running the business from the standby
