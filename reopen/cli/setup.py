@@ -62,6 +62,7 @@ def register(app: typer.Typer) -> None:
             for path in sorted(settings.keys.glob("*.key"))
         ]
         recovery = [key["file"] for key in keys if key["role"] == "recovery"]
+        store, warnings = _describe_store(settings)
         value = {
             "settings": str(file),
             "contracts": str(settings.contracts),
@@ -69,11 +70,36 @@ def register(app: typer.Typer) -> None:
             "keys": keys,
             "recovery_key": recovery[0] if recovery else None,
             "vault": settings.here.vault,
+            "store": store,
             "steps": [{"what": what, "done": done, "where": where} for what, done, where in steps],
         }
         return Answer(
-            value=value, show=[make_table(("what", "", "where"), steps), *_advice(keys, recovery, settings.contracts)]
+            value=value,
+            show=[make_table(("what", "", "where"), steps), *warnings, *_advice(keys, recovery, settings.contracts)],
         )
+
+
+def _describe_store(settings: Settings) -> tuple[dict[str, object], list[RenderableType]]:
+    """What the store of this site's vault can do, as value and as warnings."""
+    from reopen.protect.needs import ELSEWHERE, lock_days, refused_verbs
+    from reopen.storage import open_store, proven
+
+    store = open_store(settings.here.vault)
+    # A standby may hold the right to read only, and asking a server means writing.
+    capabilities = store.capabilities if settings.here.role == "standby" else proven(store)
+    refused, days = refused_verbs(capabilities), lock_days(store)
+    described: dict[str, object] = {
+        "exclusive_create": capabilities.exclusive_create if capabilities.is_proven else None,
+        "refused": list(refused),
+        "object_lock_days": days,
+    }
+    warnings: list[RenderableType] = []
+    if refused:
+        what = f"{store.url} cannot create exclusively, so it takes one writer at a time."
+        warnings += ["", f"{what} Refused there: {', '.join(refused)}. {ELSEWHERE}"]
+    if days is not None:
+        warnings += ["", f"What is written there is locked for {days:g} days; nobody here can delete it before."]
+    return described, warnings
 
 
 def _advice(keys: list[dict[str, str]], recovery: list[str], folder: Path) -> list[RenderableType]:

@@ -6,11 +6,12 @@ record needs is locked for at least the period.
 
 Invariants
     I1  When a record exists, every object that restoring it needs is locked for at least the store's period from then
-        on: its packs, its tables, the index, the keys.
+        on: its packs, its tables, the keys.
     I2  What was written less than :data:`reopen.storage.locked.SPARE_SHARE` of the period ago has that much to spare
         and is not asked for; the rest costs one request an object and snapshot, two when it is extended.
 
-Index parts are locked as a whole: they are few, and which of them lists a chunk first may change.
+Index parts are locked when they are written and not extended: ``repair`` rebuilds them from the packs, and a part that
+is locked for ever could never make way for one without the packs that prune removes.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from reopen.vault.index import ChunkIndex
 
-SHARED_PREFIXES = (VAULT_OBJECT, "keys/", "trust/", "index/")
-"""What every snapshot needs to be opened and found again."""
+SHARED_PREFIXES = (VAULT_OBJECT, "keys/", "trust/")
+"""What every snapshot needs to be opened."""
 
 
 def packs_of(manifest: pa.Table, index: ChunkIndex) -> set[bytes]:

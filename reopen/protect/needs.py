@@ -10,10 +10,13 @@ may become the primary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reopen.errors import Refused
-from reopen.storage import Capabilities, ObjectStore, proven
+from reopen.storage import Capabilities, ObjectStore, locking, proven
+from reopen.vault import Vault
+from reopen.vault.create import SINGLE_WRITER
+from reopen.vault.features import optional_features
 
 ELSEWHERE = (
     "Use a local folder, an SFTP server, or an object store with conditional writes (S3, GCS, Azure, Ceph ≥ 16)."
@@ -65,3 +68,30 @@ def require(store: ObjectStore, verb: str) -> None:
 def refused_verbs(capabilities: Capabilities) -> tuple[str, ...]:
     """What a store with these capabilities does not serve, for people."""
     return tuple(verb for verb, need in NEEDS.items() if need.exclusive_create and not capabilities.exclusive_create)
+
+
+def store_notes(capabilities: Capabilities, days: float | None = None) -> tuple[str, ...]:
+    """What people should know of a store, in words; empty when it can do everything that anybody asked for.
+
+    :param days: for how long its objects are locked; ``None`` without object lock.
+    """
+    notes = []
+    if not capabilities.exclusive_create:
+        notes.append(f"one writer at a time; refused: {', '.join(refused_verbs(capabilities))}")
+    if days is not None:
+        notes.append(f"locked for {days:g} days")
+    return tuple(notes)
+
+
+def lock_days(store: ObjectStore) -> float | None:
+    """For how many days a store locks what a snapshot needs; ``None`` without object lock."""
+    found = locking(store)
+    return None if found is None else found.lock_period.total_seconds() / 86_400
+
+
+def notes_of(vault: Vault) -> tuple[str, ...]:
+    """:func:`store_notes` of a vault's store, from what the vault states and the store is known to do. Asks no server,
+    since asking writes."""
+    known = vault.store.capabilities
+    stated = SINGLE_WRITER in optional_features(vault)
+    return store_notes(replace(known, exclusive_create=known.exclusive_create and not stated), lock_days(vault.store))

@@ -119,3 +119,56 @@ class ThrottledStore:
 
     def now(self) -> datetime:
         return self._inner.now()
+
+    @property
+    def lock_period(self) -> timedelta:
+        return self._locking().lock_period
+
+    def lock_until(self, names: Iterable[str], until: datetime) -> int:
+        return self._locking().lock_until(names, until)
+
+    def locked_until(self, name: str) -> datetime | None:
+        return self._locking().locked_until(name)
+
+    def _locking(self) -> LockingStore:
+        store = locking(self._inner)
+        if store is None:
+            raise Internal(f"{self.url} has no object lock.")
+        return store
+
+
+class _PaidPieces(Sequence[Piece]):
+    """Pieces that are paid for as the store takes them, one by one."""
+
+    def __init__(self, pieces: Sequence[Piece], bucket: TokenBucket) -> None:
+        self._pieces = pieces
+        self._bucket = bucket
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    @overload
+    def __getitem__(self, at: int) -> Piece: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Piece]: ...
+
+    def __getitem__(self, at: int | slice) -> Piece | Sequence[Piece]:
+        if isinstance(at, slice):
+            return _PaidPieces(self._pieces[at], self._bucket)
+        piece = self._pieces[at]
+        self._bucket.take(len(piece))
+        return piece
+
+    def __iter__(self) -> Iterator[Piece]:
+        for piece in self._pieces:
+            self._bucket.take(len(piece))
+            yield piece
+
+
+def throttled(store: ObjectStore, rate: str) -> ObjectStore:
+    """A store that is no faster than a rate such as ``50MiB/s``; the store itself where the text is empty.
+
+    :raises InvalidInput: not a rate above zero.
+    """
+    return ThrottledStore(store, TokenBucket(parse_rate(rate))) if rate else store

@@ -17,6 +17,7 @@ from reopen.storage import Capabilities, ObjectStore, open_store, proven
 from reopen.storage.sftp import SftpStore
 from reopen.vault.create import SINGLE_WRITER
 from reopen.vault.features import optional_features
+from tests.cli.place import Place
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot
 from tests.s3 import make_bucket
 from tests.servers import Served
@@ -158,3 +159,24 @@ def test_a_server_that_looks_and_then_opens_is_found_out(weak_sftp: Served, monk
         assert store.get("a") == b"first"
         assert proven(store) == Capabilities(exclusive_create=False)
         assert SINGLE_WRITER in optional_features(a_vault(store))
+
+
+def test_init_and_status_say_what_a_weak_store_refuses(
+    s3_on_disk: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = s3_on_disk.s3_url(monkeypatch)
+    monkeypatch.setenv("REOPEN_SITES__PRODUCTION__VAULT", url)
+    place = Place(folder=tmp_path)
+    ran = place.run("init")
+    assert "one writer at a time" in ran.stdout
+    assert "prune" in ran.stdout
+    found = place.json("init")["store"]
+    assert found["exclusive_create"] is False
+    assert "prune" in found["refused"]
+    assert "one writer at a time" in place.run("status", "--json", code=None).json["vaults"][0]["store_notes"][0]
+
+
+def test_init_says_nothing_of_a_store_that_can_do_everything(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    assert "one writer" not in place.run("init").stdout
+    assert place.json("init")["store"] == {"exclusive_create": True, "refused": [], "object_lock_days": None}
