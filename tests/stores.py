@@ -181,6 +181,12 @@ class WatchedStore:
             self._enter("lock", name)
         return store.lock_until(wanted, until)
 
+    def locked_until(self, name: str) -> datetime | None:
+        store = locking(self._inner)
+        assert store is not None
+        self._enter("locked_until", name)
+        return store.locked_until(name)
+
     def _enter(self, operation: str, name: str) -> None:
         self.calls.append((operation, name))
         self._script("before", operation, name)

@@ -120,6 +120,10 @@ class LockingStore(ObjectStore, Protocol):
         A lock is never shortened. ``NotFound`` names an object that is not there."""
         ...
 
+    def locked_until(self, name: str) -> datetime | None:
+        """Until when an object is locked; ``None`` when it is not."""
+        ...
+
 
 def locking(store: ObjectStore) -> LockingStore | None:
     """The store as one that locks, or ``None`` where it does not."""
