@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blake3 import blake3
 
+from reopen.clock import to_text
 from reopen.contracts import RetentionRule
 from reopen.errors import Conflict, Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
@@ -28,6 +29,7 @@ from reopen.protect.holds import HELD, RELEASED, Hold, active_holds, put_back
 from reopen.protect.keeping import DatasetPlan, Decision, History, decide
 from reopen.protect.stubs import EXPIRED, stub_body, stub_of
 from reopen.protect.witness import Witness
+from reopen.storage import locking
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.features import APPEND_ONLY, optional_features
 
@@ -112,7 +114,8 @@ def plan_retain(
     plans = []
     for name in chosen:
         rule = rules.get(name, RetentionRule())
-        plans.append(decide(name, _read(vault, name), rule, guarded=guarded, is_replica=is_replica))
+        decided = decide(name, _read(vault, name), rule, guarded=guarded, is_replica=is_replica)
+        plans.append(_without_locked(vault, decided))
         progress.advance(1)
     progress.finish()
     return RetainPlan(vault=vault, made_at_seconds=vault.clock.elapsed_seconds(), datasets=tuple(plans))
@@ -173,6 +176,20 @@ def _let_go(vault: Vault, dataset: str, batch: Sequence[Decision]) -> list[Spare
             put_back(vault, record.name, remembered[record.id])
             spared.append(_spare(record, late[record.id], restored=True))
     return spared
+
+
+def _without_locked(vault: Vault, plan: DatasetPlan) -> DatasetPlan:
+    """The plan without what the store would refuse to delete: a stub for it would lie for as long as the lock lasts."""
+    store = locking(vault.store)
+    if store is None or not plan.expiring:
+        return plan
+    now, decisions = store.now(), []
+    for item in plan.decisions:
+        until = None if item.keep else store.locked_until(item.record.name)
+        if until is not None and until > now:
+            item = replace(item, keep=True, reasons=(f"locked by the store until {to_text(until)}",))
+        decisions.append(item)
+    return replace(plan, decisions=tuple(decisions))
 
 
 def _write_stub(vault: Vault, decision: Decision) -> None:
