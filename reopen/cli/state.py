@@ -116,7 +116,7 @@ def _vault_note(vault: VaultStatus) -> str:
         notes.append(f"lost {count_text(len(vault.missing_records), 'record')} that were seen before")
     if vault.invalid_records:
         notes.append(f"{count_text(vault.invalid_records, 'record')} cannot be believed")
-    return ", ".join(notes)
+    return ", ".join([*notes, *vault.store_notes])
 
 
 def _row(dataset: DatasetStatus) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reopen.storage import locking
+from reopen.storage import ObjectStore, locking
 from reopen.storage.locked import SPARE_SHARE
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.create import VAULT_OBJECT
@@ -80,6 +80,14 @@ def keep_newest_locked(vault: Vault, datasets: Collection[str] = ()) -> int:
         if record is not None:
             names += _names_of(vault, record, index)
     return _extend(vault, names)
+
+
+def keep_replica_locked(source: Vault, target: ObjectStore) -> int:
+    """:func:`keep_newest_locked` of a replica, after a replication: what was copied was locked as it was written, and
+    what had been there before is needed for longer now."""
+    if locking(target) is None or not any(info.name == VAULT_OBJECT for info in target.list(VAULT_OBJECT)):
+        return 0
+    return keep_newest_locked(Vault.open(target, source.keyring, clock=source.clock))
 
 
 def _names_of(vault: Vault, record: SnapshotRecord, index: ChunkIndex) -> list[str]:

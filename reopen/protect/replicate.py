@@ -32,6 +32,7 @@ from blake3 import blake3
 
 from reopen.errors import Conflict, Corrupt, Internal, NotFound, Transient
 from reopen.progress import SILENT, Progress
+from reopen.protect.locks import keep_replica_locked
 from reopen.protect.replicate_plan import ROWS_SUFFIX, STATEMENT_SUFFIX, Copy, ReplicatePlan, plan_replicate
 from reopen.protect.stored import Budget, CheckedPieces, digest_of
 from reopen.vault import SnapshotRecord
@@ -92,6 +93,7 @@ def execute_replicate(
             else:
                 copying.take(copies, pool.map)
     progress.finish()
+    keep_replica_locked(plan.source, plan.target)
     copying.raise_damaged()
     return ReplicateResult(
         copied_objects=plan.objects,

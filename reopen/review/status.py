@@ -26,6 +26,7 @@ from reopen.control.log import EpochLog
 from reopen.control.records import Epoch
 from reopen.errors import ReopenError
 from reopen.protect.holds import HELD, RELEASED, holds_of
+from reopen.protect.needs import notes_of
 from reopen.protect.verify_coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
 from reopen.vault import Fact, SnapshotRecord, Vault
@@ -128,6 +129,8 @@ class VaultStatus:
     hint: str
     coverage: CoverageStatus | None = None
     arrival_seconds: float | None = None
+    store_notes: tuple[str, ...] = ()
+    """What the store cannot do, and for how long it locks, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +294,7 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
             hint="",
             coverage=coverage,
             arrival_seconds=arrival_seconds,
+            store_notes=notes_of(vault),
         )
     )
     by_dataset: dict[str, list[SnapshotRecord]] = {}

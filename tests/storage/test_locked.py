@@ -15,7 +15,7 @@ from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.protect.locks import keep_newest_locked
 from reopen.protect.replicate import execute_replicate, plan_replicate
 from reopen.protect.verify import Level, verify_vault
-from reopen.storage import ObjectStore, locking, open_store
+from reopen.storage import locking, open_store
 from reopen.storage.locked import LOCKED_PREFIXES, SPARE_SHARE, LockedS3Store, split_lock_settings
 from reopen.storage.throttle import ThrottledStore, TokenBucket
 from reopen.vault import Vault
@@ -235,10 +235,12 @@ def test_a_replica_s_old_objects_are_locked_again(
     pack = next(info.name for info in store.list("packs/"))
     assert held_days(store, pack) >= DAYS
     age(monkeypatch, store, DAYS)
-    replica: ObjectStore = store
-    assert keep_newest_locked(reopened(vault, replica)) > 0
+    (source / "b" / "c").write_bytes(some_bytes(4_000, 5))
+    snapshot(vault, a_dataset("it", source))
+    execute_replicate(plan_replicate(vault, store))
     assert held_days(store, pack) >= 2 * DAYS - 0.1
-    assert keep_newest_locked(reopened(vault)) == 0
+    assert keep_newest_locked(reopened(vault, store)) == 0, "they have enough left"
+    assert keep_newest_locked(vault) == 0, "there is nothing to lock"
 
 
 def test_a_throttled_store_locks_as_well(store: LockedS3Store) -> None:
