@@ -75,6 +75,8 @@ def snapshot(
         errors: dict[str, ReopenError] = dict(taken.failed)
     else:
         rows, errors = _snapshot_each(face, opened, chosen, standing, threads, dry_run=dry_run)
+        if session.index_cache.problem:
+            face.note(f"the local copy of the index could not be kept, which costs time: {session.index_cache.problem}")
     rows |= {name: {"dataset": name, "state": "failed", "error": error.as_dict()} for name, error in errors.items()}
     if not dry_run:
         session.witness.remember(opened)

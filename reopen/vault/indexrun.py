@@ -73,8 +73,8 @@ MAGIC = b"RPNRUN\x00\x01"
 HEAD = struct.Struct("<8s16sQQQ")
 PAGE_BYTES = 4096
 _DIGEST_BYTES = 32
-_FORGET_ABOVE_BYTES = 256 << 20
 _FORGET_AFTER_ROWS = 1 << 14
+"""Rows read in a file before its pages are let go. Each maps up to 64 KiB around it, in the order of the file."""
 _ROWS_A_STEP = 1 << 18
 
 
@@ -177,7 +177,7 @@ class Run:
     def forget(self, rows_read: int) -> None:
         """After rows were read: let go of a large file's pages once many are mapped. They stay in the page cache."""
         self._rows_read += rows_read
-        if self._rows_read < _FORGET_AFTER_ROWS or self._mapped is None or len(self._mapped) < _FORGET_ABOVE_BYTES:
+        if self._rows_read < _FORGET_AFTER_ROWS or self._mapped is None:
             return
         self._rows_read = 0
         if hasattr(mmap, "MADV_DONTNEED"):

@@ -51,6 +51,17 @@ def test_an_incomplete_snapshot_exits_with_3_and_counts_what_it_lacks(place: Pla
     assert "1 unreadable" in ran.stdout
 
 
+def test_a_damaged_local_copy_of_the_index_costs_time_and_is_told(place: Place) -> None:
+    vault_id = place.json("snapshot")["vault"]
+    folder = place.folder / ".reopen" / "cache" / f"index-{vault_id}"
+    folder.mkdir(parents=True)
+    (folder / "0123456789abcdef.run").write_bytes(b"damaged")
+    ran = place.run("snapshot")
+    assert "the local copy of the index could not be kept, which costs time" in " ".join(ran.stderr.split())
+    assert list(folder.glob("*.run")) == []
+    assert "local copy" not in place.run("snapshot").stderr
+
+
 def test_a_failing_dataset_does_not_stop_the_others_and_its_error_is_the_exit_code(place: Place) -> None:
     place.contract("absent")
     found = place.json("snapshot", code=4)
