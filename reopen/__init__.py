@@ -31,6 +31,9 @@ index           where each chunk is stored
 run             index rows of many parts, sorted by chunk id, in a local file that is mapped and not read
 manifest        every entry of a snapshot
 snapshot        one committed capture of a dataset; it exists when its record exists
+trust statement a root-signed document that says which keys hold now; the one with the highest number counts
+closing list    what a key had signed when it ended; nothing later is believed of it
+grant           the content key of an old slot, sealed again to a recovery key that was added later
 recovery point  the snapshot that a recovery starts from
 profile         rows, columns, types, nulls, least and greatest of a table, taken while it was captured
 verdict         what a scan for damage says of a snapshot: clean, suspect, infected, unscanned

@@ -160,6 +160,10 @@ def evidence_verifier(vault: Vault) -> VerifySignature:
         certificate = vault.certificates.get(key)
         if certificate is None or certificate.role != EVIDENCE_ROLE:
             return False
+        ended = vault.trust.ended.get(key)
+        if ended is not None and ended.reason == "stolen":
+            # Evidence lies outside the vault, so no list tells what was signed before the theft.
+            return False
         return verify_signature(certificate.public, signature, message)
 
     return verify

@@ -158,16 +158,21 @@ def plain_duckdb(vault: Vault) -> list[str]:
     A glob also shows what was never committed: this is for a look without this program, the views are for
     answers.
     """
-    number = vault.metadata_key_number
+    folders = {info.name.split("/")[1] for info in vault.store.list("manifests/key=")}
+    # DuckDB refuses a glob without a file: only keys that some manifest is under.
+    numbers = sorted(int(folder.removeprefix("key=")) for folder in folders) or [vault.metadata_key_number]
+    names = {number: "reopen" if len(numbers) == 1 else f"reopen_{number}" for number in numbers}
     root = local_path(vault.store.url) or vault.store.url
-    scan = (
-        f"read_parquet({_quoted(f'{root}/manifests/key={number}/*/*/*.parquet')}, hive_partitioning = true, "
-        "hive_types_autocast = false, encryption_config = {footer_key: 'reopen'})"
-    )
+    scans = [
+        f"SELECT * FROM read_parquet({_quoted(f'{root}/manifests/key={number}/*/*/*.parquet')}, "
+        f"hive_partitioning = true, hive_types_autocast = false, encryption_config = {{footer_key: '{name}'}}) OFFSET 0"
+        for number, name in names.items()
+    ]
+    view = scans[0] if len(scans) == 1 else " UNION ALL BY NAME ".join(f"({scan})" for scan in scans)
     return [
-        add_key_statement("reopen", vault.metadata_key(number)) + ";",
+        *(add_key_statement(name, vault.metadata_key(number)) + ";" for number, name in names.items()),
         "-- OFFSET 0 keeps filters above the scan; DuckDB 2.0 cannot filter inside encrypted Parquet.",
-        f"CREATE OR REPLACE VIEW manifests AS SELECT * FROM {scan} OFFSET 0;",
+        f"CREATE OR REPLACE VIEW manifests AS {view};",
         "SELECT dataset, snapshot, path, size_bytes, change FROM manifests WHERE type = 'file' LIMIT 20;",
     ]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from reopen.errors import Conflict, InvalidInput, NotFound, Refused, TargetUnwritable
+from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TargetUnwritable
 from reopen.protect.keychange import (
     execute_add_key,
     execute_rotate,
@@ -20,11 +21,14 @@ from reopen.protect.keyphrase import forget_passphrases, store_passphrase
 from reopen.protect.keytest import try_recovery_keys
 from reopen.protect.reseal import execute_reseal, packs_lost_without, plan_reseal
 from reopen.protect.verify import Level, verify_vault
+from reopen.review.catalog import plain_duckdb
 from reopen.storage import ObjectStore
+from reopen.storage.local import LocalStore
 from reopen.vault import Vault, grants, load_keyring
 from reopen.vault.canonical import decode, seal_envelope
 from reopen.vault.passphrase import open_with_passphrase
 from reopen.vault.slots import list_pack_objects, read_heads
+from tests.golden.spec_reader import SpecReader
 from tests.kit import restore
 from tests.protect.keyed import KEYS, Keyed
 from tests.stores import LostAnswer, WatchedStore
@@ -55,7 +59,7 @@ def test_a_new_recovery_key_opens_what_is_stored_from_then_on(keyed: Keyed) -> N
     added = keyed.add("recovery", "second")
     second = alone(keyed, "second")
     assert second.roots == KEYS.roots
-    with pytest.raises(NotFound, match="reopen keys reseal"):
+    with pytest.raises(Corrupt, match="not sealed to any recovery key that is here"):
         restores_all(second, keyed)
     keyed.dataset(a=some_bytes(40_000, 7))
     keyed.snapshot(dataset)
@@ -274,6 +278,31 @@ def test_tables_of_two_metadata_keys_are_read_together(keyed: Keyed) -> None:
     assert verify_vault(vault, level=Level.CONTENT, record=False).findings == ()
     restores_all(vault, keyed)
     assert vault.manifest(first).num_rows > 0
+
+
+def test_plain_duckdb_and_the_second_reader_read_a_vault_whose_keys_changed(keyed: Keyed, tmp_path: Path) -> None:
+    """The second reader knows nothing of trust statements, like a program from before: it must not be locked out."""
+    dataset = keyed.dataset()
+    keyed.snapshot(dataset)
+    vault = keyed.open("root")
+    execute_rotate(plan_rotate(vault, "writer", keyed.keys("writer")))
+    keyed.add("recovery", "second")
+    rotate_metadata_key(keyed.open("root"))
+    store_passphrase(keyed.open("root", "recovery"))
+    keyed.dataset(a=some_bytes(9_000, 3))
+    keyed.snapshot(dataset)
+    for name in keyed.store.names():
+        path = tmp_path / "vault" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(keyed.store.get(name))
+    reader = SpecReader(tmp_path / "vault", next(keyed.keys("recovery").iterdir()))
+    assert len(reader.snapshots("it")) == 2
+    local = Vault.open(LocalStore(tmp_path / "vault"), keyed.ring("recovery"))
+    with duckdb.connect() as connection:
+        for statement in plain_duckdb(local):
+            connection.execute(statement)
+        found = connection.execute("SELECT count(*), count(DISTINCT key) FROM manifests WHERE path = 'a'").fetchall()
+    assert found == [(2, 2)]
 
 
 def test_the_store_and_a_passphrase_alone_restore(keyed: Keyed) -> None:
