@@ -16,7 +16,8 @@ Invariants
         exception is said in the fact: after a sample a snapshot whose every pack was read within
         :data:`reopen.protect.verify_coverage.CLAIM_WINDOW` counts as verified, with ``read_since``, the oldest of them.
         A sample claims nothing else.
-    I5  An index part is proven when every pack that it lists was read to its content in this run, and is whole.
+    I5  An index part is proven when every pack that it lists was read to its content in this run and is whole, and says
+        of itself what the part says of it: whoever trusts the part stores nothing for a chunk that it names.
     I6  What prune or retention takes away meanwhile is no finding: listings are taken again before anything is missed.
 """
 
@@ -28,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reopen.clock import to_text
 from reopen.errors import NotFound, ReopenError
@@ -36,7 +38,7 @@ from reopen.protect.verify_coverage import CLAIM_WINDOW, ReadNotes, Sample, read
 from reopen.protect.verify_findings import Finding, Seen, SnapshotVerdict, VerifyResult
 from reopen.protect.verify_packs import Level, PackFinding, PackFindings, PackGroup, Status, check_packs, group_packs
 from reopen.protect.verify_records import check_keys, check_records
-from reopen.protect.verify_trace import Damage, Needs, good_index, hurt_paths, needs_of
+from reopen.protect.verify_trace import Damage, Needs, good_index, hurt_paths, needs_of, row_digests
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys
@@ -106,6 +108,8 @@ class _Tables:
 
     names: list[str]
     statements: list[IndexStatement]
+    parts: list[pa.Table]
+    """The rows of each statement."""
     rows: pa.Table
     packs: dict[bytes, int]
     findings: Seen
@@ -131,6 +135,8 @@ class _Verification:
     keys: ContentKeys = field(init=False)
     whole: set[bytes] = field(default_factory=set)
     """Packs that were read in this run and found whole."""
+    rows_digests: dict[bytes, bytes] = field(default_factory=dict)
+    """Of packs that were opened in this run, what their own directories say."""
 
     def __post_init__(self) -> None:
         self.keys = ContentKeys(self.vault.id, self.vault.keyring)
@@ -150,7 +156,8 @@ class _Verification:
         chosen = self._choose(wanted)
         notes = ReadNotes(self.vault, self.level) if record and self.vault.keyring.has_role("verifier") else None
         tables, damage = self._read_packs(chosen, tables, damage, notes)
-        hurt = self._trace(records, needs, tables, damage)
+        lying = self._check_rows(tables)
+        hurt = self._trace(records, needs, tables, damage, suspect_all=bool(lying))
         hurt |= {(finding.dataset, finding.snapshot) for finding in self.seen.findings if finding.snapshot}
         verdicts = tuple(
             SnapshotVerdict(
@@ -162,7 +169,8 @@ class _Verification:
             )
             for item in records
         )
-        facts = self._record_facts(records, verdicts, needs, tables.statements) if notes is not None else 0
+        honest = [item for item in tables.statements if item.part.name not in lying]
+        facts = self._record_facts(records, verdicts, needs, honest) if notes is not None else 0
         return VerifyResult(
             level=self.level,
             checked_objects=self.seen.objects,
@@ -201,7 +209,7 @@ class _Verification:
             except ReopenError as error:
                 seen.find_error(name, error)
         table = pa.concat_tables(rows) if rows else INDEX.empty_table()
-        return _Tables(names, statements, table, list_packs(self.vault), seen)
+        return _Tables(names, statements, rows, table, list_packs(self.vault), seen)
 
     def _check_listing(self, tables: _Tables, needed: frozenset[bytes] | None) -> Damage:
         """Packs that a statement lists and that are not there, or not in that size; only those that are needed, if
@@ -278,6 +286,8 @@ class _Verification:
         try:
             for finding in self._findings(chosen):
                 self.seen.count(1, finding.size_bytes)
+                if finding.rows_digest is not None:
+                    self.rows_digests[finding.pack] = finding.rows_digest
                 if finding.status != "ok":
                     bad.append(finding)
                     continue
@@ -320,6 +330,30 @@ class _Verification:
             for found in pool.map(check, group_packs(chosen, self.level, bytes_max=0)):
                 yield from found.packs
 
+    def _check_rows(self, tables: _Tables) -> set[str]:
+        """Compare index parts with the packs that were opened (I5); the names of statements that say something else.
+        What they say that is wrong is taken out of the rows."""
+        lying: set[str] = set()
+        if self.level is not Level.CONTENT:
+            return lying
+        right: list[pa.Table] = [INDEX.empty_table()]
+        for statement, rows in zip(tables.statements, tables.parts, strict=True):
+            wrong = [
+                pack
+                for pack, digest in row_digests(rows).items()
+                if pack.hex() not in statement.packs or self.rows_digests.get(pack, digest) != digest
+            ]
+            if wrong:
+                lying.add(statement.part.name)
+                detail = f"of {len(wrong)} packs it says something else than their own directories"
+                self.seen.find(statement.parquet.name, "invalid", detail)
+                is_wrong = pc.is_in(rows.column("pack"), pa.array(sorted(wrong), pa.binary(32)))
+                rows = rows.filter(pc.invert(is_wrong))
+            right.append(rows)
+        if lying:
+            tables.rows = pa.concat_tables(right)
+        return lying
+
     # From packs to files
 
     def _trace(
@@ -328,11 +362,13 @@ class _Verification:
         needs: Mapping[str, Needs],
         tables: _Tables,
         damage: Damage,
+        *,
+        suspect_all: bool,
     ) -> set[tuple[str, str]]:
         """From packs and chunks to the files that need them (I1)."""
         whole = tables.packs.keys() - damage.packs - damage.chunks.keys()
         # A manifest is read again only if something that it needs is not whole.
-        suspects = {owner for owner, need in needs.items() if need.lacks_rows or not need.packs <= whole}
+        suspects = {owner for owner, need in needs.items() if suspect_all or need.lacks_rows or not need.packs <= whole}
         good = good_index(tables.rows, tables.packs.keys(), damage) if suspects else empty_index()
         hurt: set[tuple[str, str]] = set()
         paths_of: dict[str, list[str]] = {}

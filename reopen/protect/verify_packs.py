@@ -58,7 +58,8 @@ class PackGroup:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackFinding:
     """What reading one pack found, and when it began, by the clock of whoever read. ``bad_chunks``: the ids of its
-    chunks that are not whole, and how; ``None`` when nobody can tell, so that all of them count."""
+    chunks that are not whole, and how; ``None`` when nobody can tell, so that all of them count. ``rows_digest``: of
+    the index rows that its own directory makes, where it was opened (see ``row_digests``)."""
 
     pack: bytes
     status: Status
@@ -66,6 +67,7 @@ class PackFinding:
     size_bytes: int = 0
     bad_chunks: tuple[tuple[bytes, Status], ...] | None = ()
     began_at: datetime | None = None
+    rows_digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,9 @@ def _check_stored(vault: Vault, pack: bytes, size_bytes: int, advance: Advance) 
 
 def _check_content(vault: Vault, pack: bytes, keys: ContentKeys, advance: Advance) -> PackFinding:
     # Arrow and numpy take longer to import than a small vault to hash.
+    from reopen.protect.verify_trace import row_digests
     from reopen.vault.packreader import check_content, check_stored, open_pack
+    from reopen.vault.packwriter import index_rows
 
     keys.learn((), "")  # Refuses at once when no recovery key is here.
     name = pack.hex()
@@ -148,8 +152,11 @@ def _check_content(vault: Vault, pack: bytes, keys: ContentKeys, advance: Advanc
         check_stored(name, data)
     except Corrupt as error:
         status, detail = "digest_mismatch", error.message
+    rows_digest = None
     try:
-        found = list(check_content(vault, open_pack(vault, name, data), keys))
+        opened = open_pack(vault, name, data)
+        rows_digest = row_digests(index_rows(pack, opened.slots, opened.directory))[pack]
+        found = list(check_content(vault, opened, keys))
     except (Corrupt, NotFound) as error:
         if status == "ok":
             status, detail = "undecodable", error.message
@@ -157,7 +164,9 @@ def _check_content(vault: Vault, pack: bytes, keys: ContentKeys, advance: Advanc
     bad = tuple((chunk, _chunk_status(state)) for chunk, state in found if state != "ok")
     if bad and status == "ok":
         status, detail = "undecodable", f"{len(bad)} chunks do not open"
-    return PackFinding(pack=pack, status=status, detail=detail, size_bytes=len(data), bad_chunks=bad)
+    return PackFinding(
+        pack=pack, status=status, detail=detail, size_bytes=len(data), bad_chunks=bad, rows_digest=rows_digest
+    )
 
 
 def _by_index(vault: Vault, pack: bytes, data: bytes, keys: ContentKeys) -> Iterator[tuple[bytes, str]]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from blake3 import blake3
+from numpy.typing import NDArray
 
 from reopen.vault.index import NOT_FOUND, ChunkIndex
-from reopen.vault.tables import chunk_layout
+from reopen.vault.tables import INDEX, chunk_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,32 @@ def good_index(rows: pa.Table, present: Collection[bytes], damage: Damage) -> Ch
         is_bad = pc.is_in(rows.column("chunk_id"), pa.array(sorted(chunks), pa.binary(32)))
         rows = rows.filter(pc.invert(pc.and_(in_pack, is_bad)))
     return ChunkIndex(rows, set(present) - damage.packs)
+
+
+def row_digests(rows: pa.Table) -> dict[bytes, bytes]:
+    """For each pack the BLAKE3 of its index rows, whatever their order: equal for what an index part says of a pack and
+    what the pack's own directory says, if they say the same."""
+    if rows.num_rows == 0:
+        return {}
+    names = ["pack", *(name for name in INDEX.names if name != "pack")]
+    columns = [_row_bytes(rows.column(name).combine_chunks(), INDEX.field(name).type) for name in names]
+    matrix = np.ascontiguousarray(np.concatenate(columns, axis=1))
+    # As one opaque value a row, they sort by their bytes, and the pack comes first.
+    matrix = np.sort(matrix.view(f"V{matrix.shape[1]}").reshape(-1)).view(np.uint8).reshape(matrix.shape)
+    starts = [0, *(np.flatnonzero((matrix[1:, :32] != matrix[:-1, :32]).any(axis=1)) + 1).tolist(), len(matrix)]
+    return {
+        matrix[begin, :32].tobytes(): blake3(matrix[begin:end].tobytes()).digest() for begin, end in pairwise(starts)
+    }
+
+
+def _row_bytes(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> NDArray[np.uint8]:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    if pa.types.is_fixed_size_binary(kind):
+        width = kind.byte_width
+        values = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width :][: len(column) * width]
+        return values.reshape(-1, width)
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype="<i8").view(np.uint8).reshape(-1, 8)
 
 
 def hurt_paths(manifest: pa.Table, good: ChunkIndex) -> list[str]:

@@ -436,3 +436,37 @@ def test_new_packs_come_before_old_ones(vault: Vault, tmp_path: Path, clock: Fix
     fresh = {f"packs/{pack.hex()[:2]}/{pack.hex()}" for pack in set(list_packs(vault)) - before}
     clock.advance(DAY)
     assert set(sampled(vault, Sample(bytes_max=1))) <= fresh
+
+
+@pytest.mark.parametrize("lie", ["another chunk", "a pack that it does not list"])
+def test_an_index_part_that_says_something_else_than_its_pack_is_found_by_opening_it_and_never_proven(
+    vault: Vault, lie: str
+) -> None:
+    """A writer with a valid key claims that a chunk, which another file will have tomorrow, is stored: whoever believed
+    it would store nothing."""
+    import pyarrow as pa
+
+    from reopen.protect.readable import readable_rows
+    from reopen.vault.indexparts import write_index_part
+    from reopen.vault.packwriter import StoredPack
+
+    packs = list_packs(vault)
+    first, second = sorted(packs)[:2]
+    rows = readable_rows(vault)
+    rows = rows.filter(pa.compute.equal(rows.column("pack"), pa.scalar(first, pa.binary(32))))
+    if lie == "another chunk":
+        forged = pa.array([b"x" * 32, *rows.column("chunk_id").to_pylist()[1:]], pa.binary(32))
+        rows = rows.set_column(0, rows.schema.field(0), forged)
+        listed = first
+    else:
+        listed = second
+    stored = StoredPack(id=listed, size_bytes=packs[listed], rows=rows)
+    lying = write_index_part(vault, "feedfeedfeedfeed-0000", [stored], vault.keyring.signer("writer"))
+    for level in (Level.STRUCTURE, Level.STORED):
+        assert verify_vault(vault, level=level, record=False).ok
+    result = verify_vault(vault, level=Level.CONTENT)
+    assert {finding.object for finding in result.findings} == {lying.name.replace(".json", ".parquet")}
+    assert all(verdict.intact for verdict in result.snapshots), "the true parts are there beside it"
+    proven = {digest for fact in vault.facts("verified") for digest in fact.body["proven_indexes"]}
+    assert lying.digest not in proven
+    assert {part.digest for record in vault.records() for part in record.indexes} <= proven
