@@ -37,6 +37,10 @@ grant           the content key of an old slot, sealed again to a recovery key t
 recovery point  the snapshot that a recovery starts from
 profile         rows, columns, types, nulls, least and greatest of a table, taken while it was captured
 verdict         what a scan for damage says of a snapshot: clean, suspect, infected, unscanned
+store           where a vault's bytes lie: a folder, a bucket, an SFTP server
+capability      what a store was seen to do: exclusive create, object lock
+announcement    how a writer says it is at work, in a store that cannot create exclusively
+object lock     what keeps an object from being destroyed by anybody before a date
 replica         a copy of the vault at another site
 coverage        the share of a store's bytes that was read again within some days
 lag             how long a snapshot took from its commit to its replica
