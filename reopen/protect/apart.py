@@ -5,29 +5,21 @@ What is shared is the vault. Each worker makes a slot of its own (a content key 
 own packs, and hands back what it found; the process that holds the lease writes the index parts and commits. Chunks
 that two workers meet at the same time are stored twice, which an index allows.
 
-Processes of this host begin as copies of the one that plans (``fork``), so they need no start-up and no copy of the
-plan. That is safe only while no other thread of ours runs and no library that keeps threads has been used, so it is
-done for local folders on Linux, from the command line, before the lease is taken.
+Processes of this host are forked (:mod:`reopen.pool`), so they need no start-up and no copy of the plan: for local
+folders, from the command line, before the lease is taken, since renewing that is a thread.
 
 Invariants
-    W1  A worker whose parent is gone ends: it can never store on behalf of a snapshot that nobody will commit.
-    W2  An index part that a worker writes lists packs that are durable, as in the committing process.
+    W1  An index part lists packs that are durable, whoever writes it.
+    W2  A worker that dies ends the snapshot; nothing of it is committed, and what was indexed is found by the next.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing.connection import wait
-from typing import Self
 
-from reopen.errors import Internal
+from reopen.pool import Advance, Children, Part, Stopped, can_fork
+from reopen.progress import SILENT, Progress
 from reopen.protect.capture import Capture
 from reopen.protect.captured import ShardResult
 from reopen.protect.plan import Reading, Shard, SnapshotPlan
@@ -36,7 +28,7 @@ from reopen.vault import Vault
 from reopen.vault.content import Sealer
 from reopen.vault.indexparts import write_index_part
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART, PackWriter, StoredPack
-from reopen.vault.record import Part
+from reopen.vault.record import Part as TablePart
 
 FILES_WORTH_PROCESSES = 20_000
 """Below this, reading small files takes less than the second that processes cost to begin and to end."""
@@ -45,19 +37,29 @@ _LARGE_FILE_BYTES = 1 << 20
 """What is spent on larger files releases the interpreter's lock, so threads keep every core busy with them."""
 
 
-def write_shard_apart(vault: Vault, reading: Reading, shard: Shard, snapshot: str, *, workers: int = 1) -> ShardResult:
+def write_shard_apart(
+    vault: Vault,
+    reading: Reading,
+    shard: Shard,
+    snapshot: str,
+    *,
+    workers: int = 1,
+    writes_index: bool = True,
+    progress: Progress = SILENT,
+) -> ShardResult:
     """Write one shard into packs of its own.
 
     :param snapshot: id of the snapshot under way; names the index parts that are written here.
+    :param writes_index: write an index part for every so many packs, as a committing process does.
     :returns: everything durable; the packs that are in no index part yet are in the result.
     """
     sealer = Sealer(vault.id, vault.recipients, vault.random_bytes)
     signer = vault.keyring.signer("writer")
-    parts: list[Part] = []
+    parts: list[TablePart] = []
     left: list[StoredPack] = []
 
     def flush(packs: list[StoredPack]) -> None:
-        if len(packs) < PACKS_PER_INDEX_PART:
+        if not writes_index or len(packs) < PACKS_PER_INDEX_PART:
             left.extend(packs)
             return
         # Numbers of their own: those of the committing process count from zero.
@@ -74,7 +76,7 @@ def write_shard_apart(vault: Vault, reading: Reading, shard: Shard, snapshot: st
         flush=flush,
         random_bytes=vault.random_bytes,
     )
-    capture = Capture(vault, reading, packs, sealer, workers=workers)
+    capture = Capture(vault, reading, packs, sealer, workers=workers, progress=progress)
     try:
         result = capture.write_shard(shard)
         packs.close()
@@ -89,86 +91,45 @@ def write_shard_apart(vault: Vault, reading: Reading, shard: Shard, snapshot: st
 
 
 def processes_for(vault: Vault, plan: SnapshotPlan, wanted: int) -> int:
-    """How many processes shall read: ``wanted``, or for 0 one a core where many small files are read from and into
-    local folders. More than one is never used where processes cannot begin as copies of this one."""
-    if wanted == 1 or sys.platform != "linux":
-        return 1
-    if local_path(vault.store.url) is None or local_path(plan.source.url) is None:
+    """How many processes of this host shall read: ``wanted``, or for 0 one a core where many small files are read. One
+    where it cannot be forked: a store or a source that is no local folder, or other threads here."""
+    is_local = local_path(vault.store.url) is not None and local_path(plan.source.url) is not None
+    if wanted == 1 or not is_local or not can_fork():
         return 1
     if wanted:
-        return wanted
+        return min(wanted, len(plan.shards))
     small = sum(int((shard.sizes <= _LARGE_FILE_BYTES).sum()) for shard in plan.shards)
     large_bytes = sum(int(shard.sizes[shard.sizes > _LARGE_FILE_BYTES].sum()) for shard in plan.shards)
     pays = small >= FILES_WORTH_PROCESSES and large_bytes * 2 <= plan.read_bytes
-    return (os.cpu_count() or 1) if pays else 1
+    return min(os.cpu_count() or 1, len(plan.shards)) if pays else 1
 
 
-class ShardProcesses:
-    """Processes of this host that write shards; with a count of one there is none."""
+def shard_children(vault: Vault, plan: SnapshotPlan, snapshot: str, count: int) -> Children:
+    """Forked processes that write the shards of a plan; their results are :class:`ShardResult`."""
 
-    def __init__(self, vault: Vault, plan: SnapshotPlan, count: int) -> None:
-        self.count = min(count, len(plan.shards))
-        self._pool: ProcessPoolExecutor | None = None
-        if self.count > 1:
-            _inherit(vault, plan)
-            context = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_end_with_parent)
-            # With this context all processes begin at the first call, from this thread.
-            self._pool.submit(_nothing).result()
+    def prepare() -> Part:
+        def write(number: int, advance: Advance, stopped: Stopped) -> ShardResult:
+            # Parquet is left to the parent: writing it may use Arrow's threads, which a forked process lacks.
+            shard, told = plan.shards[number], _Told(advance)
+            return write_shard_apart(vault, plan, shard, snapshot, writes_index=False, progress=told)
 
-    def __enter__(self) -> Self:
-        return self
+        return write
 
-    def __exit__(self, *details: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            _inherit(None, None)
-
-    def write(self, shards: Sequence[Shard], snapshot: str) -> Iterator[ShardResult]:
-        """Write shards; results as they come.
-
-        :raises ReopenError: a shard's own. :raises Internal: a process died.
-        """
-        assert self._pool is not None
-        futures: list[Future[ShardResult]] = [
-            self._pool.submit(_write_inherited, number, snapshot) for number in range(len(shards))
-        ]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise Internal(
-                "a process that read files was killed; nothing was committed.",
-                hint="Did memory run out? Run the snapshot again: what was stored is reused.",
-            ) from error
+    return Children(prepare, len(plan.shards), at_once=count, purpose="the snapshot")
 
 
-_inherited: tuple[Vault, SnapshotPlan] | None = None
-"""What a process that begins as a copy of this one finds in its memory."""
+class _Told:
+    """Progress that is told to the parent."""
 
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
 
-def _inherit(vault: Vault | None, plan: SnapshotPlan | None) -> None:
-    global _inherited
-    _inherited = (vault, plan) if vault is not None and plan is not None else None
+    def start(self, label: str, total: int | None, unit: str) -> None:
+        """The parent has begun the stage."""
 
+    def advance(self, amount: int) -> None:
+        """So much more was read."""
+        self._advance(amount)
 
-def _write_inherited(number: int, snapshot: str) -> ShardResult:
-    assert _inherited is not None
-    vault, plan = _inherited
-    return write_shard_apart(vault, plan, plan.shards[number], snapshot)
-
-
-def _nothing() -> None:
-    """Begins the processes."""
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone (W1)."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="reopen-parent", daemon=True).start()
+    def finish(self) -> None:
+        """The parent ends the stage."""

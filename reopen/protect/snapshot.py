@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,7 @@ from reopen.errors import Conflict, Transient
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
-from reopen.protect.apart import ShardProcesses, processes_for
+from reopen.protect.apart import processes_for, shard_children
 from reopen.protect.capture import Capture
 from reopen.protect.captured import CAPTURED, ShardResult, ShardSummary
 from reopen.protect.locks import keep_locked
@@ -79,6 +80,7 @@ class SnapshotRun:
         vault: Vault,
         plan: SnapshotPlan,
         *,
+        id: str = "",  # noqa: A002 - it is the snapshot's
         standing: Standing | None = None,
         workers: int = 0,
         progress: Progress = SILENT,
@@ -89,7 +91,7 @@ class SnapshotRun:
         self._workers = workers or os.cpu_count() or 1
         self._progress = progress
         self._started_seconds = vault.clock.elapsed_seconds()
-        self.id = new_id(vault.random_bytes)
+        self.id = id or new_id(vault.random_bytes)
         self._lock = threading.Lock()
         self._index_parts: list[Part] = []
         self._results: list[ShardResult] = []
@@ -322,16 +324,17 @@ def execute_snapshot(
         (:func:`reopen.protect.apart.processes_for`).
     :raises VaultUnwritable: the vault is full or refuses writes; nothing was committed.
     """
-    progress.start(plan.dataset.name, plan.read_bytes, "bytes")
-    # Made before anything starts a thread here: processes begin as copies of this one.
-    with (
-        ShardProcesses(vault, plan, processes_for(vault, plan, processes)) as elsewhere,
-        SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run,
-    ):
-        if elsewhere.count > 1 and run.plan is plan:
-            for written in elsewhere.write(plan.shards, run.id):
+    count, snapshot = processes_for(vault, plan, processes), new_id(vault.random_bytes)
+    with ExitStack() as stack:
+        children = stack.enter_context(shard_children(vault, plan, snapshot, count)) if count > 1 else None
+        # From here on there are threads: of the progress, of the lease.
+        progress.start(plan.dataset.name, plan.read_bytes, "bytes")
+        run = stack.enter_context(
+            SnapshotRun(vault, plan, id=snapshot, standing=standing, workers=workers, progress=progress)
+        )
+        if children is not None and run.plan is plan:
+            for written in children.run(progress.advance):
                 run.accept(written)
-                progress.advance(written.summary.read_bytes)
         else:
             for shard in run.plan.shards:
                 run.write_shard(shard)
