@@ -41,6 +41,10 @@ store           where a vault's bytes lie: a folder, a bucket, an SFTP server
 capability      what a store was seen to do: exclusive create, object lock
 announcement    how a writer says it is at work, in a store that cannot create exclusively
 object lock     what keeps an object from being destroyed by anybody before a date
+expire          said of a snapshot that no retention rule keeps: its record goes, its bytes stay until prune
+stub            the signed fact that says which record expired, so that its absence is no loss
+hold            what keeps a snapshot, or a dataset, from expiring until it is released by name
+flawed          said of a snapshot that is no good to recover from: incomplete, unconfirmed, damaged, infected
 replica         a copy of the vault at another site
 coverage        the share of a store's bytes that was read again within some days
 lag             how long a snapshot took from its commit to its replica
