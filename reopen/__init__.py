@@ -29,6 +29,9 @@ frame           what is compressed and sealed once: one chunk of a large file, o
 pack            an immutable object of many frames with its own sealed directory
 index           where each chunk is stored
 run             index rows of many parts, sorted by chunk id, in a local file that is mapped and not read
+tombstone       what marks packs and tables that prune is about to remove
+grace           the time from a mark to the removal
+origin          the writer whose chunks a pack holds, whoever signed it
 manifest        every entry of a snapshot
 snapshot        one committed capture of a dataset; it exists when its record exists
 trust statement a root-signed document that says which keys hold now; the one with the highest number counts
