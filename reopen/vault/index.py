@@ -169,21 +169,21 @@ class ChunkIndex:
         count = len(positions)
         found = {name: np.zeros(count, dtype=np.int64) for name in Located.__dataclass_fields__ if name != "salt"}
         salts = np.zeros(count, dtype="V16")
-        run_of = np.searchsorted(self._first_row, positions, side="right") - 1
+        order = np.argsort(positions)
         for number, (run, _) in enumerate(self._runs):
-            here = np.flatnonzero(run_of == number)
-            if len(here) == 0:
-                continue
-            at = positions[here] - self._first_row[number]
-            rows = run.rows[at]
-            if not run.good_rows(at, rows).all():
-                raise run.distrust()
-            run.forget(len(rows))
-            sources = rows["source"]
-            salts[here] = run.tables.sources["salt"][sources]
-            found["pack"][here] = self._first_source[number] + sources
-            for name in NUMBERS:
-                found[name][here] = rows[name]
+            first, end = np.searchsorted(positions, self._first_row[number : number + 2], sorter=order)
+            for start in range(first, end, _IDS_A_STEP):
+                here = order[start : min(start + _IDS_A_STEP, end)]
+                at = positions[here] - self._first_row[number]
+                rows = run.rows[at]
+                if not run.good_rows(at, rows).all():
+                    raise run.distrust()
+                run.forget(len(rows))
+                sources = rows["source"]
+                salts[here] = run.tables.sources["salt"][sources]
+                found["pack"][here] = self._first_source[number] + sources
+                for name in NUMBERS:
+                    found[name][here] = rows[name]
         return Located(salt=salts, **found)
 
 

@@ -74,7 +74,8 @@ HEAD = struct.Struct("<8s16sQQQ")
 PAGE_BYTES = 4096
 _DIGEST_BYTES = 32
 _FORGET_AFTER_ROWS = 1 << 14
-"""Rows read in a file before its pages are let go. Each maps up to 64 KiB around it, in the order of the file."""
+"""Rows read in a file before its pages are let go. Each may map what the system has in one piece: up to 2 MiB of the
+page cache, which costs no memory of its own and counts as this process's while it is mapped."""
 _ROWS_A_STEP = 1 << 18
 
 
@@ -320,10 +321,7 @@ def check_rows(rows: NDArray[Any], prefixes: U64, by: U64) -> U64:
     """The check of each row: over its id, its source and its place."""
     words = np.ascontiguousarray(rows).view("<u8").reshape(-1, ROW.itemsize // 8)
     # A constant, so that a row of zeros, as a hole in a file reads, does not pass.
-    total = by[-1] + by[-2] * prefixes
-    for number in range(words.shape[1] - 1):
-        total += by[number] * words[:, number]
-    return np.asarray(total, dtype=np.uint64)
+    return np.asarray(words[:, :-1] @ by[:-2] + by[-2] * prefixes + by[-1], dtype=np.uint64)
 
 
 def prefixes_of(ids: U8) -> U64:
