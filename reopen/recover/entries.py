@@ -16,6 +16,24 @@ from numpy.typing import NDArray
 
 from reopen.vault.tables import chunk_layout
 
+COLUMNS = (
+    "path",
+    "path_raw",
+    "type",
+    "size_bytes",
+    "mode",
+    "uid",
+    "gid",
+    "mtime_s",
+    "mtime_ns",
+    "link_target",
+    "link_target_raw",
+    "link_group",
+    "chunks",
+    "chunk_sizes",
+    "read_state",
+)
+"""What of a manifest a restore uses; of a million entries the rest takes a hundred megabytes."""
 _ID_MAX = (1 << 32) - 2
 """The greatest user or group id; the next means "leave it" to the kernel."""
 

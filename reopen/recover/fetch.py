@@ -72,12 +72,13 @@ def plan_fetch(index: ChunkIndex, ids: Ids) -> tuple[Pieces, NDArray[np.int64], 
     :returns: the chunks that a present pack holds; for each of them its number in ``ids``; the numbers of the others.
     """
     positions = index.find(ids)
-    found = np.flatnonzero(positions != NOT_FOUND)
+    found, missing = np.flatnonzero(positions != NOT_FOUND), np.flatnonzero(positions == NOT_FOUND)
     located = index.locate(positions[found])
     order = np.lexsort((located.chunk_offset, located.frame_offset, located.pack))
     at = Located(**{name: getattr(located, name)[order] for name in Located.__dataclass_fields__})
+    del located, positions
     numbers = found[order]
-    return Pieces(packs=index.packs, ids=ids[numbers], at=at), numbers, np.flatnonzero(positions == NOT_FOUND)
+    return Pieces(packs=index.packs, ids=ids[numbers], at=at), numbers, missing
 
 
 def plan_reads(at: Located) -> Iterator[Read]:
@@ -165,11 +166,7 @@ class Fetcher:
         offset, length, salt = int(at.frame_offset[row]), int(at.frame_length[row]), bytes(at.salt[row])
         stored = self._get(pack_id, offset, length) if data is None else data[offset - read.start :][:length]
         if not self._keys.knows(salt):
-            try:
-                self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
-            except NotFound as error:
-                # One pack that no key here opens costs the files in it and no other.
-                raise Corrupt(error.message, hint=error.hint, pack=pack_id) from error
+            self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
         if not self._keys.knows(salt):
             raise Corrupt(
                 f"pack {pack_id} lacks the key slot that the index names.", hint="Run `reopen repair`.", pack=pack_id

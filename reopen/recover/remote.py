@@ -18,11 +18,12 @@ from reopen.errors import Corrupt, Refused, TargetUnwritable
 from reopen.progress import Progress
 from reopen.recover.check import RemoteReader
 from reopen.recover.entries import Layout
+from reopen.recover.run import RestoreResult, damage_error
 from reopen.storage import open_filesystem
 from reopen.vault.content import ChunkHasher
 
 if TYPE_CHECKING:
-    from reopen.recover.restore import RestorePlan, RestoreResult
+    from reopen.recover.restore import RestorePlan
 
 PART_BYTES_MAX = 1 << 30
 PART_FILES_MAX = 10_000
@@ -34,8 +35,6 @@ def restore_remote(plan: RestorePlan, *, workers: int, progress: Progress) -> Re
     :raises Refused: two names that are one there. :raises TargetUnwritable: it refuses writes.
     :raises Corrupt: some files are damaged in the vault; all the others were restored.
     """
-    from reopen.recover.restore import RestoreResult, damage_error
-
     started = plan.vault.clock.elapsed_seconds()
     filesystem, root = open_filesystem(plan.target_url)
     shown = _shown_names(plan)
