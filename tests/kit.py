@@ -161,8 +161,8 @@ class MeddlingSource:
     def url(self) -> str:
         return self._inner.url
 
-    def scan(self) -> pa.Table:
-        return self._inner.scan()
+    def scan(self, *, processes: int = 1) -> pa.Table:
+        return self._inner.scan(processes=processes)
 
     def open(self, name: bytes) -> SourceFile:
         self.opened.append(name)

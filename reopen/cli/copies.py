@@ -109,7 +109,8 @@ def _snapshot_each(
     errors: dict[str, ReopenError] = {}
     for dataset in datasets:
         try:
-            plan = plan_snapshot(vault, dataset, face.session.settings.site, cache=face.session.index_cache)
+            site, cache = face.session.settings.site, face.session.index_cache
+            plan = plan_snapshot(vault, dataset, site, cache=cache, processes=0)
             if dry_run:
                 rows[dataset.name] = _planned_row(plan)
                 continue

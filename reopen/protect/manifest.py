@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reopen.protect.plan import SnapshotPlan, equal_or_both_null
+from reopen.protect.plan import SnapshotPlan, equal_or_both_null, matched
 from reopen.protect.profiles import without_values
 from reopen.storage.entries import ENTRY_FIELDS
 from reopen.vault.tables import MANIFEST
 
 _NANOSECONDS = 1_000_000_000
+_CONTENT = ("type", "size_bytes", "chunks", "link_target")
+_DETAILS = ("mode", "uid", "gid", "mtime_s", "mtime_ns")
 _CHANGES = ("added", "modified", "metadata", "unchanged")
 
 
@@ -142,7 +144,7 @@ def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.ChunkedArray | pa.Arra
     known = plan.base_row >= 0
     kinds = np.zeros(count, dtype=np.int8)
     if known.any():
-        before = plan.base_manifest.take(pa.array(np.where(known, plan.base_row, 0)))
+        before = matched(plan.base_manifest, plan.base_row, (*_CONTENT, *_DETAILS))
 
         def differs(names: tuple[str, ...]) -> NDArray[np.bool_]:
             found = np.zeros(count, dtype=np.bool_)
@@ -150,7 +152,6 @@ def _changes(plan: SnapshotPlan, columns: Mapping[str, pa.ChunkedArray | pa.Arra
                 found |= ~equal_or_both_null(columns[name], before.column(name))
             return found
 
-        content = differs(("type", "size_bytes", "chunks", "link_target"))
-        details = differs(("mode", "uid", "gid", "mtime_s", "mtime_ns"))
+        content, details = differs(_CONTENT), differs(_DETAILS)
         kinds = np.where(~known, 0, np.where(content, 1, np.where(details, 2, 3))).astype(np.int8)
     return pa.DictionaryArray.from_arrays(pa.array(kinds), pa.array(_CHANGES)).cast(pa.string())

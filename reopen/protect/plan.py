@@ -10,7 +10,8 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -111,16 +112,19 @@ class SnapshotPlan:
         return sum(shard.size_bytes for shard in self.shards)
 
 
-def plan_snapshot(vault: Vault, dataset: Dataset, site: str, *, cache: IndexCache | None = None) -> SnapshotPlan:
+def plan_snapshot(
+    vault: Vault, dataset: Dataset, site: str, *, cache: IndexCache | None = None, processes: int = 1
+) -> SnapshotPlan:
     """Scan a dataset at a site and compare it with the newest snapshot in the vault.
 
     :param cache: this site's memory of the index; ``None`` reads all of it from the vault.
+    :param processes: how many processes may scan a large tree; 0 stands for one a core.
     :raises NotFound: the dataset's folder does not exist, or the contract has no location at the site.
     """
     source = open_source(dataset.location(site).url, include=dataset.include, exclude=dataset.exclude)
     parent = vault.newest(dataset.name)
     started_at = vault.clock.now()
-    scan = source.scan()
+    scan = source.scan(processes=processes or os.cpu_count() or 1)
     ended_at = vault.clock.now()
     index = load_trusted_index(vault, cache)
     base, manifest, note = read_base(vault, parent)
@@ -235,7 +239,7 @@ def _carried(
     if base is None or manifest.num_rows == 0 or scan.num_rows == 0:
         return np.zeros(scan.num_rows, dtype=np.bool_)
     known = base_row >= 0
-    before = manifest.take(pa.array(np.where(known, base_row, 0)))
+    before = matched(manifest, base_row, (*STAMP_COLUMNS, "read_state"))
     same = known.copy()
     for column in STAMP_COLUMNS:
         same &= equal_or_both_null(scan.column(column), before.column(column))
@@ -247,6 +251,14 @@ def _carried(
     is_lost = np.zeros(manifest.num_rows, dtype=np.bool_)
     is_lost[lost_rows] = True
     return same & ~is_lost[np.where(known, base_row, 0)]
+
+
+def matched(manifest: pa.Table, base_row: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+    """The manifest's rows in the order of a scan's; where a scanned row has none, any row stands in its place."""
+    chosen = manifest.select(list(columns))
+    if len(base_row) == manifest.num_rows and np.array_equal(base_row, np.arange(len(base_row))):
+        return chosen
+    return chosen.take(pa.array(np.where(base_row >= 0, base_row, 0)))
 
 
 def equal_or_both_null(left: pa.ChunkedArray | pa.Array, right: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:

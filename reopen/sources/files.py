@@ -68,8 +68,11 @@ class FileSource(Protocol):
         """Where it is."""
         ...
 
-    def scan(self) -> pa.Table:
-        """Every entry, schema :data:`SCAN` (I1, I3)."""
+    def scan(self, *, processes: int = 1) -> pa.Table:
+        """Every entry, schema :data:`SCAN` (I1, I3).
+
+        :param processes: how many may list a large tree at a time.
+        """
         ...
 
     def open(self, name: bytes) -> SourceFile:

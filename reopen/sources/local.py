@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reopen.errors import NotFound, SourceUnreadable
+from reopen.pool import Advance, Part, Stopped, can_fork, run_parts
 from reopen.sources.files import SCAN, Selection, SourceFile, Stamp, text_name, unreadable
 from reopen.storage.entries import names_of
 from reopen.storage.folders import Folders
@@ -42,6 +43,10 @@ _STATUS_FIELDS = (
     "st_ctime_ns",
 )
 _ROWS_AT_ONCE = 8192
+_ENTRIES_WORTH_PROCESSES = 20_000
+"""A tree that is no larger is scanned before other processes would have begun to help."""
+_PARTS_A_PROCESS = 8
+"""Folders differ in size: with several parts each, all processes end at about the same time."""
 _NO_STATUS = os.stat("/")
 """Stands for a status that could not be had; its numbers are masked."""
 _NANOSECONDS = 1_000_000_000
@@ -59,10 +64,20 @@ class LocalFiles:
     def url(self) -> str:
         return os.fsdecode(self._root)
 
-    def scan(self) -> pa.Table:
-        folders, entries = Folders(self._root), _Entries()
-        pending = [""]
+    def scan(self, *, processes: int = 1) -> pa.Table:
+        entries, pending = _Entries(), [""]
+        self._walk(pending, entries, until=_ENTRIES_WORTH_PROCESSES if processes > 1 else None)
+        if pending:
+            self._walk_apart(pending, entries, processes)
+        return entries.to_table(every_folder=self._selection.keeps_every_folder)
+
+    def _walk(self, pending: list[str], entries: _Entries, until: int | None = None) -> None:
+        """List the pending folders and what lies in them, or stop when so many entries were found and there is enough
+        left for others."""
+        folders = Folders(self._root)
         while pending:
+            if until is not None and len(entries.paths) >= until and len(pending) > 1:
+                return
             prefix = pending.pop()
             try:
                 descriptor = folders.folder(os.fsencode(prefix.rstrip("/"))).descriptor
@@ -78,10 +93,28 @@ class LocalFiles:
                         hint="Give the user that takes snapshots the right to read it.",
                         path=self.url,
                     ) from error
-                entries.mark(prefix.rstrip("/"), f"cannot be listed: {error.strerror}")
+                entries.unlisted[prefix.rstrip("/")] = f"cannot be listed: {error.strerror}"
                 continue
             pending.extend(below)
-        return entries.to_table(every_folder=self._selection.keeps_every_folder)
+
+    def _walk_apart(self, pending: list[str], entries: _Entries, processes: int) -> None:
+        """List the pending folders in several processes: examining an entry holds the interpreter's lock for most of
+        its time."""
+        count = min(len(pending), processes * _PARTS_A_PROCESS)
+
+        def prepare() -> Part:
+            def walk(number: int, advance: Advance, stopped: Stopped) -> _Entries:
+                found = _Entries()
+                self._walk(pending[number::count], found)
+                found.settle()
+                return found
+
+            return walk
+
+        for found in run_parts(
+            prepare, count, at_once=processes, fork=can_fork(), advance=lambda _: None, purpose="the scan"
+        ):
+            entries.absorb(found)
 
     def open(self, name: bytes) -> SourceFile:
         folder, _, base = name.rpartition(b"/")
@@ -177,11 +210,12 @@ class _LocalFile:
 
 class _Entries:
     """What a scan found, by row in the order of finding. ``statuses`` are those of the rows that are not settled yet,
-    ``targets`` says by row where symlinks lead."""
+    ``targets`` says by row where symlinks lead, ``unlisted`` by path why a folder could not be listed."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.targets: dict[int, str] = {}
+        self.unlisted: dict[str, str] = {}
         self._errors: dict[int, str] = {}
         self._unexamined: dict[int, str] = {}
         self.statuses: list[os.stat_result] = []
@@ -194,14 +228,26 @@ class _Entries:
         self.paths.append(path)
         self.statuses.append(_NO_STATUS)
 
-    def mark(self, path: str, error: str) -> None:
-        """Say what is wrong with an entry that was added."""
-        self._errors[self.paths.index(path)] = error
+    def absorb(self, other: _Entries) -> None:
+        """Take over what another found."""
+        self.settle()
+        start = len(self.paths)
+        self.paths += other.paths
+        self._numbers += other._numbers
+        self.unlisted |= other.unlisted
+        for mine, theirs in (
+            (self.targets, other.targets),
+            (self._errors, other._errors),
+            (self._unexamined, other._unexamined),
+        ):
+            mine |= {row + start: text for row, text in theirs.items()}
 
     def to_table(self, *, every_folder: bool) -> pa.Table:
         """The entries in the order of their names, schema :data:`reopen.sources.files.SCAN`."""
         self.settle()
         count = len(self.paths)
+        if self.unlisted:
+            self._errors |= {row: self.unlisted[path] for row, path in enumerate(self.paths) if path in self.unlisted}
         numbers = (
             np.concatenate(self._numbers, axis=1) if self._numbers else np.zeros((len(_STATUS_FIELDS), 0), np.int64)
         )

@@ -30,7 +30,7 @@ class RemoteFiles:
     def url(self) -> str:
         return self._url
 
-    def scan(self) -> pa.Table:
+    def scan(self, *, processes: int = 1) -> pa.Table:
         try:
             self._filesystem.invalidate_cache()
             # Not exists(): that takes any failure for absence.

@@ -82,9 +82,9 @@ class Elsewhere:
         self._unreadable = unreadable
         self.url = url
 
-    def scan(self) -> pa.Table:
+    def scan(self, *, processes: int = 1) -> pa.Table:
         """The entries of the source behind."""
-        return self._source.scan()
+        return self._source.scan(processes=processes)
 
     def open(self, name: bytes) -> SourceFile:
         """The file, unless it is the one that cannot be read."""

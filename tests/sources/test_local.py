@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reopen.sources import local
 from reopen.sources.files import open_source
 from reopen.storage import folders
 from tests.trees import grow
@@ -73,3 +75,32 @@ def test_every_descriptor_is_closed_again(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before + folders.OPEN_FOLDERS_MAX
     del source
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_large_tree_is_scanned_by_several_processes_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files, links, names that are no text, and a folder that cannot be listed, which a child finds."""
+    files = {f"{number % 20}/{number % 3}/{number}": b"x" * number for number in range(300)}
+    root = grow(tmp_path / "source", files)
+    for number in range(20):
+        (root / str(number) / "link").symlink_to("0")
+        os.link(root / "0/0/0", root / str(number) / "hard")
+        with open(os.fsencode(root / str(number)) + b"/bad-\xff", "wb") as file:
+            file.write(b"x")
+    real = os.scandir
+
+    def refuse(descriptor: int) -> Any:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("source/7/1"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(local, "_ENTRIES_WORTH_PROCESSES", 10)
+    monkeypatch.setattr(local, "can_fork", lambda: True)
+    source = open_source(str(root))
+    alone, together = source.scan(), source.scan(processes=3)
+    assert together.equals(alone)
+    assert alone.num_rows > 360
+    failed = alone.filter(alone.column("error").is_valid())
+    assert failed.column("path").to_pylist() == ["7/1"]
