@@ -64,6 +64,13 @@ class VerifyRequest(Request):
     latest_only: bool = Field(
         default=False, title="Latest only", description="Only the newest snapshot of each dataset."
     )
+    sample_percent: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        title="Sample",
+        description="Read only so many percent of the packs, the least recently verified first; empty: everything.",
+    )
 
 
 class ReplicateRequest(Request):

@@ -11,7 +11,7 @@ from flows.outcome import concluded, describe_run
 from flows.requests import VerifyRequest
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.session import open_session
-from reopen.protect.verify import VerifyResult, verify_vault
+from reopen.protect.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
@@ -31,6 +31,7 @@ def verify(request: VerifyRequest) -> VerifyResult:
         level=request.level,
         datasets=request.datasets,
         latest_only=request.latest_only,
+        sample=Sample(share=request.sample_percent / 100) if request.sample_percent is not None else None,
         witness=session.witness,
         workers=session.settings.limits.workers,
         progress=ArtifactProgress("verify-progress"),

@@ -79,8 +79,8 @@ def verify(
     chosen = _sample(level, sample, max_bytes, older_than)
     if flow and not record:
         raise InvalidInput("--flow signs what it proves; it has no --no-record.", hint="Leave one of them out.")
-    if flow and chosen is not None:
-        raise InvalidInput("--flow reads everything; it takes no sample.", hint="Leave out --flow.")
+    if flow and (max_bytes or older_than):
+        raise InvalidInput("--flow takes --sample; it has no --max-bytes and no --older-than.", hint="Leave them out.")
     opened = face.session.vault(vault)
     for name in datasets or ():
         if name not in opened.datasets():
@@ -89,7 +89,13 @@ def verify(
     result: VerifyResult
     if flow:
         result = run_flow(
-            face, "verify", datasets=tuple(datasets or ()), level=level.value, latest_only=latest, vault=vault
+            face,
+            "verify",
+            datasets=tuple(datasets or ()),
+            level=level.value,
+            latest_only=latest,
+            sample_percent=100 * chosen.share if chosen is not None and chosen.share is not None else None,
+            vault=vault,
         )
     else:
         result = verify_vault(

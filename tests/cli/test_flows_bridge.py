@@ -60,10 +60,11 @@ def test_the_flow_gets_what_was_asked_for_and_its_result_is_the_answer(
         return RESULT
 
     stand_in(flow)
-    found = place.json("verify", "papers", "--level", "stored", "--flow")
+    found = place.json("verify", "papers", "--level", "stored", "--sample", "5%", "--flow")
     assert (found["schema"], found["checked_bytes"], found["ok"]) == ("reopen.verify/1", 10, True)
     [request] = asked
     assert (request.datasets, request.level, request.config) == (("papers",), "stored", place.folder / "reopen.toml")
+    assert request.sample_percent == 5
 
 
 def test_a_flow_whose_finding_is_bad_exits_with_3_and_shows_it(

@@ -89,7 +89,7 @@ def test_a_sample_reads_some_packs_and_says_how_much(place: Place) -> None:
         (("--level", "stored", "--sample", "0%"), "not a share"),
         (("--level", "stored", "--max-bytes", "much"), "not a size"),
         (("--level", "stored", "--older-than", "long ago"), "not a duration"),
-        (("--level", "stored", "--sample", "5%", "--flow"), "takes no sample"),
+        (("--level", "stored", "--older-than", "30d", "--flow"), "--flow takes --sample"),
     ],
 )
 def test_a_sample_that_makes_no_sense_is_refused_with_what_does(
