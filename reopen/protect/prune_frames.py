@@ -191,6 +191,7 @@ def is_in(values: Prefixes, ordered: Prefixes) -> tuple[NDArray[np.bool_], NDArr
 
 
 def prefixes_of(ids: NDArray[np.uint8]) -> Prefixes:
+    """The first 64 bits of chunk ids (``(n, 32)``)."""
     return np.ascontiguousarray(ids[:, :8]).view("<u8").reshape(-1).astype(np.uint64)
 
 

@@ -108,10 +108,15 @@ def checked_pack(vault: Vault, pack_id: bytes) -> OpenPack:
 
 def origin_of(vault: Vault, pack: OpenPack, origins: dict[bytes, str]) -> str:
     """The writer whose chunks a pack holds: who signed it, or where retention did, whom it named."""
-    signer = pack.data[-FOOTER_BYTES - SIGNATURE_BLOCK_BYTES :][:8].hex()
+    signer = signer_of(pack)
     if vault.certificates[signer].role == "writer":
         return signer
     return origins.get(bytes.fromhex(pack.id), "")
+
+
+def signer_of(pack: OpenPack) -> str:
+    """The key id of who signed a pack."""
+    return pack.data[-FOOTER_BYTES - SIGNATURE_BLOCK_BYTES :][:8].hex()
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ Order (P7 of ``docs/0005-prune.md``), each step durable before the next
 
 Invariants
     I1  The survey is taken after every lease that might not have seen the tombstones is over.
-    I2  A marked pack with needed frames goes only when each of them lies byte for byte in an unmarked pack of the
-        index, in place for the grace; both packs are read for it, here and now.
+    I2  A marked pack with needed frames goes only when each of them lies byte for byte in an unmarked pack that
+        retention signed, in place for the grace; both packs are read for it, here and now.
     I3  Every step may be the last: the next run finds what is left and goes on.
 """
 
@@ -30,7 +30,7 @@ from reopen.errors import Corrupt, NotFound, Refused, VaultUnwritable
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect.prune_frames import frame_identity
-from reopen.protect.prune_repack import Repacked, checked_pack, repack
+from reopen.protect.prune_repack import Repacked, checked_pack, repack, signer_of
 from reopen.protect.prune_survey import Survey, old_enough
 from reopen.storage import ObjectInfo
 from reopen.vault import Vault
@@ -316,14 +316,19 @@ class MovedFrames:
 
     def _opened(self, number: int) -> _Holder | None:
         if number not in self._open:
-            try:
-                self._open[number] = _Holder(checked_pack(self._vault, self._found.packs[number]))
-            except (Corrupt, NotFound):
-                self._open[number] = None  # What cannot be read holds nothing that could be relied on.
+            self._open[number] = self._read(number)
             if len(self._open) > _HOLDERS_OPEN_MAX:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)
         return self._open[number]
+
+    def _read(self, number: int) -> _Holder | None:
+        try:
+            pack = checked_pack(self._vault, self._found.packs[number])
+        except (Corrupt, NotFound):
+            return None  # What cannot be read holds nothing that could be relied on.
+        # A writer may have copied the frame truly and state its place falsely in the index; retention did neither.
+        return _Holder(pack) if self._vault.certificates[signer_of(pack)].role == "retention" else None
 
 
 class _Holder:

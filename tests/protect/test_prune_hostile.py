@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from reopen.errors import Corrupt
 from reopen.ids import seeded_random
+from reopen.protect.prune_repack import _Growing, _Mover, signer_of
 from reopen.vault import Keyring, SnapshotRecord, Vault, make_keys
 from reopen.vault.content import SealedFrame, Sealer
 from reopen.vault.indexparts import load_writer_index, read_rows, write_index_part
@@ -124,6 +126,39 @@ def test_a_frame_under_a_stolen_name_is_not_taken_for_the_moved_one(scene: Scene
             honest = directory.frames["stored_length"][directory.frame_of_chunk()] != 4000
             held |= {chunk.tobytes() for chunk in directory.chunks["id"][honest]}
         assert set(scene.ids_of(second)) <= held, "the true frames are all there"
+
+
+def test_a_true_copy_with_a_false_place_in_the_index_makes_nothing_spare(scene: Scene) -> None:
+    """A taken-over writer copies honest frames into its own packs and states their places falsely: nobody could read
+    them there, so the honest packs stay, or their frames move to a pack of retention's."""
+    record = scene.take(scene.good, "it", FILES)
+    for pack_id in sorted(list_packs(scene.good)):
+        opened = read_pack(scene.good, pack_id.hex())
+        growing = _Growing(
+            slots={slot.salt: (number, slot) for number, slot in enumerate(opened.slots)},
+            stored=[opened.data[int(f["offset"]) :][: int(f["stored_length"])] for f in opened.directory.frames],
+            frames=[opened.directory.frames[at : at + 1].copy() for at in range(len(opened.directory.frames))],
+            chunks=np.split(opened.directory.chunks, opened.directory.frames["first_chunk"][1:].astype(int)),
+        )
+        mover = _Mover(Vault.open(scene.store, Keyring(KEYS.pins, signing=[replace(BAD, role="retention")])))
+        stored: list[StoredPack] = []
+        mover._unlisted = {"": stored}
+        mover._store("", growing)
+        rows = stored[0].rows
+        column = rows.schema.names.index("frame_offset")
+        false = rows.set_column(column, "frame_offset", pa.array(rows.column(column).to_numpy() + 1, pa.int64()))
+        part = StoredPack(id=stored[0].id, size_bytes=stored[0].size_bytes, rows=false)
+        write_index_part(scene.bad, f"{scene.bad.random_bytes(8).hex()}-0000", [part], BAD)
+    for _ in range(5):
+        scene.store.later()
+        prune(scene.keeper, max_unused_share=0)
+        honest = {
+            chunk.tobytes()
+            for pack in list_packs(scene.good)
+            if signer_of(opened := read_pack(scene.good, pack.hex())) != BAD.id
+            for chunk in opened.directory.chunks["id"]
+        }
+        assert set(scene.ids_of(record)) <= honest
 
 
 def test_moved_chunks_stay_their_writer_s_and_nobody_else_reuses_them(scene: Scene) -> None:
