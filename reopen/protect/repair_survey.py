@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from reopen.errors import Corrupt, NotFound, Refused, ReopenError
 from reopen.progress import SILENT, Progress
+from reopen.protect.place import vault_at
 from reopen.protect.replicate_plan import ROOT_SIGNED, check_root_signed
 from reopen.protect.stored import digest_of
 from reopen.protect.stubs import read_stubs
@@ -146,6 +147,9 @@ class _Surveying:
         names = {name for name in (*self._here, *self._there) if name.startswith(ROOT_SIGNED)}
         for name in (*sorted(names), VAULT_OBJECT):
             self._judge(name)
+        if self._replica is not None and any(name.startswith("trust/") for name in self._fetched):
+            # What an ended key had signed can be told only with its closing list: it is damaged here, and whole there.
+            self._vault = vault_at(self._replica, self._vault.store)
 
     def _records(self) -> dict[str, SnapshotRecord | None]:
         let_go = read_stubs(self._vault).keys() - self._here.keys()

@@ -66,3 +66,18 @@ def test_each_of_them_comes_back_from_a_replica(keyed: Keyed, prefix: str, *, is
         assert result.ok, result
         assert result.restored == (name,)
         assert {item: store.get(item) for item in store.names() if not item.startswith("aside/")} == whole
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "damaged"])
+def test_a_closing_list_comes_back_to_a_vault_that_opened_without_it(keyed: Keyed, *, is_gone: bool) -> None:
+    """It is read only when an ended key's signature is met; until it is back nobody can judge those."""
+    target = MemoryStore("test-memory://there")
+    execute_replicate(plan_replicate(keyed.open("writer"), target))
+    (name,) = [name for name in keyed.store.names("trust/") if name.endswith(".list")]
+    if is_gone:
+        keyed.store.delete(name)
+    else:
+        keyed.store.replace(name, keyed.store.get(name)[:-1] + b"!")
+    result = execute_repair(plan_repair(keyed.open(*READERS), keyed.open(*READERS, store=target)))
+    assert (result.ok, result.restored) == (True, (name,))
+    assert verify_vault(keyed.open(*READERS), level=Level.CONTENT, record=False).findings == ()
