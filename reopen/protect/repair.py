@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from reopen.errors import Conflict, Corrupt, NotFound, Refused
+from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect.repair_losses import SnapshotLoss, losses_of
 from reopen.protect.repair_survey import Fetch, Lost, Survey, survey
@@ -274,8 +275,9 @@ class _Mending:
         left = [pack for pack in stored if pack.id.hex() not in covered]
         for start in range(0, len(left), PACKS_PER_PART_MAX):
             packs = left[start : start + PACKS_PER_PART_MAX]
-            # The name follows from the packs, so that two repairs at once write the same part.
-            name = blake3(b"".join(pack.id for pack in packs)).hexdigest()[:16]
+            # A name of its own, always: rows that are written again differ (Parquet's encryption is salted), and a
+            # replica may hold the rows of an earlier part of these packs, without or with another statement.
+            name = new_id(vault.random_bytes)
             signer = vault.keyring.signer("writer")
             self.written.append(write_index_part(vault, f"repair-{name}", packs, signer).name)
 

@@ -1,4 +1,4 @@
-"""A restore that dies at any call shows whole files only, and the next one finishes it, also over what it finds there."""
+"""A restore that dies at any call shows whole files only, and the next one finishes it."""
 
 from __future__ import annotations
 
