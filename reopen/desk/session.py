@@ -115,7 +115,7 @@ class Session:
             keyring = self.keyring_for(store)
             seen = self.trust_memory.seen(keyring.pins.vault_id, store.url)
             opened = Vault.open(store, keyring, clock=self.clock, trust_seen=seen)
-            self.trust_memory.remember(opened.id, store.url, opened.trust.number)
+            self.trust_memory.remember(opened.id, store.url, opened.trust)
             self._vaults[chosen.name] = opened
         return self._vaults[chosen.name]
 

@@ -132,10 +132,10 @@ def test_a_store_below_what_key_files_pin_is_refused(tmp_path: Path) -> None:
 def test_a_store_below_what_was_seen_there_is_refused(tmp_path: Path) -> None:
     """K2: by place, since a replica may lag."""
     vault = new_vault()
-    state(vault)
+    before, first = vault.trust, state(vault)
     memory = TrustMemory(tmp_path / "home")
-    memory.remember(vault.id, "here", 1)
-    memory.remember(vault.id, "here", 0)
+    memory.remember(vault.id, "here", first)
+    memory.remember(vault.id, "here", before)
     assert (memory.seen(vault.id, "here"), memory.seen(vault.id, "there")) == (1, 0)
     vault.store.delete(statement_name(1))
     with pytest.raises(Refused, match="this machine saw there number 1"):
@@ -145,13 +145,26 @@ def test_a_store_below_what_was_seen_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_memory_that_cannot_be_read_is_named_and_one_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     memory = TrustMemory(tmp_path / "home")
-    memory.remember("ab" * 16, "here", 3)
+    third = Trust(number=3, recipients=(), metadata_key=1, digest="ab" * 32)
+    memory.remember("ab" * 16, "here", third)
     (path,) = (tmp_path / "home").iterdir()
     path.write_bytes(b"{")
     with pytest.raises(Corrupt, match=path.name):
         memory.seen("ab" * 16, "here")
     (tmp_path / "file").write_text("")
-    TrustMemory(tmp_path / "file").remember("ab" * 16, "here", 3)
+    TrustMemory(tmp_path / "file").remember("ab" * 16, "here", third)
+
+
+def test_a_second_statement_of_a_number_that_was_seen_is_refused(tmp_path: Path) -> None:
+    """The store hides a statement from the root, who makes another of the same number: a key that had ended is back."""
+    vault = new_vault()
+    memory = TrustMemory(tmp_path / "home")
+    memory.remember(vault.id, "here", state(vault, ending(WRITER_ID, vault=vault)))
+    vault.store.delete(statement_name(1))
+    second = state(vault, with_second)
+    assert second.number == 1
+    with pytest.raises(Refused, match="another one than this machine saw"):
+        memory.remember(vault.id, "here", second)
 
 
 def test_key_files_of_a_vault_s_beginning_are_as_they_were() -> None:
