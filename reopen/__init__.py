@@ -53,6 +53,7 @@ coverage        the share of a store's bytes that was read again within some day
 lag             how long a snapshot took from its commit to its replica
 loss            a file of a snapshot that no copy here or at the replica can give back
 shard           a unit of work: seconds of reading, one task
+work folder     where the files of a restore grow, in the root of its target, until it is finished
 drill           a recovery into an isolated place, measured and cleaned up
 failover        running the business from the standby
 failback        a planned failover in the other direction

@@ -43,6 +43,15 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def join(self, more: Pieces) -> Pieces:
+        """These chunks, then others."""
+        columns = {
+            name: np.concatenate((getattr(self.at, name), getattr(more.at, name)))
+            for name in Located.__dataclass_fields__
+        }
+        columns["pack"][len(self) :] += len(self.packs)
+        return Pieces(packs=[*self.packs, *more.packs], ids=np.concatenate((self.ids, more.ids)), at=Located(**columns))
+
     def slice(self, first: int, last: int) -> Pieces:
         """Some of the chunks, with only the packs that these need."""
         used, pack = np.unique(self.at.pack[first:last], return_inverse=True)
@@ -65,12 +74,19 @@ class Read:
     last: int
 
 
-def plan_fetch(index: ChunkIndex, ids: Ids) -> tuple[Pieces, NDArray[np.int64], NDArray[np.int64]]:
+def plan_fetch(
+    index: ChunkIndex, ids: Ids, *, avoid: frozenset[bytes] = frozenset()
+) -> tuple[Pieces, NDArray[np.int64], NDArray[np.int64]]:
     """Find chunks and order them for reading.
 
     :param ids: ``(n, 32)``, may repeat.
+    :param avoid: packs that are read only for what no other has.
     :returns: the chunks that a present pack holds; for each of them its number in ``ids``; the numbers of the others.
     """
+    if avoid:
+        first, numbers, others = plan_fetch(index.restricted_to(index.counting_packs() - avoid), ids)
+        second, more, lost = plan_fetch(index, ids[others])
+        return first.join(second), np.concatenate((numbers, others[more])), others[lost]
     positions = index.find(ids)
     found, missing = np.flatnonzero(positions != NOT_FOUND), np.flatnonzero(positions == NOT_FOUND)
     located = index.locate(positions[found])
@@ -166,13 +182,7 @@ class Fetcher:
         offset, length, salt = int(at.frame_offset[row]), int(at.frame_length[row]), bytes(at.salt[row])
         stored = self._get(pack_id, offset, length) if data is None else data[offset - read.start :][:length]
         if not self._keys.knows(salt):
-            try:
-                self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
-            except (Corrupt, NotFound) as error:
-                # Of a head that is damaged the slots before the damage are learnt. A pack that no key here opens costs
-                # the files in it and no other.
-                if not self._keys.knows(salt):
-                    raise Corrupt(error.message, hint=error.hint, pack=pack_id) from error
+            self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
         if not self._keys.knows(salt):
             raise Corrupt(
                 f"pack {pack_id} lacks the key slot that the index names.", hint="Run `reopen repair`.", pack=pack_id

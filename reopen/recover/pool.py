@@ -26,7 +26,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -84,6 +83,8 @@ def run_parts(prepare: Prepare, count: int, *, at_once: int, fork: bool, advance
 
 
 def _run_threads(prepare: Prepare, count: int, at_once: int, advance: Advance) -> Iterator[Any]:
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
     local, stop = threading.local(), threading.Event()
     done: list[int] = []  # Appending and popping are safe from any thread.
 

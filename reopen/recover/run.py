@@ -3,7 +3,8 @@ after the last shard.
 
 Invariants
     I1  Links are made when all files are there, deletions follow, folders get their attributes last.
-    I2  What could not be restored is told when everything else was.
+    I2  A file is damaged when no copy of a chunk of it in the vault is good; one bad copy is not enough.
+    I3  What could not be restored is told when everything else was.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reopen.errors import Conflict, Corrupt, ReopenError, TargetUnwritable
-from reopen.progress import Progress
+from reopen.errors import Conflict, Corrupt, NotFound, ReopenError, TargetUnwritable
+from reopen.progress import SILENT, Progress
 from reopen.recover.compare import Compared, Comparer, cut_rows
 from reopen.recover.entries import Layout
 from reopen.recover.fetch import Fetcher, Pieces, plan_fetch
@@ -28,6 +29,8 @@ from reopen.recover.shards import RestoreShard, ShardResult, cut_shards, restore
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
 from reopen.vault.content import ChunkHasher
+from reopen.vault.index import ChunkIndex
+from reopen.vault.indexparts import load_index
 
 if TYPE_CHECKING:
     from reopen.recover.restore import RestorePlan
@@ -69,6 +72,7 @@ class RestoreRun:
         self._unchanged_files = 0
         self._damaged: dict[int, Corrupt] = {}
         self._failed: dict[int, ReopenError] = {}
+        self._bad_packs: set[bytes] = set()
         self._links: list[tuple[int, int]] = []
         self._shared: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -108,7 +112,7 @@ class RestoreRun:
         else:
             compared = self._compare(files, progress)
             missing = np.array(compared.missing, dtype=np.int64)
-        self._divide(missing, compared)
+        self._divide(missing, compared, plan.index)
         give_back_memory()
 
     def write(self, progress: Progress) -> Iterator[ShardResult]:
@@ -160,14 +164,12 @@ class RestoreRun:
 
         :raises TargetUnwritable, Conflict: entries that the target did not take. :raises Corrupt: damaged files.
         """
-        for result in results:
-            self._written_files += result.written_files
-            self._written_bytes += result.written_bytes
-            self._damaged |= {row: error for row, error in result.damaged.items() if row not in self._damaged}
-            self._failed |= {row: error for row, error in result.failed.items() if row not in self._failed}
+        self._take(results)
         plan, entries = self._plan, self._entries
         with self._target.writer(b"finish") as writer:
             self._finish_shared(writer)
+            if self._damaged:
+                self._take_other_copies(writer)
             self._make_links(writer)
             deleted = self._target.delete_others((*entries.names, *plan.folders)) if plan.delete else 0
             names = [entries.names[row] for row in entries.folders.tolist()]
@@ -190,6 +192,32 @@ class RestoreRun:
             left_out=plan.left_out,
             seconds=plan.vault.clock.elapsed_seconds() - self._started,
         )
+
+    def _take(self, results: Iterable[ShardResult]) -> None:
+        for result in results:
+            self._written_files += result.written_files
+            self._written_bytes += result.written_bytes
+            self._damaged |= {row: error for row, error in result.damaged.items() if row not in self._damaged}
+            self._failed |= {row: error for row, error in result.failed.items() if row not in self._failed}
+            self._bad_packs |= result.bad_packs
+
+    def _take_other_copies(self, writer: TreeWriter) -> None:
+        """Try damaged files again, from whatever other packs hold their chunks, until no pack is newly found bad: a
+        chunk may be stored twice, and one that prune has moved since the plan is found in the index of now."""
+        told = dict(self._damaged)
+        try:
+            index = load_index(self._plan.vault)
+        except (Corrupt, NotFound):
+            return  # What is damaged is told as it is.
+        known_bad = None
+        while self._damaged and self._bad_packs != known_bad:
+            known_bad = set(self._bad_packs)
+            missing = self._layout.chunks_of_rows(np.array(sorted(self._damaged), dtype=np.int64))
+            self._damaged.clear()
+            self._divide(missing, Compared(), index, avoid=frozenset(known_bad))
+            self._take(self.write(SILENT))
+            self._finish_shared(writer)
+        self._damaged = {row: told.get(row, error) for row, error in self._damaged.items()}
 
     def _split_links(self) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
         """Files to write, and hard links as (row, row of the file it links to)."""
@@ -228,10 +256,17 @@ class RestoreRun:
             self._failed |= found.failed
         return total
 
-    def _divide(self, missing: NDArray[np.int64], compared: Compared) -> None:
+    def _divide(
+        self,
+        missing: NDArray[np.int64],
+        compared: Compared,
+        index: ChunkIndex,
+        *,
+        avoid: frozenset[bytes] = frozenset(),
+    ) -> None:
         """Cut what must be fetched into shards."""
         layout = self._layout
-        pieces, numbers, lost = plan_fetch(self._plan.index, layout.ids[missing])
+        pieces, numbers, lost = plan_fetch(index, layout.ids[missing], avoid=avoid)
         for row in layout.rows[missing[lost]].tolist():
             self._damaged.setdefault(row, Corrupt("no pack in the vault holds it"))
         chunks = missing[numbers]
@@ -307,7 +342,7 @@ class RestoreRun:
         return told
 
     def _refuse_what_is_missing(self) -> None:
-        """Say what could not be restored, after everything else was (I2)."""
+        """Say what could not be restored, after everything else was (I3)."""
         plan = self._plan
         paths, damaged = plan.manifest.column("path"), self.damaged
         failed = {paths[row].as_py(): self._failed[row] for row in sorted(self._failed)}

@@ -60,13 +60,15 @@ class RestoreShard:
 @dataclass(slots=True, kw_only=True)
 class ShardResult:
     """What writing a shard did. ``damaged``: rows of files with a chunk that could not be had; ``failed``: rows of
-    files that the target did not take; each with the first reason."""
+    files that the target did not take; each with the first reason. ``bad_packs``: ids of all packs that had a part in
+    damage."""
 
     number: int
     written_files: int = 0
     written_bytes: int = 0
     damaged: dict[int, Corrupt] = field(default_factory=dict)
     failed: dict[int, ReopenError] = field(default_factory=dict)
+    bad_packs: set[bytes] = field(default_factory=set)
 
 
 def cut_shards(pieces: Pieces, *, at_once: int) -> list[tuple[int, int]]:
@@ -171,6 +173,9 @@ class _Shard:
         """A chunk is not to be had, so the file will not become whole; what was there before stays as it is."""
         row = self._rows[file]
         self._result.damaged.setdefault(row, error)
+        pack = error.context.get("pack")
+        if isinstance(pack, str):
+            self._result.bad_packs.add(bytes.fromhex(pack))
         if self._ends_here[file]:
             self._writer.drop_file(row)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +161,49 @@ def test_damage_in_one_shard_costs_the_files_it_touches_and_no_other(
     vault.store.replace(name, bytes(data))
     restore(vault, record, target)
     assert differences(source, target) == []
+
+
+def damage(store: MemoryStore, names: Iterable[str]) -> None:
+    """Flip bytes all over some packs; the same again mends them."""
+    for name in names:
+        data = bytearray(store.get(name))
+        for at in range(len(data) // 4, len(data) - 5000, 20_000):
+            data[at] ^= 1
+        store.replace(name, bytes(data))
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_chunk_that_is_stored_twice_is_taken_from_the_copy_that_is_good(
+    vault: Vault, record: SnapshotRecord, source: Path, target: Path, bad: int
+) -> None:
+    store = vault.store
+    assert isinstance(store, MemoryStore)
+    copies = [set(store.names("packs/"))]
+    index = {name: store.get(name) for name in store.names("index/")}
+    for name in index:
+        store.delete(name)
+    snapshot(vault, a_dataset("again", source))
+    for name, data in index.items():
+        store.put(name, [data])
+    copies.append(set(store.names("packs/")) - copies[0])
+    damage(store, copies[bad])
+    restore(vault, record, target)
+    assert differences(source, target) == []
+
+
+def test_packs_that_were_moved_since_the_plan_are_found_where_they_are_now(
+    vault: Vault, record: SnapshotRecord, source: Path, target: Path
+) -> None:
+    plan = plan_restore(vault, record, str(target))
+    store = vault.store
+    assert isinstance(store, MemoryStore)
+    before = {*store.names("packs/"), *store.names("index/")}
+    for name in before:
+        store.delete(name)
+    snapshot(vault, a_dataset("again", source))
+    execute_restore(plan)
+    assert differences(source, target) == []
+    assert not before & {*store.names("packs/"), *store.names("index/")}
 
 
 @pytest.mark.usefixtures("forked")
