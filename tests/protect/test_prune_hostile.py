@@ -16,8 +16,7 @@ from reopen.vault import Keyring, SnapshotRecord, Vault, make_keys
 from reopen.vault.content import SealedFrame, Sealer
 from reopen.vault.indexparts import load_writer_index, read_rows, write_index_part
 from reopen.vault.keys import SigningKey
-from reopen.vault.pack import Slot
-from reopen.vault.packreader import read_pack
+from reopen.vault.packreader import OpenPack, read_pack
 from reopen.vault.packwriter import PackWriter, StoredPack
 from reopen.vault.statements import list_packs, read_statements
 from reopen.vault.tables import chunk_layout
@@ -58,9 +57,25 @@ class Scene:
     def ids_of(self, record: SnapshotRecord) -> list[bytes]:
         return [chunk.tobytes() for chunk in chunk_layout(self.good.manifest(record))[0]]
 
-    def plant(
-        self, ids: list[bytes], *, slot: Slot | None = None, counters: list[int] | None = None
-    ) -> list[StoredPack]:
+    def copy_as_bad(self, opened: OpenPack, stored: list[bytes]) -> StoredPack:
+        """A pack with slots, frames and chunks of another and these bytes in the frames, signed by the hostile one."""
+        frames = opened.directory.frames
+        growing = _Growing(
+            slots={slot.salt: (number, slot) for number, slot in enumerate(opened.slots)},
+            stored=stored,
+            frames=[frames[at : at + 1].copy() for at in range(len(frames))],
+            chunks=np.split(opened.directory.chunks, frames["first_chunk"][1:].astype(int)),
+        )
+        mover = _Mover(Vault.open(self.store, Keyring(KEYS.pins, signing=[replace(BAD, role="retention")])))
+        made: list[StoredPack] = []
+        mover._unlisted = {"": made}
+        mover._store("", growing)
+        return made[0]
+
+    def list_as_bad(self, pack: StoredPack) -> None:
+        write_index_part(self.bad, f"{self.bad.random_bytes(8).hex()}-0000", [pack], BAD)
+
+    def plant(self, ids: list[bytes]) -> list[StoredPack]:
         """Packs of noise, signed by the hostile writer, that claim to hold these chunks; and an index part of them."""
         stored: list[StoredPack] = []
 
@@ -72,15 +87,14 @@ class Scene:
             self.store,
             vault_id=self.bad.id,
             roots=self.bad.roots,
-            slot=slot or Sealer(self.bad.id, KEYS.pins.recipients).slot,
+            slot=Sealer(self.bad.id, KEYS.pins.recipients).slot,
             signer=BAD,
             pack_bytes=SMALL.pack_bytes,
             flush=flush,
         )
         for number, chunk in enumerate(ids):
-            counter = counters[number] if counters else number
             noise = some_bytes(4000, number)
-            writer.add(SealedFrame(stored=noise, raw_length=3984, counter=counter, codec=0, ids=chunk, lengths=(3984,)))
+            writer.add(SealedFrame(stored=noise, raw_length=3984, counter=number, codec=0, ids=chunk, lengths=(3984,)))
         writer.close()
         return stored
 
@@ -105,27 +119,38 @@ def test_a_planted_copy_makes_no_true_copy_spare(scene: Scene) -> None:
         assert true_packs <= set(scene.store.names("packs/"))
 
 
+def frames_of(pack: OpenPack) -> list[bytes]:
+    return [pack.data[int(frame["offset"]) :][: int(frame["stored_length"])] for frame in pack.directory.frames]
+
+
 def test_a_frame_under_a_stolen_name_is_not_taken_for_the_moved_one(scene: Scene) -> None:
-    """The hostile pack has the honest slot, the same counters and chunk ids, and other bytes; prune even repacks it."""
+    """The hostile packs agree with the honest ones in everything but the bytes; prune even moves their frames."""
     first = scene.take(scene.good, "it", FILES)
     second = scene.take(scene.good, "it", HALF)
     for pack in sorted(list_packs(scene.good)):
         opened = read_pack(scene.good, pack.hex())
-        first_chunk = opened.directory.frames["first_chunk"]
-        ids = [opened.directory.chunks["id"][int(at)].tobytes() for at in first_chunk]
-        counters = [int(counter) for counter in opened.directory.frames["counter"]]
-        scene.plant(ids, slot=opened.slots[0], counters=counters)
+        scene.list_as_bad(scene.copy_as_bad(opened, [some_bytes(len(data), 7) for data in frames_of(opened)]))
     expire(scene.good, [first])
+    true = {
+        frame
+        for pack in list_packs(scene.good)
+        if signer_of(opened := read_pack(scene.good, pack.hex())) == GOOD.id
+        for frame in zip(frames_of(opened), needed_by(second, opened, scene), strict=True)
+    }
+    needed = {data for data, is_needed in true if is_needed}
+    assert needed
     for _ in range(6):
         scene.store.later()
         prune(scene.keeper, max_unused_share=0)
-        held: set[bytes] = set()
-        for pack in list_packs(scene.good):
-            directory = read_pack(scene.good, pack.hex()).directory
-            # What was planted is told by its size: no honest frame here has it.
-            honest = directory.frames["stored_length"][directory.frame_of_chunk()] != 4000
-            held |= {chunk.tobytes() for chunk in directory.chunks["id"][honest]}
-        assert set(scene.ids_of(second)) <= held, "the true frames are all there"
+        held = {data for pack in list_packs(scene.good) for data in frames_of(read_pack(scene.good, pack.hex()))}
+        assert needed <= held, "the true frames are all there"
+
+
+def needed_by(record: SnapshotRecord, pack: OpenPack, scene: Scene) -> list[bool]:
+    """For each frame of a pack whether a snapshot needs a chunk in it."""
+    needed = set(scene.ids_of(record))
+    chunks = np.split(pack.directory.chunks, pack.directory.frames["first_chunk"][1:].astype(int))
+    return [any(chunk.tobytes() in needed for chunk in part["id"]) for part in chunks]
 
 
 def test_a_true_copy_with_a_false_place_in_the_index_makes_nothing_spare(scene: Scene) -> None:
@@ -134,21 +159,10 @@ def test_a_true_copy_with_a_false_place_in_the_index_makes_nothing_spare(scene: 
     record = scene.take(scene.good, "it", FILES)
     for pack_id in sorted(list_packs(scene.good)):
         opened = read_pack(scene.good, pack_id.hex())
-        growing = _Growing(
-            slots={slot.salt: (number, slot) for number, slot in enumerate(opened.slots)},
-            stored=[opened.data[int(f["offset"]) :][: int(f["stored_length"])] for f in opened.directory.frames],
-            frames=[opened.directory.frames[at : at + 1].copy() for at in range(len(opened.directory.frames))],
-            chunks=np.split(opened.directory.chunks, opened.directory.frames["first_chunk"][1:].astype(int)),
-        )
-        mover = _Mover(Vault.open(scene.store, Keyring(KEYS.pins, signing=[replace(BAD, role="retention")])))
-        stored: list[StoredPack] = []
-        mover._unlisted = {"": stored}
-        mover._store("", growing)
-        rows = stored[0].rows
-        column = rows.schema.names.index("frame_offset")
-        false = rows.set_column(column, "frame_offset", pa.array(rows.column(column).to_numpy() + 1, pa.int64()))
-        part = StoredPack(id=stored[0].id, size_bytes=stored[0].size_bytes, rows=false)
-        write_index_part(scene.bad, f"{scene.bad.random_bytes(8).hex()}-0000", [part], BAD)
+        made = scene.copy_as_bad(opened, frames_of(opened))
+        column = made.rows.schema.names.index("frame_offset")
+        places = pa.array(made.rows.column(column).to_numpy() + 1, pa.int64())
+        scene.list_as_bad(replace(made, rows=made.rows.set_column(column, "frame_offset", places)))
     for _ in range(5):
         scene.store.later()
         prune(scene.keeper, max_unused_share=0)
