@@ -51,7 +51,9 @@ class Served:
 
         self.s3_environment(patch)
         bucket = f"bucket-{secrets.token_hex(6)}"
-        client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT"], region_name="us-east-1")
+        # A session of its own: the library's default one keeps the first credentials that it ever saw.
+        session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
+        client = session.client("s3", endpoint_url=os.environ["AWS_ENDPOINT"])
         # Asked for and not made on disk: the server remembers for a moment which folders there are.
         client.create_bucket(Bucket=bucket)
         client.close()

@@ -32,7 +32,8 @@ def client(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import boto3
 
     make_bucket(s3_endpoint, monkeypatch)  # For the environment; the bucket is without a lock.
-    made = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT"], region_name="us-east-1")
+    session = boto3.session.Session("test", "test", region_name="us-east-1")
+    made = session.client("s3", endpoint_url=os.environ["AWS_ENDPOINT"])
     yield made
     made.close()
 
