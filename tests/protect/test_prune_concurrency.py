@@ -27,6 +27,7 @@ from tests.crash.test_prune import nothing_left_over, used_vault
 from tests.kit import SITE, a_dataset, a_table, reopened
 from tests.stores import MUTATIONS, Moment, WatchedStore
 
+pytestmark = pytest.mark.slow
 Property = Callable[[str, object], None]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 SEEN = ("list", "create", "delete")
@@ -157,7 +158,7 @@ def test_a_snapshot_planned_long_before_is_carried_out_at_every_mutation_of_prun
 
 
 @pytest.mark.parametrize("phase", ["mark", "sweep", "mark, then sweep while its lease is alive", "mark, sweep, dead"])
-@pytest.mark.parametrize("which", ["again", "half", "small"])
+@pytest.mark.parametrize("which", ["again", "half", pytest.param("small", marks=pytest.mark.soak)])
 @depths
 def test_prune_at_every_call_of_a_snapshot(
     scene: Scene, phase: str, which: str, operations: Collection[str], record_property: Property
