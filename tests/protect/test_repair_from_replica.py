@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.errors import Refused
+from reopen.errors import Corrupt, Refused, VaultUnwritable
 from reopen.protect.place import vault_at
 from reopen.protect.repair import RepairResult, execute_repair, plan_repair
 from reopen.protect.replicate import execute_replicate, plan_replicate
@@ -16,7 +16,7 @@ from reopen.vault import Keyring, NewKeys, Parameters, Vault, make_keys, packwri
 from reopen.vault.indexparts import list_packs
 from reopen.vault.statements import read_statement
 from tests.kit import a_dataset, a_keyring, a_table, a_vault, reopened, restore, snapshot, statuses
-from tests.stores import MemoryStore, WatchedStore
+from tests.stores import FullFrom, MemoryStore, WatchedStore
 from tests.trees import age, differences, grow, some_bytes
 
 Spoil = Callable[[bytes], bytes | None]
@@ -371,3 +371,46 @@ def test_a_good_pack_is_read_once_by_a_repair(vault: Vault, replica: Vault) -> N
     read = [name for operation, name in watched.calls if operation.startswith("get") and name.startswith("packs/")]
     assert len(read) == len(store_of(vault).names("packs/")) + 1, "the damaged one once more, to keep it aside"
     assert statuses(vault, vault.find("other"), "/nowhere") == {"alone": "missing"}
+
+
+def test_bytes_that_the_medium_does_not_give_back_are_replaced_all_the_same(vault: Vault, replica: Vault) -> None:
+    """Nothing of them can be kept; a pack, a table and a record."""
+    names = [store_of(vault).names(kind)[0] for kind in ("packs/", "manifests/", "snapshots/")]
+    whole = contents(store_of(vault))
+
+    def broken(moment: str, operation: str, name: str) -> None:
+        if operation in ("get", "get_range") and name in names and name not in mended:
+            raise Corrupt(f"{name} cannot be read from the medium.", object=name)
+        if (moment, operation) == ("after", "put"):
+            mended.add(name)
+
+    mended: set[str] = set()
+    result = repaired(vault_at(vault, WatchedStore(vault.store, broken)), replica)
+    assert result.ok
+    assert set(result.restored) == set(names)
+    assert result.moved_aside == ()
+    assert contents(store_of(vault)) == whole
+
+
+def test_a_repair_that_finds_the_vault_full_is_finished_by_the_next(vault: Vault, replica: Vault) -> None:
+    whole = contents(store_of(vault))
+    for kind in KINDS:
+        spoil(store_of(vault), store_of(vault).names(kind)[0], flipped)
+    full = FullFrom(5)
+    with pytest.raises(VaultUnwritable):
+        repaired(vault_at(replica, WatchedStore(vault.store, full)), replica)
+    assert full.refused == 1
+    assert repaired(vault_at(replica, vault.store), replica).ok
+    assert {name: data for name, data in contents(store_of(vault)).items() if not name.startswith("aside/")} == whole
+
+
+def test_a_replica_that_goes_away_meanwhile_leaves_a_vault_that_is_no_worse(vault: Vault, replica: Vault) -> None:
+    damaged = [store_of(vault).names(kind)[0] for kind in ("packs/", "manifests/", "profiles/")]
+    for name in damaged:
+        spoil(store_of(vault), name, flipped)
+    before = contents(store_of(vault))
+    plan = plan_repair(vault, replica)
+    store_of(replica).objects.clear()
+    result = execute_repair(plan)
+    assert {item.name for item in result.lost} == set(damaged)
+    assert contents(store_of(vault)) == before

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from reopen.clock import FixedClock
-from reopen.errors import Corrupt, Refused, Transient
+from reopen.errors import Corrupt, Refused, Transient, VaultUnwritable
 from reopen.protect.place import vault_at
 from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.protect.verify import Level, verify_vault
-from reopen.storage import ObjectInfo, ObjectStore, Piece
+from reopen.storage import ObjectInfo, ObjectStore, Piece, open_store
 from reopen.vault import Keyring, NewKeys, SnapshotRecord, Vault, make_keys, packwriter
 from reopen.vault.statements import read_statements
 from tests.kit import a_dataset, a_keyring, a_vault, reopened, restore, snapshot
-from tests.stores import MemoryStore, WatchedStore
+from tests.stores import FullFrom, MemoryStore, WatchedStore
 from tests.trees import age, differences, grow, some_bytes
 
 
@@ -314,3 +314,24 @@ def test_a_key_document_that_the_root_did_not_sign_is_left_out(vault: Vault, key
     assert result.left_out == (foreign,)
     assert foreign not in target.names()
     assert a_keyring(keys, "writer").roles == ("writer",)
+
+
+def test_a_full_replica_shows_nothing_half_and_is_filled_by_the_next_run(vault: Vault) -> None:
+    target = replica_store()
+    with pytest.raises(VaultUnwritable):
+        execute_replicate(plan_replicate(vault, WatchedStore(target, FullFrom(9))))
+    assert target.names("snapshots/") == []
+    replicate(vault, target)
+    assert target.names() == store_of(vault).names()
+
+
+def test_a_pack_that_is_damaged_at_the_source_is_never_visible_at_the_target(vault: Vault, tmp_path: Path) -> None:
+    """Also where the target is a folder, which is written while the source is read."""
+    name = store_of(vault).names("packs/")[0]
+    data = store_of(vault).get(name)
+    store_of(vault).replace(name, data[:-1] + bytes([data[-1] ^ 1]))
+    target = open_store(str(tmp_path / "replica"))
+    with pytest.raises(Corrupt, match="1 objects"):
+        execute_replicate(plan_replicate(vault, target))
+    assert name not in {info.name for info in target.list()}
+    assert [path for path in (tmp_path / "replica").rglob("*") if path.name.startswith(".tmp-")] == []
