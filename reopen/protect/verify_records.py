@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reopen.errors import NotFound
+from reopen.errors import Corrupt, NotFound
+from reopen.protect.replicate_plan import CLOSING_SUFFIX, ROOT_SIGNED, check_root_signed
 from reopen.protect.stubs import read_stubs
 from reopen.protect.verify_findings import Seen
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
+from reopen.vault.canonical import RECORD_BYTES_MAX
 from reopen.vault.record import parse_record_name
 from reopen.vault.trust import newest_number, statement_name
 
@@ -22,6 +24,22 @@ def check_keys(vault: Vault, seen: Seen) -> None:
         if f"keys/{key}.json" not in present:
             seen.find(f"keys/{key}.json", "missing", "this key opens the vault only with its document")
     seen.count(len(present))
+    # What opening the vault does not read: older statements, lists that nobody asked yet, grants, passphrases.
+    others = [info for prefix in ROOT_SIGNED[1:] for info in vault.store.list(prefix)]
+    for info in others:
+        try:
+            if info.size_bytes > RECORD_BYTES_MAX and not info.name.endswith(CLOSING_SUFFIX):
+                raise Corrupt(f"{info.name} has {info.size_bytes} bytes; no document has more.", object=info.name)
+            check_root_signed(vault, info.name, vault.store.get(info.name))
+        except NotFound:
+            continue  # A passphrase that was forgotten meanwhile.
+        except Corrupt as error:
+            seen.find(info.name, "invalid", error.message)
+    listed = {info.name for info in others}
+    for key, ended in vault.trust.ended.items():
+        if ended.closing.name not in listed:
+            seen.find(ended.closing.name, "missing", f"only it tells what key {key} signed before it ended")
+    seen.count(len(others))
 
 
 def check_records(

@@ -59,7 +59,7 @@ def test_a_new_recovery_key_opens_what_is_stored_from_then_on(keyed: Keyed) -> N
     added = keyed.add("recovery", "second")
     second = alone(keyed, "second")
     assert second.roots == KEYS.roots
-    with pytest.raises(Corrupt, match="not sealed to any recovery key that is here"):
+    with pytest.raises((Corrupt, NotFound), match="not sealed to any recovery key that is here"):
         restores_all(second, keyed)
     keyed.dataset(a=some_bytes(40_000, 7))
     keyed.snapshot(dataset)
@@ -126,6 +126,22 @@ def test_damaged_grants_cost_their_slots_and_are_made_anew(keyed: Keyed) -> None
     assert not tried.ok
     assert execute_reseal(plan_reseal(keyed.open("root", "recovery"))).granted == 1
     restores_all(alone(keyed, "second"), keyed)
+
+
+@pytest.mark.parametrize("folder", ["grants/", "passphrases/", "trust/0000000001.json"])
+def test_a_check_names_damage_to_what_the_root_signed(keyed: Keyed, folder: str) -> None:
+    """Opening the vault reads none of these: the newest statement is another."""
+    keyed.snapshot(keyed.dataset())
+    keyed.add("recovery", "second")
+    execute_reseal(plan_reseal(keyed.open("root", "recovery")))
+    rotate_metadata_key(keyed.open("root"))
+    store_passphrase(keyed.open("root", "recovery"))
+    vault = keyed.open("verifier")
+    assert verify_vault(vault, record=False).findings == ()
+    (name,) = keyed.store.names(folder)
+    data = keyed.store.get(name)
+    keyed.store.replace(name, data.replace(b"2026", b"2027", 1))
+    assert [item.object for item in verify_vault(vault, record=False).findings] == [name]
 
 
 def test_grants_that_the_root_did_not_sign_are_passed_over(keyed: Keyed) -> None:

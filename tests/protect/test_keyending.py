@@ -20,6 +20,8 @@ from reopen.protect.keylist import list_keys
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotRun, create_record
 from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify_findings import Seen
+from reopen.protect.verify_records import check_keys
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.canonical import decode, seal_envelope
@@ -317,6 +319,9 @@ def test_a_closing_list_that_is_gone_or_changed_stops_its_readers_with_its_name(
     vault = keyed.open("recovery")
     with pytest.raises(Refused, match=name):
         vault.records()
+    seen = Seen()
+    check_keys(vault, seen)
+    assert [item.object for item in seen.findings] == [name]
     keyed.store.put(name, [data])
     assert len(keyed.open("recovery").records()) == 1
 

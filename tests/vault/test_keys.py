@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import re
 import stat
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from reopen.vault.canonical import decode, seal_envelope
 from reopen.vault.content import ContentKeys
 from reopen.vault.keys import SEALED_KEY_BYTES, Keyring, RecoveryKey, Roots, SigningKey, roots_context
 from tests.golden import spec_reader
-from tests.vault.kit import ALL, KEYS, RECOVERY, WRITER, Packer, Role, new_store, new_vault, reopen
+from tests.vault.kit import ALL, KEYS, RECOVERY, WRITER, Packer, Role, flip, new_store, new_vault, reopen
 
 OTHER = make_keys(seeded_random(8))
 VAULT = KEYS.pins.vault_id
@@ -156,6 +157,24 @@ def test_a_file_that_is_no_key_file_is_named(tmp_path: Path, data: bytes) -> Non
     path.write_bytes(data)
     with pytest.raises(InvalidInput, match=re.escape(path.name)):
         load_keyring(tmp_path)
+
+
+def test_no_bytes_in_a_key_file_end_in_anything_but_an_error_of_ours(tmp_path: Path) -> None:
+    """Flipped, cut and random: named, or read as a key (of other secrets, which open nothing)."""
+    path, _ = _document(tmp_path)
+    data, dice = path.read_bytes(), random.Random(3)
+    tries = [flip(data, dice.randrange(len(data)), dice.randrange(8)) for _ in range(400)]
+    tries += [data[: dice.randrange(len(data))] for _ in range(50)]
+    tries += [dice.randbytes(dice.randrange(500)) for _ in range(50)]
+    tries += [b"[" * 100_000, b'{"a":' * 50_000, b"9" * 100_000, bytes(2 << 20)]
+    refused = 0
+    for attempt in tries:
+        path.write_bytes(attempt)
+        try:
+            assert load_keyring(tmp_path).roles == ("writer",)
+        except InvalidInput as error:
+            refused += path.name in error.message
+    assert refused > len(tries) / 2
 
 
 def test_an_editor_s_final_newline_does_no_harm(tmp_path: Path) -> None:
