@@ -5,6 +5,8 @@ K and E numbers are the invariants of ``docs/0008-keys.md`` and of :mod:`reopen.
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from reopen.contracts.model import Dataset
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
 from reopen.protect import lease as leases
 from reopen.protect.keychange import execute_rotate, plan_rotate
@@ -222,6 +225,35 @@ def test_a_key_begins_nothing_while_a_snapshot_with_it_is_waited_for(keyed: Keye
         OLD.id: "rotated",
         done.new.id: "current",
     }
+
+
+def test_no_snapshot_that_said_done_is_disbelieved_however_it_races_with_the_end_of_its_key(keyed: Keyed) -> None:
+    """K4: writers take one snapshot after the other with the old key until they are refused."""
+    datasets = [keyed.dataset(f"d{number}", a=some_bytes(4_000, number)) for number in range(3)]
+    folder = keyed.keys("root")
+    begun = threading.Barrier(len(datasets) + 1)
+
+    def write(dataset: Dataset) -> list[SnapshotRecord]:
+        done = [keyed.snapshot(dataset)]
+        begun.wait()
+        while True:
+            try:
+                done.append(keyed.snapshot(dataset))
+            except Refused:
+                return done  # Its key is ending, or has ended.
+
+    with ThreadPoolExecutor(len(datasets)) as pool:
+        writing = [pool.submit(write, dataset) for dataset in datasets]
+        begun.wait()
+        while not (
+            result := execute_rotate(plan_rotate(keyed.open("root"), "writer", folder, key_id=OLD.id))
+        ).end.ended:
+            assert result.end.waiting
+        said_done = {record.id for future in writing for record in future.result()}
+    assert result.end.late == ()
+    reader = keyed.open("recovery")
+    assert reader.invalid_records() == []
+    assert {record.id for record in reader.records()} == said_done
 
 
 def test_a_snapshot_whose_key_is_reported_stolen_fails_before_its_commit(keyed: Keyed) -> None:
