@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -252,8 +252,15 @@ class Histories(RuleBasedStateMachine):
             return
 
 
+# Shrinking a history that takes seconds would take hours; the seed that is printed repeats it as it was.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 quick = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    phases=PHASES,
+    max_examples=15,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
 )
 Histories.TestCase.settings = quick
 TestHistories = Histories.TestCase

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +29,7 @@ def failing_at(number: int, error: BaseException) -> Iterator[Failure]:
     """Let the n-th call that changes files fail, from zero. After a :class:`SimulatedCrash` every further one dies too:
     no handler and no ``finally`` of a dead process changes anything."""
     failure, left, lock = Failure(), number, threading.Lock()
-    held: set[int] = set()
+    held: dict[int, tuple[int, int]] = {}
     close = os.close
 
     def guarded(name: str) -> Any:
@@ -47,13 +47,13 @@ def failing_at(number: int, error: BaseException) -> Iterator[Failure]:
                     raise error
             result = real(*arguments, **options)
             if name == "open":
-                held.add(result)
+                held[result] = _file_of(result)
             return result
 
         return call
 
     def closed(descriptor: int) -> None:
-        held.discard(descriptor)
+        held.pop(descriptor, None)
         close(descriptor)
 
     try:
@@ -62,5 +62,13 @@ def failing_at(number: int, error: BaseException) -> Iterator[Failure]:
     finally:
         if isinstance(error, SimulatedCrash):
             # What the kernel does for a dead process: its files are closed, and its locks with them.
-            for descriptor in held:
-                close(descriptor)
+            for descriptor, file in held.items():
+                # A file object closes without being seen here, and its number may be another's by now.
+                with suppress(OSError):
+                    if _file_of(descriptor) == file:
+                        close(descriptor)
+
+
+def _file_of(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
