@@ -64,16 +64,24 @@ class Reading(Protocol):
     """What the reading of shards has to know: where the files are, and which chunks need not be stored again."""
 
     @property
-    def dataset(self) -> Dataset: ...
+    def dataset(self) -> Dataset:
+        """The dataset that is read."""
+        ...
 
     @property
-    def site(self) -> str: ...
+    def site(self) -> str:
+        """Where it is read."""
+        ...
 
     @property
-    def source(self) -> FileSource: ...
+    def source(self) -> FileSource:
+        """Its files."""
+        ...
 
     @property
-    def index(self) -> ChunkIndex: ...
+    def index(self) -> ChunkIndex:
+        """What need not be stored again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
