@@ -3,7 +3,8 @@
 Demands on every implementation (the store contract in ``tests/storage/`` runs each of them against all stores)
     D1  ``put`` and ``create`` are atomic: a reader sees the whole object or none, also after a crash.
     D2  When ``put`` or ``create`` returns, the object survives power loss (local: fsync of file and folder).
-    D3  ``create`` has exactly one winner among any number of racers, or the store says so in its capabilities.
+    D3  ``create`` has exactly one winner among any number of racers with bytes of their own, or the store says so in
+        its capabilities. One that finds its own bytes may succeed: it may have lost the answer to an earlier try.
     D4  ``list`` shows every object whose write returned before the call; a failing listing raises, it is never empty.
     D5  Errors are of :mod:`reopen.errors`: ``NotFound``, ``Conflict`` (create lost), ``Transient`` (no answer, 5xx,
         time-out), ``VaultUnwritable`` (no space, no permission to write), ``Refused`` (no permission to read, not

@@ -207,6 +207,10 @@ class LockedS3Store:
                     name, lambda client, key: client.put_object(**key, Body=data, **lock, **condition), is_write=True
                 )
                 return len(data)
+            except Conflict:
+                if self._inner.holds(name, data):
+                    return len(data)  # The library tried again after a lost answer, and met its own first try.
+                raise
             except _BusyError:
                 threading.Event().wait(self._patience.backoff(tries))
         raise Transient(f"{self.url} is busy with other writers of {name}.", object=name)

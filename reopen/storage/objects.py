@@ -9,7 +9,9 @@ Invariants
     I1  An object is one PUT, never multipart: a multipart upload is not subject to the condition everywhere, and one
         that is interrupted leaves parts that cost money and that no listing shows.
     I2  Reads have a limit on silence, writes a limit on the whole: see :mod:`reopen.storage.patience`.
-    I3  What the server refused has the class that a handler needs: see :mod:`reopen.storage.answers`.
+    I3  A ``create`` that finds its own bytes has succeeded: an answer was lost, and the library's second try met the
+        first. What is created exclusively in a vault has a random part, so equal bytes are one writer's.
+    I4  What the server refused has the class that a handler needs: see :mod:`reopen.storage.answers`.
 """
 
 from __future__ import annotations
@@ -210,11 +212,20 @@ class ObstoreStore:
             try:
                 self._put(name, data, "create")
                 return
+            except Conflict:
+                # The library tries again when an answer is lost, and then loses against itself.
+                if self.holds(name, data):
+                    return
+                raise
             except _BusyError as error:
                 if self._exists(name):
                     raise Conflict(f"{name} already exists in {self.url}.", object=name) from error
                 time.sleep(self._patience.backoff(tries))
         raise Transient(f"{self.url} is busy with other writers of {name}.", object=name)
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether the object has exactly these bytes: then whoever wrote it meant the same."""
+        return self.head(name).size_bytes == len(data) and self.get(name) == data
 
     def _exists(self, name: str) -> bool:
         try:
