@@ -21,7 +21,7 @@ from reopen.protect.keychange import execute_rotate, plan_rotate
 from reopen.protect.keyending import execute_end_key, plan_end_key, relist
 from reopen.protect.keylist import list_keys
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.snapshot import SnapshotRun, create_record
+from reopen.protect.snapshot import SnapshotRun, create_record, execute_snapshot
 from reopen.protect.verify import Level, verify_vault
 from reopen.protect.verify_findings import Seen
 from reopen.protect.verify_records import check_keys
@@ -225,6 +225,33 @@ def test_a_key_begins_nothing_while_a_snapshot_with_it_is_waited_for(keyed: Keye
         OLD.id: "rotated",
         done.new.id: "current",
     }
+
+
+@pytest.mark.parametrize("moment", ["leases/", "packs/", "index/", "manifests/", "snapshots/"])
+def test_a_key_does_not_end_while_a_snapshot_with_it_has_still_to_write(keyed: Keyed, moment: str) -> None:
+    """K4: the root acts just before each kind of object is created, at last between the writer's last look and its
+    commit. Either the snapshot is refused, or it is waited for and believed."""
+    dataset = keyed.dataset()
+    ended: list[bool] = []
+
+    def meddle(when: str, operation: str, name: str) -> None:
+        if (when, operation) == ("before", "create") and name.startswith(moment) and not ended:
+            ended.append(False)
+            plan = plan_rotate(keyed.open("root"), "writer", keyed.keys("root"), key_id=OLD.id)
+            ended[0] = execute_rotate(plan).end.ended
+
+    vault = keyed.open("writer", store=WatchedStore(keyed.store, meddle))
+    try:
+        done = [execute_snapshot(vault, plan_snapshot(vault, dataset, SITE), workers=1).record]
+    except Refused:
+        done = []
+    assert ended == [moment == "leases/"], "before its lease is durable nobody knows of it"
+    assert (done == []) is ended[0]
+    if not ended[0]:
+        rotate(keyed)
+    reader = keyed.open("recovery")
+    assert reader.records() == done
+    assert reader.invalid_records() == []
 
 
 def test_no_snapshot_that_said_done_is_disbelieved_however_it_races_with_the_end_of_its_key(keyed: Keyed) -> None:
