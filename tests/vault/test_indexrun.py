@@ -6,6 +6,8 @@ I1 to I3 are the invariants of :mod:`reopen.vault.indexrun`.
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pyarrow as pa
 import pytest
 
 from reopen.errors import Corrupt
+from reopen.vault import index as indexmodule
+from reopen.vault import indexrun as runmodule
 from reopen.vault.index import ChunkIndex, ids_array, worth_of
 from reopen.vault.indexrun import HEAD, ROW, layout, make_run, open_run
 from tests.vault.indexrows import Row, a_part, a_row, a_run, looked_up, table, written
@@ -179,3 +183,18 @@ def test_an_index_goes_to_another_process(path: Path) -> None:
     assert (again.find(ids) == index.find(ids)).all()
     assert np.flatnonzero(again.find(ids) == -1).tolist() == [25]
     assert list(again.packs) == list(index.packs)
+
+
+def test_an_index_is_used_by_many_threads_and_processes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small steps, and pages let go after each: threads read what another one has just let go."""
+    monkeypatch.setattr(indexmodule, "_IDS_A_STEP", 3)
+    monkeypatch.setattr(runmodule, "_FORGET_AFTER_ROWS", 1)
+    run = open_run(path)
+    index = ChunkIndex.of_runs([(run, worth_of(run, {pack for _, pack, _ in ROWS}))])
+    ids = ids_array(b"".join([*IDS, bytes(32)]))
+    expected = index.find(ids).tolist()
+    assert expected.count(-1) == 1
+    with ThreadPoolExecutor(8) as threads:
+        assert all(found.tolist() == expected for found in threads.map(index.find, [ids] * 200))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        assert process.submit(index.find, ids).result().tolist() == expected
