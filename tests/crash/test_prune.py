@@ -19,6 +19,8 @@ from tests.kit import a_dataset, a_table, a_vault, reopened, snapshot
 from tests.stores import MemoryStore
 from tests.trees import grow, some_bytes
 
+pytestmark = pytest.mark.slow
+
 
 def used_vault(tmp_path: Path) -> tuple[AgedStore, Vault, Trees]:
     """A vault with packs that nobody needs, packs that are needed in part, and packs that are needed whole."""
@@ -83,6 +85,8 @@ def test_a_prune_that_dies_anywhere_loses_nothing_and_is_finished_later(
                 trees.expect(snapshot(vault, a_dataset("again", tmp_path / "other")).record, tmp_path / "other")
                 base.objects[name] = held
         base.later()
+        trial = base.clone()
+        assert (prune(reopened(vault, trial)).held_packs > 0) == (phase != "sweep")
 
     def operate(store: ObjectStore) -> None:
         prune(reopened(vault, store), max_unused_share=0)
