@@ -18,32 +18,24 @@ Invariants
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reopen.errors import Corrupt, NotFound, Refused, VaultUnwritable
-from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect.prune_frames import frame_identity
+from reopen.protect.prune_index import replace_parts
 from reopen.protect.prune_repack import Repacked, checked_pack, repack, signer_of
 from reopen.protect.prune_survey import Survey, old_enough
 from reopen.storage import ObjectInfo
 from reopen.vault import Vault
-from reopen.vault.indexparts import read_rows, write_index_part
 from reopen.vault.pack import Directory
 from reopen.vault.packreader import OpenPack
-from reopen.vault.packwriter import StoredPack
 from reopen.vault.record import pack_name
-from reopen.vault.statements import IndexStatement, list_packs
-from reopen.vault.tables import INDEX
-
-PACKS_PER_PART_MAX = 1000
-"""A statement lists its packs by id and must stay far below the cap of a stored document."""
+from reopen.vault.statements import list_packs
 
 _HOLDERS_OPEN_MAX = 2
 
@@ -158,12 +150,7 @@ class _Sweep:
         if affected:
             # Another prune may have removed some since the survey; a new part must not list them.
             stays &= {pack.hex() for pack in list_packs(self._vault)}
-        untouched = [item for item in self._found.statements if item not in affected]
-        by_origin: dict[str, list[IndexStatement]] = {}
-        for item in affected:
-            by_origin.setdefault(item.origin, []).append(item)
-        for origin, items in by_origin.items():
-            self._cover(origin, items, untouched, stays)
+            replace_parts(self._vault, self._found, affected, stays)
         removed = []
         for item in affected:
             # The statement first: without it nobody looks for the Parquet file.
@@ -174,41 +161,6 @@ class _Sweep:
                 leaving -= {bytes.fromhex(pack) for pack in item.packs}
         for item in removed:
             self._remove(item.parquet.name, item.parquet.size)
-
-    def _cover(
-        self, origin: str, affected: Sequence[IndexStatement], untouched: Sequence[IndexStatement], stays: set[str]
-    ) -> None:
-        """A new part of one origin for what stays of its affected parts, unless an interrupted run wrote it."""
-        left = sorted({pack for item in affected for pack in item.packs} & stays)
-        if not left:
-            return
-        rows = self._rows_of(affected, left)
-        ours = [
-            item
-            for item in untouched
-            if item.origin == origin and item.writer != origin and set(item.packs) & set(left)
-        ]
-        before = self._rows_of(ours, left) if ours else INDEX.empty_table()
-        number = self._found.number()
-        packs = []
-        for pack in left:
-            its = _rows_in(rows, pack)
-            # Only an equal copy makes ours superfluous: a part that names the pack and lacks rows does not.
-            if not its.equals(_rows_in(before, pack)):
-                pack_id = bytes.fromhex(pack)
-                packs.append(StoredPack(id=pack_id, size_bytes=int(self._found.sizes[number[pack_id]]), rows=its))
-        signer = self._vault.keyring.signer("retention")
-        for start in range(0, len(packs), PACKS_PER_PART_MAX):
-            name = f"prune-{new_id(self._vault.random_bytes)}"
-            write_index_part(self._vault, name, packs[start : start + PACKS_PER_PART_MAX], signer, origin=origin)
-
-    def _rows_of(self, statements: Sequence[IndexStatement], packs: Sequence[str]) -> pa.Table:
-        wanted = pa.array([bytes.fromhex(pack) for pack in packs], pa.binary(32))
-        tables = []
-        for item in statements:
-            rows = read_rows(self._vault, item)
-            tables.append(rows.filter(pc.is_in(rows.column("pack"), wanted)))
-        return pa.concat_tables(tables)
 
     def _remove_leftovers(self) -> None:
         """Parquet files of the index whose statement never came, and probes: of crashes long ago."""
@@ -377,10 +329,3 @@ def _chunks_of(directory: Directory, number: int) -> bytes:
     first = directory.frames["first_chunk"]
     end = int(first[number + 1]) if number + 1 < len(first) else len(directory.chunks)
     return directory.chunks[int(first[number]) : end].tobytes()
-
-
-def _rows_in(table: pa.Table, pack: str) -> pa.Table:
-    """The rows of one pack, each once, in an order of their own."""
-    rows = table.filter(pc.equal(table.column("pack"), pa.scalar(bytes.fromhex(pack), pa.binary(32))))
-    distinct = rows.group_by(INDEX.names).aggregate([]).select(INDEX.names).cast(INDEX)
-    return distinct.sort_by([("frame_offset", "ascending"), ("chunk_offset", "ascending"), ("chunk_id", "ascending")])

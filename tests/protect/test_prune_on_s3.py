@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from reopen.errors import Refused
 from reopen.ids import seeded_random
 from reopen.protect.prune import plan_prune
 from reopen.protect.verify import Level, verify_vault
-from reopen.storage import Capabilities, ObjectInfo, ObjectStore, Piece, open_store
+from reopen.storage import open_store
 from reopen.vault import Vault, make_keys
 from tests.aged import GRACE, AgedStore, expire, prune
 from tests.kit import a_dataset, a_vault, reopened, snapshot
@@ -20,46 +19,6 @@ from tests.s3 import make_bucket, s3_server
 from tests.trees import grow, some_bytes
 
 KEYS = make_keys(seeded_random(20261122))
-
-
-class Ahead:
-    """A store whose own time a test moves on; everything else is the store's."""
-
-    def __init__(self, inner: ObjectStore) -> None:
-        self._inner = inner
-        self.ahead = timedelta()
-
-    @property
-    def url(self) -> str:
-        return self._inner.url
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._inner.capabilities
-
-    def get(self, name: str) -> bytes:
-        return self._inner.get(name)
-
-    def get_range(self, name: str, start: int, length: int) -> bytes:
-        return self._inner.get_range(name, start, length)
-
-    def head(self, name: str) -> ObjectInfo:
-        return self._inner.head(name)
-
-    def put(self, name: str, pieces: Sequence[Piece]) -> int:
-        return self._inner.put(name, pieces)
-
-    def create(self, name: str, pieces: Sequence[Piece]) -> int:
-        return self._inner.create(name, pieces)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self._inner.list(prefix)
-
-    def delete(self, name: str) -> None:
-        self._inner.delete(name)
-
-    def now(self) -> datetime:
-        return self._inner.now() + self.ahead
 
 
 def half_expired(vault: Vault, tmp_path: Path) -> None:
@@ -74,13 +33,15 @@ def half_expired(vault: Vault, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_vault_in_a_bucket_is_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server(tmp_path / "s3.log") as endpoint:
-        store = Ahead(open_store(f"s3://{make_bucket(endpoint, monkeypatch)}/vault"))
+        store = open_store(f"s3://{make_bucket(endpoint, monkeypatch)}/vault")
+        real, ahead = type(store).now, timedelta()
+        monkeypatch.setattr(type(store), "now", lambda self: real(self) + ahead)
         vault = a_vault(store, keys=KEYS)
         half_expired(vault, tmp_path)
         before = sum(info.size_bytes for info in store.list("packs/"))
         freed = 0
         for _ in range(3):
-            store.ahead += GRACE + timedelta(minutes=1)
+            ahead += GRACE + timedelta(minutes=1)
             freed += prune(vault, max_unused_share=0).freed_bytes
             assert verify_vault(reopened(vault), level=Level.CONTENT, record=False).findings == ()
         left = sum(info.size_bytes for info in store.list("packs/"))
