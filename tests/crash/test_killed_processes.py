@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import time
@@ -111,27 +110,3 @@ def test_a_restore_killed_on_its_way_shows_whole_files_only_and_is_finished_by_t
     assert result.unchanged_files == right
     assert differences(source, target) == []
     assert not (target / WORK_FOLDER.decode()).exists()
-
-
-@pytest.mark.soak
-def test_snapshots_killed_at_two_hundred_random_moments_never_harm_the_vault(
-    vault: Vault, source: Path, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """Moments are spread over twice as long as a snapshot takes here, so that kills fall on every part of it and some
-    snapshots finish first."""
-    process, began = start(tmp_path, "snapshot", "source"), time.monotonic()
-    kill_when(process, lambda: False)
-    seconds = time.monotonic() - began
-    chance = random.Random(20261122)
-    killed = 0
-    for number in range(200):
-        (source / "large").write_bytes(some_bytes(3_000_000, number))
-        process = start(tmp_path, "snapshot", "source")
-        at = time.monotonic() + chance.uniform(0, 2 * seconds)
-        killed += kill_when(process, lambda at=at: time.monotonic() >= at)  # type: ignore[misc]
-        assert verify_vault(vault, level=Level.CONTENT, record=False, latest_only=number % 20 != 0).findings == ()
-    record = snapshot(vault, a_dataset("it", source)).record
-    restore(vault, record, tmp_path / "target")
-    assert differences(source, tmp_path / "target") == []
-    assert 50 < killed < 200
-    record_property("kills", killed)
