@@ -73,7 +73,7 @@ MAGIC = b"RPNRUN\x00\x01"
 HEAD = struct.Struct("<8s16sQQQ")
 PAGE_BYTES = 4096
 _DIGEST_BYTES = 32
-_FORGET_AFTER_ROWS = 1 << 14
+_FORGET_AFTER_ROWS = 1 << 9
 """Rows read in a file before its pages are let go. Each may map what the system has in one piece: up to 2 MiB of the
 page cache, which costs no memory of its own and counts as this process's while it is mapped."""
 _ROWS_A_STEP = 1 << 18
