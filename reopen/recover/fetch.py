@@ -182,7 +182,13 @@ class Fetcher:
         offset, length, salt = int(at.frame_offset[row]), int(at.frame_length[row]), bytes(at.salt[row])
         stored = self._get(pack_id, offset, length) if data is None else data[offset - read.start :][:length]
         if not self._keys.knows(salt):
-            self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
+            try:
+                self._keys.learn(read_slots(self._vault.store, pack_id, self._vault.id), pack_id)
+            except (Corrupt, NotFound) as error:
+                # Of a head that is damaged the slots before the damage are learnt. A pack that no key here opens costs
+                # the files in it and no other.
+                if not self._keys.knows(salt):
+                    raise Corrupt(error.message, hint=error.hint, pack=pack_id) from error
         if not self._keys.knows(salt):
             raise Corrupt(
                 f"pack {pack_id} lacks the key slot that the index names.", hint="Run `reopen repair`.", pack=pack_id
