@@ -1,5 +1,6 @@
-"""Files from outside that are damaged in any way: key files, what this machine remembers of a vault, packs, contracts, and
-tables among the data itself. Each gives its own error or is passed over; none another exception, a hang, or much memory."""
+"""Files from outside that are damaged in any way: key files, what this machine remembers of a vault, packs, contracts,
+tables among the data itself. Each gives its own error or is passed over; none another exception, a hang or much memory.
+"""
 
 from __future__ import annotations
 
