@@ -130,9 +130,6 @@ class ThrottledStore:
     def locked_until(self, name: str) -> datetime | None:
         return self._locking().locked_until(name)
 
-    def locked_until(self, name: str) -> datetime | None:
-        return self._locking().locked_until(name)
-
     def _locking(self) -> LockingStore:
         store = locking(self._inner)
         if store is None:
