@@ -29,10 +29,8 @@ from reopen.vault import Vault
 from reopen.vault.indexparts import write_index_part
 from reopen.vault.pack import (
     CHUNK_DTYPE,
-    FOOTER_BYTES,
     FRAME_DTYPE,
     NONCE_BYTES,
-    SIGNATURE_BLOCK_BYTES,
     SLOTS_MAX,
     Directory,
     Slot,
@@ -43,7 +41,7 @@ from reopen.vault.pack import (
     seal_directory,
     signature_message,
 )
-from reopen.vault.packreader import OpenPack, check_stored, open_pack
+from reopen.vault.packreader import OpenPack, check_stored, open_pack, signer_of
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART, StoredPack, index_rows
 from reopen.vault.record import pack_name
 
@@ -112,11 +110,6 @@ def origin_of(vault: Vault, pack: OpenPack, origins: dict[bytes, str]) -> str:
     if vault.certificates[signer].role == "writer":
         return signer
     return origins.get(bytes.fromhex(pack.id), "")
-
-
-def signer_of(pack: OpenPack) -> str:
-    """The key id of who signed a pack."""
-    return pack.data[-FOOTER_BYTES - SIGNATURE_BLOCK_BYTES :][:8].hex()
 
 
 @dataclass(slots=True)

@@ -28,12 +28,12 @@ from reopen.errors import Corrupt, NotFound, Refused, VaultUnwritable
 from reopen.progress import SILENT, Progress
 from reopen.protect.prune_frames import frame_identity
 from reopen.protect.prune_index import replace_parts
-from reopen.protect.prune_repack import Repacked, checked_pack, repack, signer_of
+from reopen.protect.prune_repack import Repacked, checked_pack, repack
 from reopen.protect.prune_survey import Survey, old_enough
 from reopen.storage import ObjectInfo
 from reopen.vault import Vault
 from reopen.vault.pack import Directory
-from reopen.vault.packreader import OpenPack
+from reopen.vault.packreader import OpenPack, signer_of
 from reopen.vault.record import pack_name
 from reopen.vault.statements import list_packs
 

@@ -12,6 +12,7 @@ Invariants
         the medium does not give back cannot be kept.
     I4  What cannot be had again is named, with every file of every snapshot that it costs; what is not named restores.
     I5  Planning changes nothing.
+    I6  An index part that is rebuilt says whose packs it covers: a repair makes nobody trust chunks of another writer.
 """
 
 from __future__ import annotations
@@ -250,36 +251,40 @@ class _Mending:
             return
         # Arrow takes most of a second to import, and most repairs need none of this.
         from reopen.vault.indexparts import write_index_part
-        from reopen.vault.packreader import read_pack
+        from reopen.vault.packreader import read_pack, signer_of
         from reopen.vault.packwriter import StoredPack, index_rows
 
         vault = self._vault
-        stored = []
+        stored: dict[str, list[StoredPack]] = {}
         progress.start("read packs", len(self._packs), "packs")
         for pack_id in sorted(self._packs):
             try:
                 pack = read_pack(vault, pack_id.hex())
                 rows = index_rows(pack_id, pack.slots, pack.directory)
-                stored.append(StoredPack(id=pack_id, size_bytes=len(pack.data), rows=rows))
+                found = StoredPack(id=pack_id, size_bytes=len(pack.data), rows=rows)
+                stored.setdefault(signer_of(pack), []).append(found)
             except (Corrupt, NotFound):
                 # Anything else, a store that does not answer, ends the repair: its pack is not given up for that.
                 self.unreadable.append(pack_id.hex())
             progress.advance(1)
         progress.finish()
-        self.rebuilt_packs = len(stored)
+        self.rebuilt_packs = sum(map(len, stored.values()))
         for name in self._damaged:
             # A statement whose rows are gone would stop every reader: out of the way, kept, its packs covered anew.
             # (Its rows cannot be written back under its digest: the encryption of a Parquet file is salted.)
             self._move_aside(name)
         covered = _covered(vault)
-        left = [pack for pack in stored if pack.id.hex() not in covered]
-        for start in range(0, len(left), PACKS_PER_PART_MAX):
-            packs = left[start : start + PACKS_PER_PART_MAX]
-            # A name of its own, always: rows that are written again differ (Parquet's encryption is salted), and a
-            # replica may hold the rows of an earlier part of these packs, without or with another statement.
-            name = new_id(vault.random_bytes)
-            signer = vault.keyring.signer("writer")
-            self.written.append(write_index_part(vault, f"repair-{name}", packs, signer).name)
+        signer = vault.keyring.signer("writer")
+        for pack_signer, packs in sorted(stored.items()):
+            # Whose packs these are stays said, or this writer would take chunks of another for its own (I6).
+            origin = "" if pack_signer == signer.id else pack_signer
+            left = [pack for pack in packs if pack.id.hex() not in covered]
+            for start in range(0, len(left), PACKS_PER_PART_MAX):
+                # A name of its own, always: rows that are written again differ (Parquet's encryption is salted), and a
+                # replica may hold the rows of an earlier part of these packs, without or with another statement.
+                name = f"repair-{new_id(vault.random_bytes)}"
+                part = write_index_part(vault, name, left[start : start + PACKS_PER_PART_MAX], signer, origin=origin)
+                self.written.append(part.name)
 
     def _move_aside(self, name: str) -> None:
         stem = name.removesuffix(".parquet").removesuffix(".json")

@@ -45,6 +45,11 @@ class OpenPack:
     directory: Directory
 
 
+def signer_of(pack: OpenPack) -> str:
+    """The key id of who signed a pack."""
+    return pack.data[-FOOTER_BYTES - SIGNATURE_BLOCK_BYTES :][:8].hex()
+
+
 def check_stored(pack_id: str, data: bytes) -> None:
     """Refuse a pack whose bytes are not what its name says; needs no key."""
     if blake3(data).hexdigest() != pack_id:

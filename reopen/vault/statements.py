@@ -26,7 +26,8 @@ REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatement:
     """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size; ``writer``
-    signed it; ``origin`` is the writer whose chunks these are: another one only where retention moved them."""
+    signed it; ``origin`` is the writer whose chunks these are: another one only where retention says so, and empty where
+    a writer indexed packs of another."""
 
     part: Part
     parquet: Part
@@ -96,12 +97,19 @@ def parse_statement(vault: Vault, name: str, data: bytes) -> IndexStatement:
             parquet=Part.from_json(body),
             key=int(body["key"]),
             writer=signer,
-            # A writer's word about somebody else's chunks is worth nothing (dedup poisoning).
-            origin=str(body.get("origin", signer)) if vault.certificates[signer].role == "retention" else signer,
+            origin=_origin(vault, signer, str(body.get("origin", signer))),
             packs={_pack_id(pack): int(size) for pack, size in body["packs"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
+
+
+def _origin(vault: Vault, signer: str, stated: str) -> str:
+    """Whose chunks a part holds. A writer's word about somebody else's is worth nothing (dedup poisoning): what it
+    found in the packs of another, as a repair does, is nobody's."""
+    if vault.certificates[signer].role == "retention" or stated == signer:
+        return stated
+    return ""
 
 
 def _pack_id(text: str) -> str:

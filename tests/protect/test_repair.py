@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,29 @@ def test_a_whole_vault_needs_no_repair(vault: Vault) -> None:
     plan = plan_repair(reopened(vault))
     assert (plan.damaged, plan.packs) == ((), ())
     assert plan_restore(vault, vault.find("it"), "/nowhere").files == 2
+
+
+def test_a_repair_makes_no_writer_trust_what_another_stored(tmp_path: Path) -> None:
+    """I6: dedup poisoning by way of a lost index. Chunks of another are stored once more, those of its own are not."""
+    keys = make_keys(writers=2)
+    first, second = (
+        replace(keys, signing=tuple(k for k in keys.signing if k.role != "writer" or k is one)) for one in keys.writers
+    )
+    source = grow(tmp_path / "source", FILES)
+    theirs = a_vault(keys=keys)
+    theirs = Vault.open(theirs.store, a_keyring(first, "writer"))
+    snapshot(theirs, a_dataset("it", source))
+    store = store_of(theirs)
+    for name in store.names("index/"):
+        store.delete(name)
+    ours = Vault.open(store, a_keyring(second, "writer", "recovery"))
+    assert execute_repair(plan_repair(ours)).rebuilt_packs > 0
+    assert restore(ours, ours.find("it"), tmp_path / "restored").written_files == len(FILES)
+    copied = snapshot(ours, a_dataset("mine", source)).record
+    assert copied.totals.new_raw_bytes == copied.totals.size_bytes
+    again = Vault.open(store, a_keyring(first, "writer"))
+    assert snapshot(again, a_dataset("again", source)).record.totals.new_raw_bytes > 0, "its word is not first hand"
+    for name in store.names("index/"):
+        store.delete(name)
+    execute_repair(plan_repair(ours))
+    assert snapshot(ours, a_dataset("once-more", source)).record.totals.new_raw_bytes == 0
