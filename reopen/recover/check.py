@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from reopen.errors import Transient
+from reopen.pool import Advance, Part, Stopped, can_fork, run_parts
 from reopen.recover.compare import cut_rows
 from reopen.recover.entries import Layout, raw_names, select
 from reopen.recover.names import folders_above
-from reopen.recover.pool import Advance, Part, Stopped, can_fork, run_parts
 from reopen.recover.tree import WORK_FOLDER, Tree
 from reopen.storage import local_path, open_filesystem
 from reopen.storage.filesystem import walk_files
@@ -77,8 +77,10 @@ def check_tree(
         return check_part
 
     # Processes only where nothing but local files is read: a remote file system's client has threads.
-    fork = remote is None and can_fork(vault.store)
-    results = dict(run_parts(prepare, len(parts), at_once=workers or os.cpu_count() or 1, fork=fork, advance=_silent))
+    fork = remote is None and local_path(vault.store.url) is not None and can_fork()
+    at_once = workers or os.cpu_count() or 1
+    parts_done = run_parts(prepare, len(parts), at_once=at_once, fork=fork, advance=_silent, purpose="the check")
+    results = dict(parts_done)
     found = [item for number in range(len(parts)) for item in results[number]]
     extra = _extra(open_reader, names) if exact else []
     found += [("extra", "is not in the snapshot")] * len(extra)

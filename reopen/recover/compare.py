@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reopen.errors import ReopenError
+from reopen.pool import Advance, Stopped
 from reopen.recover.entries import Entries, Layout
-from reopen.recover.pool import Advance, Stopped
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
 from reopen.vault.content import ChunkHasher

@@ -2,7 +2,7 @@
 
 Into an empty target everything is written; into an existing one only what differs (:mod:`reopen.recover.compare`). A
 restore is planned, divided into shards by pack (:mod:`reopen.recover.shards`), written by as many processes or threads
-as there are workers (:mod:`reopen.recover.pool`) or by whoever is given the shards, and ended by who began it::
+as there are workers (:mod:`reopen.pool`) or by whoever is given the shards, and ended by who began it::
 
     plan = plan_restore(vault, record, "/srv/orders")
     with begin_restore(plan) as run:
@@ -29,10 +29,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from reopen.errors import InvalidInput, NotFound
+from reopen.pool import give_back_memory
 from reopen.progress import SILENT, Progress
 from reopen.recover.entries import COLUMNS, Entries, select
 from reopen.recover.names import check_names
-from reopen.recover.pool import give_back_memory
 from reopen.recover.run import RestoreResult, RestoreRun
 from reopen.recover.shards import restore_shard
 from reopen.recover.target import Target

@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reopen.errors import Conflict, Corrupt, NotFound, ReopenError, TargetUnwritable
+from reopen.pool import Advance, Part, Stopped, can_fork, give_back_memory, run_parts
 from reopen.progress import SILENT, Progress
 from reopen.recover.compare import Compared, Comparer, cut_rows
 from reopen.recover.entries import Layout
 from reopen.recover.fetch import Fetcher, Pieces, plan_fetch
 from reopen.recover.names import check_folding
-from reopen.recover.pool import Advance, Part, Stopped, can_fork, give_back_memory, run_parts
 from reopen.recover.shards import RestoreShard, ShardResult, cut_shards, restore_shard
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
+from reopen.storage import local_path
 from reopen.vault.content import ChunkHasher
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexparts import load_index
@@ -300,8 +301,8 @@ class RestoreRun:
                 begun = True
             progress.advance(amount)
 
-        fork = can_fork(self._plan.vault.store)
-        yield from run_parts(prepare, count, at_once=self._at_once, fork=fork, advance=advance)
+        fork = local_path(self._plan.vault.store.url) is not None and can_fork()
+        yield from run_parts(prepare, count, at_once=self._at_once, fork=fork, advance=advance, purpose="the restore")
         if begun:
             progress.finish()
 

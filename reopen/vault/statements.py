@@ -26,8 +26,8 @@ REPAIR_HINT = "`reopen repair` rebuilds it from the packs; nothing else is lost.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatement:
     """A signed list of the packs that one index part covers. ``packs`` maps pack id (hex) to stored size; ``writer``
-    signed it; ``origin`` is the writer whose chunks these are: another one only where retention says so, and empty where
-    a writer indexed packs of another."""
+    signed it; ``origin`` is the writer whose chunks these are: another one only where retention says so, empty where a
+    writer indexed packs of another."""
 
     part: Part
     parquet: Part

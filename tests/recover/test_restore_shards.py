@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import Corrupt, NotFound, ReopenError, TargetUnwritable, Transient
-from reopen.recover.pool import Advance, Part, Stopped, run_parts
+from reopen.pool import Advance, Part, Stopped, run_parts
 from reopen.recover.restore import begin_restore, execute_restore, plan_restore
 from reopen.recover.shards import restore_shard
 from reopen.recover.tree import WORK_FOLDER
@@ -69,7 +69,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes also where the store is in memory, which children inherit."""
-    monkeypatch.setattr("reopen.recover.run.can_fork", lambda store: True)
+    monkeypatch.setattr("reopen.recover.run.can_fork", lambda: True)
 
 
 class Counting:
@@ -100,7 +100,7 @@ def test_whoever_does_the_work_the_result_is_the_same(
     at_once: int,
     fork: bool,
 ) -> None:
-    monkeypatch.setattr("reopen.recover.run.can_fork", lambda store: fork)
+    monkeypatch.setattr("reopen.recover.run.can_fork", lambda: fork)
     progress = Counting()
     first = execute_restore(plan_restore(vault, record, str(target)), workers=at_once, progress=progress)
     assert differences(source, target) == []
