@@ -7,6 +7,7 @@ goal, and what could not be measured by its name.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,6 +89,9 @@ def save_chart(report: Report, path: Path) -> None:
     """Draw the medians of all tools as bars, one group a verb, as SVG."""
     import pygal
     from pygal.style import CleanStyle
+
+    # For its plugins it adds a finder of a kind that Python has given up, and every later import would warn of it.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
     # The page's own script would be fetched from the net: a chart in a document must not ask for anything.
     chart = pygal.HorizontalBar(
