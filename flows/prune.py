@@ -11,7 +11,7 @@ from flows.outcome import concluded, describe_run
 from flows.requests import PruneRequest
 from reopen.desk.prune import Pruned, prune_at
 from reopen.desk.session import open_session
-from reopen.protect.prune_choice import PackToDo
+from reopen.protect.prune.choice import PackToDo
 from tasks.artifacts import publish_prune
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress

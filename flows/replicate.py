@@ -10,7 +10,7 @@ from flows.arguments import run_as_command
 from flows.outcome import describe_run
 from flows.requests import ReplicateRequest
 from reopen.desk.session import open_session
-from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
+from reopen.protect.replicate.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.storage import open_store
 from reopen.storage.throttle import throttled
 from tasks.artifacts import publish_replication

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from reopen import durations
-from reopen.protect.verify import Level
+from reopen.protect.verify.verify import Level
 from reopen.recover.points import LAST_VERIFIED
 
 POINT_TEXT = "last-verified, latest, at:<time with offset>, or a snapshot's id."

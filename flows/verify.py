@@ -11,7 +11,7 @@ from flows.outcome import concluded, describe_run
 from flows.requests import VerifyRequest
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.session import open_session
-from reopen.protect.verify import Sample, VerifyResult, verify_vault
+from reopen.protect.verify.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress

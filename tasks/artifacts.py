@@ -15,9 +15,9 @@ from reopen.clock import to_text
 from reopen.desk.prune import Pruned
 from reopen.desk.retention import Retained
 from reopen.durations import to_text as duration_text
-from reopen.protect.replicate import ReplicateResult
+from reopen.protect.replicate.replicate import ReplicateResult
 from reopen.protect.snapshot import SnapshotResult
-from reopen.protect.verify import VerifyResult
+from reopen.protect.verify.verify import VerifyResult
 from reopen.recover.clocks import Measured
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.restore import RestoreResult

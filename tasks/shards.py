@@ -15,7 +15,7 @@ from reopen.desk.elsewhere import Workplace, check_group, restore_part, write_sh
 from reopen.progress import Progress
 from reopen.protect.captured import ShardResult, ShardSummary
 from reopen.protect.snapshot import SnapshotRun
-from reopen.protect.verify_packs import PackFindings, PackGroup
+from reopen.protect.verify.packs import PackFindings, PackGroup
 from reopen.recover.restore import RestoreRun
 from reopen.recover.shards import ShardResult as RestoredShard
 from reopen.recover.shards import restore_shard

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from reopen.protect.prune import GRACE_SECONDS, PruneResult, execute_prune, plan_prune
-from reopen.protect.stubs import stub_body
+from reopen.protect.prune.prune import GRACE_SECONDS, PruneResult, execute_prune, plan_prune
+from reopen.protect.retain.stubs import stub_body
 from reopen.storage import Piece
 from reopen.vault import SnapshotRecord, Vault
 from tests.stores import MUTATIONS, MemoryStore, Moment

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
-    from reopen.protect.holds import Hold
+    from reopen.protect.retain.holds import Hold
     from reopen.vault import SnapshotRecord, Vault
 
 PANEL = "Look"
@@ -45,7 +45,7 @@ def snapshots(
     vault: VaultOption = None,
 ) -> Answer:
     """List the snapshots in a vault, and which of them were verified or are held."""
-    from reopen.protect.holds import active_holds
+    from reopen.protect.retain.holds import active_holds
     from reopen.recover.points import proofs_of
 
     opened = face.session.vault(vault)

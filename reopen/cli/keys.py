@@ -16,9 +16,9 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refuse
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.protect.keychange import AddedKey
-    from reopen.protect.keyending import EndKeyResult
-    from reopen.protect.keytest import KeyTestResult
+    from reopen.protect.keys.change import AddedKey
+    from reopen.protect.keys.ending import EndKeyResult
+    from reopen.protect.keys.trial import KeyTestResult
     from reopen.vault import Vault
 
 PANEL = "Set up"
@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
 def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) -> Answer:
     """Show every key of the vault: what it may do, what became of it, and whether it is here."""
-    from reopen.protect import keylist
+    from reopen.protect.keys import listing as keylist
 
     opened = _opened(face, keys, vault)
     rows = keylist.list_keys(opened)
@@ -113,7 +113,7 @@ def add(
     vault: VaultOption = None,
 ) -> Answer:
     """Make a key and let it count. Needs the root key. One that was begun in that folder is finished."""
-    from reopen.protect.keychange import execute_add_key, plan_add_key
+    from reopen.protect.keys.change import execute_add_key, plan_add_key
 
     opened = _opened(face, keys, vault)
     added = execute_add_key(plan_add_key(opened, role.value, to, datasets=datasets or ()))
@@ -148,7 +148,7 @@ def remove(
 
     Exit 3 when something is still under way with it, or what it signed meanwhile is not believed.
     """
-    from reopen.protect.keyending import execute_end_key, plan_end_key, relist
+    from reopen.protect.keys.ending import execute_end_key, plan_end_key, relist
 
     opened = _opened(face, keys, vault)
     if key_id in opened.key_documents.recipients:
@@ -183,7 +183,7 @@ def rotate(
 
     Exit 3 while something is under way with the old key: it begins nothing new; run this again to end it.
     """
-    from reopen.protect.keychange import execute_rotate, plan_rotate, rotate_metadata_key
+    from reopen.protect.keys.change import execute_rotate, plan_rotate, rotate_metadata_key
 
     if (role is None) is not metadata:
         raise InvalidInput("name either a role or --metadata.", hint="For example: reopen keys rotate --role writer")
@@ -218,7 +218,7 @@ def reseal(
 
     Exit 3 when some packs open with none of the recovery keys here.
     """
-    from reopen.protect.reseal import execute_reseal, plan_reseal
+    from reopen.protect.keys.reseal import execute_reseal, plan_reseal
 
     opened = _opened(face, keys, vault)
     plan = plan_reseal(opened, progress=face.progress())
@@ -253,7 +253,7 @@ def try_keys(
 
     Exit 3 when a pack opens with none of them.
     """
-    from reopen.protect.keytest import try_recovery_keys
+    from reopen.protect.keys.trial import try_recovery_keys
 
     opened = _opened(face, keys, vault)
     result = try_recovery_keys(opened, sample=None if every else sample, progress=face.progress())
@@ -291,7 +291,7 @@ def passphrase(
 
     Then the store and the passphrase are enough to restore. Whoever has both can read everything.
     """
-    from reopen.protect.keyphrase import forget_passphrases, store_passphrase
+    from reopen.protect.keys.phrase import forget_passphrases, store_passphrase
 
     opened = _opened(face, keys, vault)
     if forget:
@@ -370,8 +370,8 @@ def _other_vaults(face: Face, opened: Vault, without: Sequence[str]) -> list[Vau
 
 
 def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: bool) -> Answer:
-    from reopen.protect.keychange import remove_recipient
-    from reopen.protect.reseal import packs_lost_without
+    from reopen.protect.keys.change import remove_recipient
+    from reopen.protect.keys.reseal import packs_lost_without
 
     alone = packs_lost_without(opened, key_id, progress=face.progress())
     if alone and not still_needed:

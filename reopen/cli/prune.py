@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reopen.desk.prune import Pruned
-    from reopen.protect.prune import PrunePlan, PruneResult
+    from reopen.protect.prune.prune import PrunePlan, PruneResult
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +75,7 @@ def prune(
 
 
 def _planned(plan: PrunePlan) -> list[str]:
-    from reopen.protect.prune_choice import PackToDo
+    from reopen.protect.prune.choice import PackToDo
 
     delete, repack = plan.chosen(PackToDo.DELETE), plan.chosen(PackToDo.REPACK)
     all_packs = f"{count_text(len(plan.packs), 'pack')}, {size_text(plan.total_bytes)}"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reopen.desk.retention import Retained
-    from reopen.protect.holds import Hold
-    from reopen.protect.keeping import DatasetPlan, Decision
+    from reopen.protect.retain.holds import Hold
+    from reopen.protect.retain.keeping import DatasetPlan, Decision
 
 PANEL = "Keep copies"
 
@@ -84,7 +84,7 @@ def _row(decision: Decision) -> tuple[object, ...]:
 
 
 def _summary(item: DatasetPlan, done: Retained) -> str:
-    from reopen.protect.retention import rule_text
+    from reopen.protect.retain.rules import rule_text
 
     went = Counter(decision.record.dataset for decision in done.result.expired) if done.result is not None else None
     going = len(item.expiring) if went is None else went[item.dataset]
@@ -161,7 +161,7 @@ def hold(
 
     It is about one vault; a replica takes it over with the next `reopen replicate`.
     """
-    from reopen.protect.holds import place_hold
+    from reopen.protect.retain.holds import place_hold
 
     opened = face.session.vault(vault)
     known = sorted({*opened.datasets(), *face.session.contracts_or_none.datasets})
@@ -183,7 +183,7 @@ def release(
     vault: VaultOption = None,
 ) -> Answer:
     """End a hold. A hold ends in each vault by its own release. Needs the retention key."""
-    from reopen.protect.holds import active_holds, release_hold
+    from reopen.protect.retain.holds import active_holds, release_hold
 
     opened = face.session.vault(vault)
     ended = release_hold(opened, hold_id, reason)

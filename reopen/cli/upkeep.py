@@ -18,8 +18,8 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, Corrupt, InvalidInpu
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.protect.repair import RepairPlan, RepairResult, SnapshotLoss
-    from reopen.protect.verify import Sample, VerifyResult
+    from reopen.protect.repair.repair import RepairPlan, RepairResult, SnapshotLoss
+    from reopen.protect.verify.verify import Sample, VerifyResult
     from reopen.vault import Vault
 
 PATHS_SHOWN_MAX = 20
@@ -74,7 +74,7 @@ def verify(
     With --sample, --max-bytes or --older-than the structure is checked whole, and of the packs only some are read: the
     least recently verified first, by what the ledger remembers. `reopen status` shows how much was read lately.
     """
-    from reopen.protect.verify import Level, verify_vault
+    from reopen.protect.verify.verify import Level, verify_vault
 
     chosen = _sample(level, sample, max_bytes, older_than)
     if flow and not record:
@@ -138,7 +138,7 @@ def _sample(level: LevelName, share: str | None, max_bytes: str | None, older_th
         return None
     if level is LevelName.STRUCTURE:
         raise InvalidInput("a sample reads packs, and --level structure reads none.", hint="Add --level stored.")
-    from reopen.protect.verify import Sample
+    from reopen.protect.verify.verify import Sample
 
     return Sample(
         share=None if share is None else parse_share(share),
@@ -164,7 +164,7 @@ def replicate(
 
     Needs no key that reads content. What this vault lets go stays there, and what that one let go is not copied again.
     """
-    from reopen.protect.replicate import execute_replicate, plan_replicate
+    from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
     from reopen.storage import open_store
     from reopen.storage.throttle import throttled
 
@@ -223,8 +223,8 @@ def repair(
     What is taken is checked first, and what it replaces is kept under aside/. Exit 3 when something is lost; it is said
     which files of which snapshots that costs, all of them with --json.
     """
-    from reopen.protect.repair import execute_repair, plan_repair
-    from reopen.protect.verify_packs import Level
+    from reopen.protect.repair.repair import execute_repair, plan_repair
+    from reopen.protect.verify.packs import Level
 
     replica = face.session.vault(source) if source is not None else None
     opened = _opened_anyhow(face, vault, replica)

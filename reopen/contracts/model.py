@@ -103,7 +103,7 @@ class RetentionRule:
 
     Counts are from 1, or :data:`UNLIMITED`. A contract that states only a period (``retention: 35 d``) gives
     ``within``: every snapshot that young is kept. ``within_daily`` keeps one a day of those that young, and so on.
-    :mod:`reopen.protect.retention` applies them.
+    :mod:`reopen.protect.retain.rules` applies them.
     """
 
     last: int | None = None

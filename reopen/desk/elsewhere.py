@@ -23,7 +23,7 @@ from reopen.desk.session import Session
 if TYPE_CHECKING:
     from reopen.protect.captured import ShardResult
     from reopen.protect.plan import Shard
-    from reopen.protect.verify_packs import PackFindings, PackGroup
+    from reopen.protect.verify.packs import PackFindings, PackGroup
     from reopen.recover.shards import RestoreShard
     from reopen.recover.shards import ShardResult as RestoredShard
     from reopen.sources.files import FileSource
@@ -104,8 +104,8 @@ def write_shard(workplace: Workplace, dataset: Dataset, snapshot: str, shard: Sh
 
 
 def check_group(workplace: Workplace, group: PackGroup) -> PackFindings:
-    """Read one group of packs (:func:`reopen.protect.verify_packs.check_packs`)."""
-    from reopen.protect.verify_packs import check_packs
+    """Read one group of packs (:func:`reopen.protect.verify.packs.check_packs`)."""
+    from reopen.protect.verify.packs import check_packs
 
     _, vault = _desk.vault(workplace)
     return check_packs(vault, group)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from reopen.desk.session import Session
 from reopen.progress import SILENT, Progress
-from reopen.protect.prune import GRACE_SECONDS, PrunePlan, PruneResult, execute_prune, plan_prune
-from reopen.protect.prune_choice import MAX_UNUSED_SHARE
+from reopen.protect.prune.choice import MAX_UNUSED_SHARE
+from reopen.protect.prune.prune import GRACE_SECONDS, PrunePlan, PruneResult, execute_prune, plan_prune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ def prune_at(
 ) -> Pruned:
     """Plan a prune of the vault of a site (this one when None), and carry it out unless ``dry_run``.
 
-    :param grace_seconds: as :func:`reopen.protect.prune.plan_prune`; likewise the next two.
+    :param grace_seconds: as :func:`reopen.protect.prune.prune.plan_prune`; likewise the next two.
     :raises Refused: the vault does not say for certain what is needed, or (unless ``dry_run``) may not be pruned here.
     """
     vault = session.vault(site)

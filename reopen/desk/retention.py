@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reopen.desk.session import Session
 from reopen.errors import ReopenError
 from reopen.progress import SILENT, Progress
-from reopen.protect.retain import RetainPlan, RetainResult, execute_retain, plan_retain
+from reopen.protect.retain.retain import RetainPlan, RetainResult, execute_retain, plan_retain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

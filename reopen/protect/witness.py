@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reopen.errors import Corrupt, Refused, TargetUnwritable
 from reopen.ids import new_id
-from reopen.protect.stubs import read_stubs
+from reopen.protect.retain.stubs import read_stubs
 from reopen.storage.canonical import decode, encode
 from reopen.vault import Vault
 from reopen.vault.record import parse_record_name

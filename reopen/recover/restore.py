@@ -32,6 +32,7 @@ from reopen.errors import InvalidInput, NotFound
 from reopen.pool import give_back_memory
 from reopen.progress import SILENT, Progress
 from reopen.recover.entries import COLUMNS, Entries, select
+from reopen.recover.index import index_for_restore
 from reopen.recover.names import check_names
 from reopen.recover.run import RestoreResult, RestoreRun
 from reopen.recover.shards import restore_shard
@@ -40,7 +41,7 @@ from reopen.storage import local_path
 from reopen.storage.local import LocalStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.index import ChunkIndex
-from reopen.vault.indexparts import load_index
+from reopen.vault.tables import chunk_layout
 
 __all__ = [
     "RestorePlan",
@@ -98,7 +99,7 @@ def plan_restore(
             f"nothing in snapshot {record.id} of {record.dataset} matches {', '.join(patterns)}.",
             hint=f"`reopen ls {record.dataset} --at {record.id}` lists what is there.",
         )
-    index = load_index(vault)
+    index = index_for_restore(vault, chunk_layout(manifest)[0])
     give_back_memory()
     return plan_entries(vault, record, target_url, manifest, index, patterns=patterns, delete=delete)
 

@@ -25,9 +25,9 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch
 from reopen.errors import ReopenError
-from reopen.protect.holds import HELD, RELEASED, holds_of
 from reopen.protect.needs import notes_of
-from reopen.protect.verify_coverage import WINDOWS_DAYS, coverage_of
+from reopen.protect.retain.holds import HELD, RELEASED, holds_of
+from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.statements import list_packs

@@ -192,8 +192,8 @@ class ObstoreStore:
     def honours_conditions(self) -> bool:
         """Whether the server honours ``If-None-Match``: of a few racers for one name one must win.
 
-        In a store that passed lies :data:`PASSED`. To create that again must be refused, which shows in one request that
-        the condition still counts; where it is not there, racers are sent.
+        In a store that passed lies :data:`PASSED`. To create that again must be refused, which shows in one request
+        that the condition still counts; where it is not there, racers are sent.
         """
         with self._learning:
             if self._has_conditions is None:

@@ -13,9 +13,9 @@ import pytest
 from reopen.errors import ReopenError
 from reopen.protect.lease import LEASE_SECONDS, void_dead_leases
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.repair import plan_repair
-from reopen.protect.replicate import plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import plan_repair
+from reopen.protect.replicate.replicate import plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import NewKeys, Vault
 from reopen.vault.canonical import seal_envelope
 from reopen.vault.keys import SigningKey

@@ -18,7 +18,7 @@ import pytest
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.ids import seeded_random
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.protect.witness import Witness
 from reopen.vault import Vault, indexcache, load_keyring, make_keys, save_key
 from reopen.vault.content import ContentKeys

@@ -18,7 +18,7 @@ from blake3 import blake3
 from reopen.errors import Corrupt, ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import create_record
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import TableRef, Vault
 from reopen.vault.canonical import seal_envelope
 from reopen.vault.record import Part

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reopen.errors import ReopenError
-from reopen.protect.verify import Finding, Level, VerifyResult
+from reopen.protect.verify.verify import Finding, Level, VerifyResult
 from tasks import environment, watching
 from tests.cli.place import Place
 

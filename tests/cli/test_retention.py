@@ -159,7 +159,7 @@ def test_a_damaged_record_leaves_its_dataset_alone_and_exits_with_5(four: Place)
 
 
 def test_a_planted_date_exits_with_3(four: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reopen.protect import keeping
+    from reopen.protect.retain import keeping
 
     monkeypatch.setattr(keeping, "_implausible", lambda read, strict: {read.records[0].id: "it says so"})
     ran = four.run("retain", code=3)

@@ -20,12 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reopen.contracts.model import RetentionRule
 from reopen.errors import Conflict, NotFound, Refused
 from reopen.ids import seeded_random
-from reopen.protect.holds import active_holds, place_hold, release_hold
-from reopen.protect.prune import execute_prune, plan_prune
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.retain import execute_retain, plan_retain
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.prune.prune import execute_prune, plan_prune
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.retain.holds import active_holds, place_hold, release_hold
+from reopen.protect.retain.retain import execute_retain, plan_retain
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault, make_keys, packwriter
 from tests import proof

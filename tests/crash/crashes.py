@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reopen.ids import seeded_random
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault, make_keys
 from tests.kit import a_vault, restore

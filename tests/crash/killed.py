@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reopen.contracts.model import RetentionRule
-from reopen.protect.prune import execute_prune, plan_prune
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.retain import execute_retain, plan_retain
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.prune.prune import execute_prune, plan_prune
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.retain.retain import execute_retain, plan_retain
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Vault, load_keyring
 from tests.kit import a_dataset, restore, snapshot

@@ -11,8 +11,8 @@ import pytest
 from reopen.clock import SYSTEM_CLOCK
 from reopen.errors import Conflict, NotFound
 from reopen.ids import seeded_random
-from reopen.protect.holds import active_holds, place_hold, release_hold
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.retain.holds import active_holds, place_hold, release_hold
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import Vault, create_vault, load_keyring, make_keys
 from tests import proof

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import Conflict, NotFound
-from reopen.protect.keychange import (
+from reopen.protect.keys.change import (
     execute_add_key,
     execute_rotate,
     plan_add_key,
@@ -18,10 +18,10 @@ from reopen.protect.keychange import (
     remove_recipient,
     rotate_metadata_key,
 )
-from reopen.protect.keyending import execute_end_key, plan_end_key
-from reopen.protect.keyphrase import store_passphrase
-from reopen.protect.reseal import execute_reseal, plan_reseal
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.keys.ending import execute_end_key, plan_end_key
+from reopen.protect.keys.phrase import store_passphrase
+from reopen.protect.keys.reseal import execute_reseal, plan_reseal
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import Keyring, Vault
 from reopen.vault.keyfiles import load_key

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import NotFound
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Vault, make_keys
 from tests import proof

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.tree import WORK_FOLDER
 from reopen.storage import open_store
 from reopen.vault import Vault, make_keys

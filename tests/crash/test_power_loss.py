@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reopen.ids import seeded_random
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Vault, load_keyring, make_keys, packwriter
 from tests import proof

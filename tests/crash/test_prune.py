@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reopen.ids import seeded_random
-from reopen.protect import prune_repack
-from reopen.protect.prune import plan_prune
+from reopen.protect.prune import repack as prune_repack
+from reopen.protect.prune.prune import plan_prune
 from reopen.storage import ObjectStore
 from reopen.vault import Vault, make_keys, packwriter
 from reopen.vault.statements import list_packs, read_statements

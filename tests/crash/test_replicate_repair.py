@@ -9,9 +9,9 @@ import pytest
 
 from reopen.errors import NotFound
 from reopen.protect.place import vault_at
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import packwriter
 from tests.crash.crashes import Trees, crash_everywhere, small_vault

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from reopen.contracts import RetentionRule
-from reopen.protect import retain as retain_module
-from reopen.protect.holds import place_hold, release_hold
-from reopen.protect.retain import execute_retain, plan_retain
-from reopen.protect.stubs import read_stubs
+from reopen.protect.retain import retain as retain_module
+from reopen.protect.retain.holds import place_hold, release_hold
+from reopen.protect.retain.retain import execute_retain, plan_retain
+from reopen.protect.retain.stubs import read_stubs
 from reopen.protect.witness import Witness
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.verify import Level
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.verify.verify import Level
 from tests import proof
 from tests.damage.world import Spoil, World, cut, flip, make_world
 from tests.kit import reopened, restore

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from reopen.errors import Corrupt, ReopenError
 from reopen.protect import lease as leases
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, VerifyResult, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, VerifyResult, verify_vault
 from reopen.vault import NewKeys, SnapshotRecord, Vault, make_keys
 from reopen.vault.pack import FOOTER_BYTES, HEADER_BYTES, SIGNATURE_BLOCK_BYTES, decode_footer
 from reopen.vault.packreader import read_pack

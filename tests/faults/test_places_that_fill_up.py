@@ -13,7 +13,7 @@ import pytest
 
 from reopen.errors import ReopenError, TargetUnwritable
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.verify import verify_vault
+from reopen.protect.verify.verify import verify_vault
 from reopen.protect.witness import Witness
 from reopen.recover.tree import WORK_FOLDER
 from reopen.vault import Vault, indexcache

@@ -12,9 +12,9 @@ import pytest
 
 from reopen.clock import Clock
 from reopen.errors import ReopenError, Transient
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault, packwriter
 from tests import proof

@@ -12,9 +12,9 @@ from reopen.control.records import Intent, Promotion, Record
 from reopen.desk.session import Session, open_session
 from reopen.errors import Conflict
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.replicate import execute_replicate, plan_replicate
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from tests.flows.observed import artifact, newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene

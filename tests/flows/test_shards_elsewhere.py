@@ -11,7 +11,7 @@ import pytest
 
 from reopen.desk.session import open_session
 from reopen.errors import Conflict, ReopenError
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import SnapshotRecord, Vault
 from tests.flows.observed import newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene

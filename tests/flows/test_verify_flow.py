@@ -9,7 +9,7 @@ import pytest
 from reopen.desk.session import open_session
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level
+from reopen.protect.verify.verify import Level
 from reopen.storage import throttle
 from tests.flows.scene import Scene, make_scene
 

@@ -36,7 +36,7 @@ from reopen.ids import seeded_random
 from reopen.protect import lease as leases
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.sources.files import FileSource, SourceFile
 from reopen.storage.local import LocalStore
 from reopen.vault import Parameters, SnapshotRecord, Vault, create_vault, load_keyring, make_keys, save_key

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.check import check_tree
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.storage.local import LocalStore

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reopen.errors import Corrupt, Refused, ReopenError
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.protect.witness import Witness
 from reopen.vault import NewKeys, Vault, make_keys
 from reopen.vault.keys import RecoveryKey, SigningKey

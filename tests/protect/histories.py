@@ -10,7 +10,7 @@ from typing import Any
 
 from reopen.contracts import RetentionRule
 from reopen.ids import new_id
-from reopen.protect.retain import RetainPlan, execute_retain, plan_retain
+from reopen.protect.retain.retain import RetainPlan, execute_retain, plan_retain
 from reopen.protect.snapshot import create_record
 from reopen.vault import SnapshotRecord, Vault
 from tests.kit import a_dataset, reopened, snapshot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reopen.contracts.model import Dataset
 from reopen.ids import seeded_random
-from reopen.protect.keychange import AddedKey, execute_add_key, plan_add_key
+from reopen.protect.keys.change import AddedKey, execute_add_key, plan_add_key
 from reopen.storage import ObjectStore
 from reopen.vault import Keyring, SnapshotRecord, Vault, load_keyring, make_keys, save_key
 from tests.kit import a_dataset, a_vault, snapshot

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reopen.clock import to_text
 from reopen.contracts import RetentionRule
-from reopen.protect.retention import Candidate, reasons_to_keep, rule_text
+from reopen.protect.retain.rules import Candidate, reasons_to_keep, rule_text
 
 GOLDEN = Path(__file__).parent / "retention_golden"
 

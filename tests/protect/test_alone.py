@@ -13,8 +13,8 @@ from reopen.errors import Conflict, NotFound, Refused, Transient
 from reopen.protect import alone, lease
 from reopen.protect.lease import acquire, void_dead_leases
 from reopen.protect.needs import NEEDS, refused_verbs, require
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import Capabilities, Piece
 from reopen.vault import Vault
 from reopen.vault.create import SINGLE_WRITER

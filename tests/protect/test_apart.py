@@ -15,7 +15,7 @@ from reopen.protect import apart, capture, plan, snapshot
 from reopen.protect.apart import processes_for
 from reopen.protect.plan import SnapshotPlan, plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.storage.local import LocalStore
 from reopen.vault import Vault

@@ -13,7 +13,7 @@ import pytest
 
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.tables import chunk_layout
 from tests.kit import (

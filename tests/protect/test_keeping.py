@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reopen.contracts import RetentionRule
 from reopen.contracts.model import COUNT_RULES, WITHIN_RULES
 from reopen.errors import Corrupt
-from reopen.protect.keeping import TIME_MARGIN, DatasetPlan, History, decide
-from reopen.protect.stubs import stub_body
+from reopen.protect.retain.keeping import TIME_MARGIN, DatasetPlan, History, decide
+from reopen.protect.retain.stubs import stub_body
 from reopen.vault import ContractRef, Fact, SnapshotRecord, TableRef, Totals
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TargetUnwritable
-from reopen.protect.keychange import (
+from reopen.protect.keys.change import (
     execute_add_key,
     execute_rotate,
     plan_add_key,
@@ -16,11 +16,11 @@ from reopen.protect.keychange import (
     remove_recipient,
     rotate_metadata_key,
 )
-from reopen.protect.keylist import list_keys
-from reopen.protect.keyphrase import forget_passphrases, store_passphrase
-from reopen.protect.keytest import try_recovery_keys
-from reopen.protect.reseal import execute_reseal, packs_lost_without, plan_reseal
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.keys.listing import list_keys
+from reopen.protect.keys.phrase import forget_passphrases, store_passphrase
+from reopen.protect.keys.reseal import execute_reseal, packs_lost_without, plan_reseal
+from reopen.protect.keys.trial import try_recovery_keys
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.review.catalog import plain_duckdb
 from reopen.storage import ObjectStore
 from reopen.storage.local import LocalStore
@@ -102,7 +102,7 @@ def test_grants_come_in_documents_of_bounded_size(keyed: Keyed, monkeypatch: pyt
         keyed.dataset(a=some_bytes(5_000, number))
         keyed.snapshot(dataset)
     added = keyed.add("recovery", "second")
-    monkeypatch.setattr("reopen.protect.reseal.SLOTS_PER_GRANT", 2)
+    monkeypatch.setattr("reopen.protect.keys.reseal.SLOTS_PER_GRANT", 2)
     assert execute_reseal(plan_reseal(keyed.open("root", "recovery"))).documents == 2
     assert len(keyed.store.names(f"grants/{added.id}-")) == 2
     restores_all(alone(keyed, "second"), keyed)

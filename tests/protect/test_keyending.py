@@ -1,6 +1,6 @@
 """The end of a signing key: what it signed before stays believed, nothing later is, and nobody says "done" in vain.
 
-K and E numbers are the invariants of ``docs/0008-keys.md`` and of :mod:`reopen.protect.keyending`.
+K and E numbers are the invariants of ``docs/0008-keys.md`` and of :mod:`reopen.protect.keys.ending`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from blake3 import blake3
 from reopen.contracts.model import Dataset
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
 from reopen.protect import lease as leases
-from reopen.protect.keychange import execute_rotate, plan_rotate
-from reopen.protect.keyending import execute_end_key, plan_end_key, relist
-from reopen.protect.keylist import list_keys
+from reopen.protect.keys.change import execute_rotate, plan_rotate
+from reopen.protect.keys.ending import execute_end_key, plan_end_key, relist
+from reopen.protect.keys.listing import list_keys
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotRun, create_record, execute_snapshot
-from reopen.protect.verify import Level, verify_vault
-from reopen.protect.verify_findings import Seen
-from reopen.protect.verify_records import check_keys
+from reopen.protect.verify.findings import Seen
+from reopen.protect.verify.records import check_keys
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.canonical import decode, seal_envelope

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from reopen.protect.keychange import execute_rotate, plan_rotate
-from reopen.protect.keyphrase import store_passphrase
+from reopen.protect.keys.change import execute_rotate, plan_rotate
+from reopen.protect.keys.phrase import store_passphrase
 from reopen.protect.place import vault_at
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from tests.protect.keyed import Keyed
 from tests.stores import MemoryStore, WatchedStore
 

@@ -11,9 +11,9 @@ import pytest
 from reopen.clock import FixedClock
 from reopen.errors import InvalidInput, Refused
 from reopen.ids import seeded_random
-from reopen.protect.prune import GRACE_SECONDS, execute_prune, plan_prune
-from reopen.protect.prune_choice import PackToDo, RepackReason
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.prune.choice import PackToDo, RepackReason
+from reopen.protect.prune.prune import GRACE_SECONDS, execute_prune, plan_prune
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import Capabilities
 from reopen.vault import SnapshotRecord, Vault, make_keys
 from reopen.vault.indexcache import IndexCache

@@ -16,9 +16,9 @@ import pytest
 
 from reopen.errors import Conflict, ReopenError, Transient
 from reopen.protect.plan import SnapshotPlan, plan_snapshot
-from reopen.protect.prune_survey import list_leases
+from reopen.protect.prune.survey import list_leases
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import Vault
 from tests.aged import ActAt, AgedStore, prune, prune_to_the_end

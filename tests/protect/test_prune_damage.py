@@ -9,7 +9,7 @@ import pytest
 
 from reopen.errors import Corrupt, NotFound, Refused, ReopenError
 from reopen.protect.lease import LeaseName, void_dead_leases, write_lease
-from reopen.protect.prune import plan_prune
+from reopen.protect.prune.prune import plan_prune
 from reopen.protect.witness import Witness
 from reopen.vault import Vault
 from reopen.vault.packreader import read_pack

@@ -11,7 +11,7 @@ import pytest
 
 from reopen.errors import Corrupt
 from reopen.ids import seeded_random
-from reopen.protect.prune_repack import _Growing, _Mover
+from reopen.protect.prune.repack import _Growing, _Mover
 from reopen.vault import Keyring, SnapshotRecord, Vault, make_keys
 from reopen.vault.content import SealedFrame, Sealer
 from reopen.vault.indexparts import load_writer_index, read_rows, write_index_part

@@ -11,9 +11,9 @@ from reopen.clock import FixedClock
 from reopen.errors import Conflict, Refused
 from reopen.protect.lease import LEASE_SECONDS, LeaseName, write_lease
 from reopen.protect.plan import plan_snapshot
-from reopen.protect.prune import execute_prune, plan_prune
+from reopen.protect.prune.prune import execute_prune, plan_prune
 from reopen.protect.snapshot import SnapshotRun
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import Vault
 from reopen.vault.record import lease_name
 from tests.aged import AgedStore, expire, prune

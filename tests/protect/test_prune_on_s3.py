@@ -9,8 +9,8 @@ import pytest
 
 from reopen.errors import Refused
 from reopen.ids import seeded_random
-from reopen.protect.prune import plan_prune
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.prune.prune import plan_prune
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Vault, make_keys
 from tests.aged import GRACE, AgedStore, expire, prune

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import ReopenError
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.storage import ObjectStore
 from reopen.vault import Vault

@@ -9,9 +9,9 @@ import pytest
 
 from reopen.errors import Corrupt, Refused, VaultUnwritable
 from reopen.protect.place import vault_at
-from reopen.protect.repair import RepairResult, execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.repair.repair import RepairResult, execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import Keyring, NewKeys, Parameters, Vault, make_keys, packwriter
 from reopen.vault.indexparts import list_packs
 from reopen.vault.statements import read_statement

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import Conflict, Corrupt, Refused
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import NewKeys, Vault, make_keys
 from tests.kit import a_dataset, a_keyring, a_table, a_vault, reopened, restore, snapshot
 from tests.stores import MemoryStore, WatchedStore

@@ -11,8 +11,8 @@ import pytest
 from reopen.clock import FixedClock
 from reopen.errors import Corrupt, Refused, Transient, VaultUnwritable
 from reopen.protect.place import vault_at
-from reopen.protect.replicate import ReplicateResult, execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import ReplicateResult, execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectInfo, ObjectStore, Piece, open_store
 from reopen.vault import Keyring, NewKeys, SnapshotRecord, Vault, make_keys, packwriter
 from reopen.vault.statements import read_statements

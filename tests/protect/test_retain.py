@@ -9,11 +9,11 @@ import pytest
 
 from reopen.contracts import RetentionRule
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused
-from reopen.protect import retain as retain_module
-from reopen.protect.holds import active_holds, place_hold, release_hold
-from reopen.protect.retain import execute_retain, plan_retain
-from reopen.protect.stubs import read_stubs, stub_body
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.retain import retain as retain_module
+from reopen.protect.retain.holds import active_holds, place_hold, release_hold
+from reopen.protect.retain.retain import execute_retain, plan_retain
+from reopen.protect.retain.stubs import read_stubs, stub_body
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault, make_keys
 from tests.kit import a_keyring, a_vault, reopened, restore

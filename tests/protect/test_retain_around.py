@@ -11,12 +11,12 @@ import pytest
 
 from reopen.contracts import RetentionRule
 from reopen.errors import NotFound, Refused
-from reopen.protect.holds import active_holds, place_hold, release_hold
-from reopen.protect.keeping import TIME_MARGIN
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.retain import Spared, execute_retain
-from reopen.protect.stubs import stub_body
-from reopen.protect.verify import verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.retain.holds import active_holds, place_hold, release_hold
+from reopen.protect.retain.keeping import TIME_MARGIN
+from reopen.protect.retain.retain import Spared, execute_retain
+from reopen.protect.retain.stubs import stub_body
+from reopen.protect.verify.verify import verify_vault
 from reopen.protect.witness import Witness
 from reopen.storage import ObjectStore
 from reopen.vault import Vault, create_vault, make_keys

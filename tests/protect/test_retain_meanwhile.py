@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reopen.contracts import RetentionRule
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import Vault
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot
 from tests.protect.histories import a_history, retain

@@ -13,7 +13,7 @@ import pytest
 from reopen.errors import NotFound, SourceUnreadable
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.vault import SnapshotRecord, Vault
 from tests.kit import SITE, a_dataset, a_vault, restore, rows_of, snapshot, statuses
 from tests.trees import differences, grow, some_bytes

@@ -12,7 +12,7 @@ import pytest
 
 from reopen.errors import Transient, VaultUnwritable
 from reopen.ids import seeded_random
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import make_keys, packwriter
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot

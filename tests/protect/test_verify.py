@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import NotFound, Refused
-from reopen.protect.verify import Level, VerifyResult, verify_vault
+from reopen.protect.verify.verify import Level, VerifyResult, verify_vault
 from reopen.vault import NewKeys, Parameters, Vault, make_keys, packwriter
 from tests.kit import a_dataset, a_keyring, a_table, a_vault, reopened, restore, snapshot
 from tests.stores import MemoryStore

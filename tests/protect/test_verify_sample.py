@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from reopen.clock import FixedClock
 from reopen.errors import InvalidInput
-from reopen.protect.replicate import execute_replicate, plan_replicate
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.stored import Budget, digest_of
-from reopen.protect.verify import Level, PackFindings, PackGroup, Sample, check_packs, group_packs, verify_vault
-from reopen.protect.verify_coverage import CLAIM_WINDOW, ReadNotes, coverage_of, read_times
+from reopen.protect.verify.coverage import CLAIM_WINDOW, ReadNotes, coverage_of, read_times
+from reopen.protect.verify.verify import Level, PackFindings, PackGroup, Sample, check_packs, group_packs, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Keyring, NewKeys, Vault, load_keyring, make_keys
 from reopen.vault.statements import list_packs

@@ -15,7 +15,7 @@ from reopen.errors import Conflict, Refused
 from reopen.protect.lease import LEASE_SECONDS, void_dead_leases
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotRun, execute_snapshot
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import Vault, load_keyring, make_keys
 from reopen.vault.record import lease_name

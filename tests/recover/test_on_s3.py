@@ -8,8 +8,8 @@ import pytest
 
 from reopen.clock import SYSTEM_CLOCK
 from reopen.errors import NotFound
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.check import check_tree
 from reopen.storage import open_filesystem, open_store
 from reopen.vault import Vault, create_vault, make_keys

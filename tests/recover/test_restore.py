@@ -12,13 +12,13 @@ import fsspec
 import pytest
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, TargetUnwritable
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.check import check_tree
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.tree import WORK_FOLDER
-from reopen.vault import SnapshotRecord, Vault
+from reopen.vault import SnapshotRecord, Vault, make_keys
 from reopen.vault.content import ChunkHasher
-from tests.kit import a_dataset, a_vault, reopened, restore, snapshot, statuses
+from tests.kit import a_dataset, a_keyring, a_vault, reopened, restore, snapshot, statuses
 from tests.stores import MemoryStore, WatchedStore
 from tests.trees import OLD_NS, age, describe, differences, grow, some_bytes
 
@@ -392,3 +392,39 @@ def test_a_plan_of_an_older_index_notices_a_pack_that_has_gone_since(
         vault.store.delete(info.name)
     with pytest.raises(Corrupt, match="has gone"):
         execute_restore(replace(plan))
+
+
+@pytest.mark.parametrize("lost", [".json", ".parquet"])
+def test_a_damaged_index_costs_a_restore_no_file(tmp_path: Path, lost: str) -> None:
+    """With a recovery key alone, where nobody can repair: the packs say themselves what they hold."""
+    keys = make_keys()
+    vault = a_vault(keys=keys)
+    source = grow(tmp_path / "source", {f"{number}": some_bytes(9000, number) for number in range(12)})
+    record = snapshot(vault, a_dataset("it", source)).record
+    store = vault.store
+    assert isinstance(store, MemoryStore)
+    for name in store.names("index/"):
+        if name.endswith(lost):
+            store.replace(name, store.get(name)[:-1] + b"?")
+    reader = Vault.open(store, a_keyring(keys, "recovery"))
+    assert restore(reader, record, tmp_path / "restored").written_files == 12
+    assert differences(source, tmp_path / "restored") == []
+
+
+def test_a_damaged_index_and_a_damaged_pack_cost_what_only_that_pack_held(tmp_path: Path) -> None:
+    keys = make_keys()
+    vault = a_vault(keys=keys)
+    source = grow(tmp_path / "source", {f"{number}": some_bytes(9000, number) for number in range(12)})
+    record = snapshot(vault, a_dataset("it", source)).record
+    store = vault.store
+    assert isinstance(store, MemoryStore)
+    for name in store.names("index/"):
+        store.delete(name)
+    first = store.names("packs/")[0]
+    store.replace(first, store.get(first)[:-1] + b"?")
+    reader = Vault.open(store, a_keyring(keys, "recovery"))
+    with pytest.raises(Corrupt, match="of 12 files of snapshot"):
+        restore(reader, record, tmp_path / "restored")
+    lost = differences(source, tmp_path / "restored")
+    assert all(line.endswith(": missing") for line in lost)
+    assert 0 < len(lost) < 12

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from reopen.contracts.load import Contracts
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.review.status import CoverageStatus, SiteVault, Status, VaultStatus, collect_status
 from reopen.storage import open_store
 from reopen.vault import Vault

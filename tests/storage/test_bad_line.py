@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 import pytest
 
 from reopen.errors import Conflict
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.storage.objects import ObstoreStore
 from reopen.storage.patience import Patience

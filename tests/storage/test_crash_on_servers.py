@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import NotFound
-from reopen.protect.replicate import execute_replicate, plan_replicate
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.storage import ObjectStore, open_store
 from reopen.storage.sftp import SftpStore
 from tests.crash.crashes import Trees, small_vault

@@ -13,8 +13,8 @@ import pytest
 
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.protect.locks import keep_newest_locked
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import locking, open_store
 from reopen.storage.locked import LOCKED_PREFIXES, SPARE_SHARE, LockedS3Store, split_lock_settings
 from reopen.storage.throttle import ThrottledStore, TokenBucket

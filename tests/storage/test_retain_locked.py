@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from reopen.contracts import RetentionRule
-from reopen.protect.stubs import read_stubs
-from reopen.protect.verify import verify_vault
+from reopen.protect.retain.stubs import read_stubs
+from reopen.protect.verify.verify import verify_vault
 from reopen.storage import open_store
 from reopen.storage.locked import LockedS3Store
 from tests.kit import a_dataset, a_vault, reopened, snapshot

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import Conflict, Refused, VaultUnwritable
-from reopen.protect.prune import execute_prune, plan_prune
-from reopen.protect.repair import execute_repair, plan_repair
-from reopen.protect.replicate import execute_replicate, plan_replicate
-from reopen.protect.verify import Level, verify_vault
+from reopen.protect.prune.prune import execute_prune, plan_prune
+from reopen.protect.repair.repair import execute_repair, plan_repair
+from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import Capabilities, ObjectStore, open_store, proven
 from reopen.storage.sftp import SftpStore
 from reopen.vault.create import SINGLE_WRITER

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.progress import SILENT, Progress
-from reopen.protect.keyending import EndKeyResult, execute_end_key, newest_trust, plan_end_key
+from reopen.protect.keys.ending import EndKeyResult, execute_end_key, newest_trust, plan_end_key
 from reopen.vault import Vault, save_key
 from reopen.vault.canonical import JsonObject, seal_envelope
 from reopen.vault.keydocs import Certificate, certificate_body, key_name, recipient_body

@@ -1,5 +1,5 @@
 """Owns copying a vault to another site. Needs no content key, and with pins alone no key at all; changes nothing that
-is already there. What is to be copied is :mod:`reopen.protect.replicate_plan`.
+is already there. What is to be copied is :mod:`reopen.protect.replicate.plan`.
 
 Order: the list of records is fixed first; then what the root key signed and ``vault.json`` (an empty replica), packs,
 index parts, profiles and manifests, records, ledger. So the replica never has a record that refers to something it
@@ -33,7 +33,7 @@ from blake3 import blake3
 from reopen.errors import Conflict, Corrupt, Internal, NotFound, Transient
 from reopen.progress import SILENT, Progress
 from reopen.protect.locks import keep_replica_locked
-from reopen.protect.replicate_plan import ROWS_SUFFIX, STATEMENT_SUFFIX, Copy, ReplicatePlan, plan_replicate
+from reopen.protect.replicate.plan import ROWS_SUFFIX, STATEMENT_SUFFIX, Copy, ReplicatePlan, plan_replicate
 from reopen.protect.stored import Budget, CheckedPieces, digest_of
 from reopen.vault import SnapshotRecord
 

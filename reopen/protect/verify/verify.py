@@ -4,7 +4,7 @@
 ``stored``     structure, and every pack's bytes are read again and hashed; no content key
 ``content``    stored, and every frame is opened and every chunk's id derived again; needs the recovery key
 
-A *sample* reads some of the packs, the least recently verified first (:mod:`reopen.protect.verify_coverage`
+A *sample* reads some of the packs, the least recently verified first (:mod:`reopen.protect.verify.coverage`
 remembers). The structure is checked whole all the same.
 
 Invariants
@@ -14,7 +14,7 @@ Invariants
         of the others it says ``damaged``.
     I4  Whatever the level, the time, size and digest of what was read are from this run, never remembered. The one
         exception is said in the fact: after a sample a snapshot whose every pack was read within
-        :data:`reopen.protect.verify_coverage.CLAIM_WINDOW` counts as verified, with ``read_since``, the oldest of them.
+        :data:`reopen.protect.verify.coverage.CLAIM_WINDOW` counts as verified, with ``read_since``, the oldest of them.
         A sample claims nothing else.
     I5  An index part is proven when every pack that it lists was read to its content in this run and is whole, and says
         of itself what the part says of it: whoever trusts the part stores nothing for a chunk that it names.
@@ -34,11 +34,11 @@ import pyarrow.compute as pc
 from reopen.clock import to_text
 from reopen.errors import NotFound, ReopenError
 from reopen.progress import SILENT, Progress
-from reopen.protect.verify_coverage import CLAIM_WINDOW, ReadNotes, Sample, read_times
-from reopen.protect.verify_findings import Finding, Seen, SnapshotVerdict, VerifyResult
-from reopen.protect.verify_packs import Level, PackFinding, PackFindings, PackGroup, Status, check_packs, group_packs
-from reopen.protect.verify_records import check_keys, check_records
-from reopen.protect.verify_trace import Damage, Needs, good_index, hurt_paths, needs_of, row_digests
+from reopen.protect.verify.coverage import CLAIM_WINDOW, ReadNotes, Sample, read_times
+from reopen.protect.verify.findings import Finding, Seen, SnapshotVerdict, VerifyResult
+from reopen.protect.verify.packs import Level, PackFinding, PackFindings, PackGroup, Status, check_packs, group_packs
+from reopen.protect.verify.records import check_keys, check_records
+from reopen.protect.verify.trace import Damage, Needs, good_index, hurt_paths, needs_of, row_digests
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ContentKeys

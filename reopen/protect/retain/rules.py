@@ -16,7 +16,7 @@ Invariants
     P4  The answer depends on the set of snapshots, never on their order in the list. Taking away what it does not keep,
         newest first and however much of it, does not change the answer (as long as the highest ``seq`` stays).
 
-Called by :mod:`reopen.protect.retain`, which adds what is kept whatever the rules say.
+Called by :mod:`reopen.protect.retain.retain`, which adds what is kept whatever the rules say.
 """
 
 from __future__ import annotations

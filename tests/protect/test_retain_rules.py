@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reopen.contracts import RetentionRule
 from reopen.contracts.model import COUNT_RULES, UNLIMITED, WITHIN_RULES
-from reopen.protect.retention import NO_RULES, Candidate, instead_of_counts, reasons_to_keep, rule_text
+from reopen.protect.retain.rules import NO_RULES, Candidate, instead_of_counts, reasons_to_keep, rule_text
 from tests.protect.retention_history import GOLDEN, NEWEST, OWN_POLICIES, POLICIES, golden_text, made_history
 
 DAY = timedelta(days=1)

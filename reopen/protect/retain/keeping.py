@@ -8,7 +8,7 @@ Invariants (those of ``docs/0004-retention.md``)
     T3  A dataset with a record or fact that cannot be believed loses nothing.
     T5  A snapshot that has a stub and is still there is decided on like any other.
 
-Called by :mod:`reopen.protect.retain`, which reads and deletes.
+Called by :mod:`reopen.protect.retain.retain`, which reads and deletes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from datetime import UTC, datetime, timedelta
 from reopen.clock import to_text
 from reopen.contracts import RetentionRule
 from reopen.errors import Corrupt, Refused, ReopenError
-from reopen.protect.holds import HELD, RELEASED, Hold, holds_of
-from reopen.protect.retention import Candidate, instead_of_counts, reasons_to_keep, rule_text
-from reopen.protect.stubs import EXPIRED, Stub, stub_of
+from reopen.protect.retain.holds import HELD, RELEASED, Hold, holds_of
+from reopen.protect.retain.rules import Candidate, instead_of_counts, reasons_to_keep, rule_text
+from reopen.protect.retain.stubs import EXPIRED, Stub, stub_of
 from reopen.vault import Fact, SnapshotRecord
 
 TIME_MARGIN = timedelta(days=1)
@@ -59,7 +59,7 @@ class DatasetPlan:
     @property
     def expiring(self) -> tuple[Decision, ...]:
         """The snapshots that go, in the order in which they do: newest first, so that a crash leaves a history of
-        which the same ones go (:mod:`reopen.protect.retention`, P4)."""
+        which the same ones go (:mod:`reopen.protect.retain.rules`, P4)."""
         going = [decision for decision in self.decisions if not decision.keep]
         return tuple(sorted(going, key=lambda item: (item.record.consistent_at, item.record.seq), reverse=True))
 

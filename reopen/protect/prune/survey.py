@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from reopen.errors import Corrupt, NotFound, Refused
 from reopen.progress import SILENT, Progress
-from reopen.protect.prune_frames import CountedIndex, Frames, Prefixes, is_in, owner_of, prefixes_of
-from reopen.protect.stubs import read_stubs
+from reopen.protect.prune.frames import CountedIndex, Frames, Prefixes, is_in, owner_of, prefixes_of
+from reopen.protect.retain.stubs import read_stubs
 from reopen.protect.witness import Witness
 from reopen.storage import ObjectInfo
 from reopen.vault import SnapshotRecord, TableRef, Vault

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from reopen.errors import Corrupt, NotFound
-from reopen.protect.replicate_plan import CLOSING_SUFFIX, ROOT_SIGNED, check_root_signed
-from reopen.protect.stubs import read_stubs
-from reopen.protect.verify_findings import Seen
+from reopen.protect.replicate.plan import CLOSING_SUFFIX, ROOT_SIGNED, check_root_signed
+from reopen.protect.retain.stubs import read_stubs
+from reopen.protect.verify.findings import Seen
 from reopen.protect.witness import Witness
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.canonical import RECORD_BYTES_MAX

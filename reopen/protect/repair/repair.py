@@ -24,10 +24,10 @@ from blake3 import blake3
 from reopen.errors import Conflict, Corrupt, NotFound, Refused
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
-from reopen.protect.repair_losses import SnapshotLoss, losses_of
-from reopen.protect.repair_survey import Fetch, Lost, Survey, survey
+from reopen.protect.repair.losses import SnapshotLoss, losses_of
+from reopen.protect.repair.survey import Fetch, Lost, Survey, survey
 from reopen.protect.stored import pieces
-from reopen.protect.verify_packs import Level
+from reopen.protect.verify.packs import Level
 from reopen.vault import Vault
 from reopen.vault.canonical import open_envelope
 from reopen.vault.create import VAULT_OBJECT

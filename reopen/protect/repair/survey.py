@@ -26,10 +26,10 @@ from blake3 import blake3
 from reopen.errors import Corrupt, NotFound, Refused, ReopenError
 from reopen.progress import SILENT, Progress
 from reopen.protect.place import vault_at
-from reopen.protect.replicate_plan import ROOT_SIGNED, check_root_signed
+from reopen.protect.replicate.plan import ROOT_SIGNED, check_root_signed
+from reopen.protect.retain.stubs import read_stubs
 from reopen.protect.stored import digest_of
-from reopen.protect.stubs import read_stubs
-from reopen.protect.verify_packs import Level, Status, check_packs, group_packs
+from reopen.protect.verify.packs import Level, Status, check_packs, group_packs
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.canonical import open_envelope
 from reopen.vault.create import VAULT_OBJECT

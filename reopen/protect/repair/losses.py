@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reopen.protect.verify_packs import Level, check_packs, group_packs
+from reopen.protect.verify.packs import Level, check_packs, group_packs
 from reopen.vault import Vault
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reopen.protect.repair_survey import Survey
-    from reopen.protect.verify_trace import Damage
+    from reopen.protect.repair.survey import Survey
+    from reopen.protect.verify.trace import Damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ def losses_of(
     """
     if not vault.keyring.roles:
         return ()
-    from reopen.protect.repair_survey import manifest_to_be, rows_to_be
-    from reopen.protect.verify_trace import good_index, hurt_paths
+    from reopen.protect.repair.survey import manifest_to_be, rows_to_be
+    from reopen.protect.verify.trace import good_index, hurt_paths
 
     if rows is None:
         rows = rows_to_be(vault, replica, found)
@@ -77,7 +77,7 @@ def losses_of(
 
 
 def _damage(vault: Vault, found: Survey, level: Level) -> Damage:
-    from reopen.protect.verify_trace import Damage
+    from reopen.protect.verify.trace import Damage
 
     bad = found.bad_packs
     if level is Level.STRUCTURE or not vault.keyring.can_read_content:

@@ -1,5 +1,5 @@
 """Owns letting snapshots go: reading what decides, the signed stub, and the deletion of records. What stays and why is
-decided in :mod:`reopen.protect.keeping`.
+decided in :mod:`reopen.protect.retain.keeping`.
 
 Order: stubs durable and read back → records read again → holds listed → records deleted → holds listed once more. Only
 records go; packs, manifests and indexes are prune's, and stay while a present record names them.
@@ -25,9 +25,9 @@ from reopen.clock import to_text
 from reopen.contracts import RetentionRule
 from reopen.errors import Conflict, Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
-from reopen.protect.holds import HELD, RELEASED, Hold, active_holds, put_back
-from reopen.protect.keeping import DatasetPlan, Decision, History, decide
-from reopen.protect.stubs import EXPIRED, stub_body, stub_of
+from reopen.protect.retain.holds import HELD, RELEASED, Hold, active_holds, put_back
+from reopen.protect.retain.keeping import DatasetPlan, Decision, History, decide
+from reopen.protect.retain.stubs import EXPIRED, stub_body, stub_of
 from reopen.protect.witness import Witness
 from reopen.storage import locking
 from reopen.vault import Fact, SnapshotRecord, Vault

@@ -24,10 +24,10 @@ from reopen.errors import InvalidInput, NotFound, Refused, Transient
 from reopen.progress import SILENT, Progress
 from reopen.protect.lease import LEASE_SECONDS, void_dead_leases
 from reopen.protect.needs import require
-from reopen.protect.prune_choice import MAX_UNUSED_SHARE, PackChoice, PackToDo, choose
-from reopen.protect.prune_repack import Repacked, repack
-from reopen.protect.prune_survey import Lease, ManifestMemory, Survey, list_leases, old_enough, survey
-from reopen.protect.prune_sweep import MovedFrames, Swept, sweep
+from reopen.protect.prune.choice import MAX_UNUSED_SHARE, PackChoice, PackToDo, choose
+from reopen.protect.prune.repack import Repacked, repack
+from reopen.protect.prune.survey import Lease, ManifestMemory, Survey, list_leases, old_enough, survey
+from reopen.protect.prune.sweep import MovedFrames, Swept, sweep
 from reopen.protect.witness import Witness
 from reopen.vault import Vault
 from reopen.vault.packreader import OpenPack

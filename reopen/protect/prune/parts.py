@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reopen.ids import new_id
-from reopen.protect.prune_survey import Survey
+from reopen.protect.prune.survey import Survey
 from reopen.vault import Vault
 from reopen.vault.indexparts import read_rows, write_index_part
 from reopen.vault.packwriter import StoredPack

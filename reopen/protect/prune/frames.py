@@ -1,6 +1,6 @@
 """Owns counting the index against what records need: which frames of which packs, part by part.
 
-Called by the survey (:mod:`reopen.protect.prune_survey`), whose invariants I2 and I3 are kept here.
+Called by the survey (:mod:`reopen.protect.prune.survey`), whose invariants I2 and I3 are kept here.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _check_stored(vault: Vault, pack: bytes, size_bytes: int, advance: Advance) 
 
 def _check_content(vault: Vault, pack: bytes, keys: ContentKeys, advance: Advance) -> PackFinding:
     # Arrow and numpy take longer to import than a small vault to hash.
-    from reopen.protect.verify_trace import row_digests
+    from reopen.protect.verify.trace import row_digests
     from reopen.vault.packreader import check_content, check_stored, open_pack
     from reopen.vault.packwriter import index_rows
 

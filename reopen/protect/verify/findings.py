@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reopen.errors import Corrupt, NotFound, ReopenError
-from reopen.protect.verify_packs import Level, Status
+from reopen.protect.verify.packs import Level, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from reopen.errors import Corrupt, NotFound, Refused, VaultUnwritable
 from reopen.progress import SILENT, Progress
-from reopen.protect.prune_frames import frame_identity
-from reopen.protect.prune_index import replace_parts
-from reopen.protect.prune_repack import Repacked, checked_pack, repack
-from reopen.protect.prune_survey import Survey, old_enough
+from reopen.protect.prune.frames import frame_identity
+from reopen.protect.prune.parts import replace_parts
+from reopen.protect.prune.repack import Repacked, checked_pack, repack
+from reopen.protect.prune.survey import Survey, old_enough
 from reopen.storage import ObjectInfo
 from reopen.vault import Vault
 from reopen.vault.pack import Directory
@@ -314,7 +314,7 @@ def needed_frames(found: Survey, directory: Directory) -> NDArray[np.bool_]:
 
 
 def identities(pack: OpenPack) -> NDArray[np.uint64]:
-    """Slot salt and counter of each frame, as in :func:`reopen.protect.prune_frames.frame_identity`."""
+    """Slot salt and counter of each frame, as in :func:`reopen.protect.prune.frames.frame_identity`."""
     salts = np.frombuffer(b"".join(slot.salt for slot in pack.slots), np.uint8).reshape(-1, 16)
     frames = pack.directory.frames
     return frame_identity(salts[frames["slot"]], frames["counter"].astype(np.uint64))

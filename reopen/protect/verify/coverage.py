@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from reopen.clock import from_text, to_text
 from reopen.errors import Corrupt, InvalidInput, NotFound
 from reopen.ids import new_id
-from reopen.protect.verify_packs import Level
+from reopen.protect.verify.packs import Level
 from reopen.vault import Vault
 
 READ = "read"

@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from reopen.protect.prune_survey import Survey, old_enough
+from reopen.protect.prune.survey import Survey, old_enough
 
 MAX_UNUSED_SHARE = 0.05
 """Unused bytes that may stay in packs, as a share of the needed ones: the last few per cent cost the most to get."""

@@ -1,0 +1,1 @@
+"""Mending a vault: from its own packs, and from a replica."""

@@ -1,0 +1,1 @@
+"""Copying a vault to another site: what it lacks, then the copying."""

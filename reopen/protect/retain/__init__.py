@@ -1,0 +1,1 @@
+"""Letting snapshots go: the rules, what stands above them, holds, the signed stubs."""
