@@ -25,7 +25,7 @@ from reopen.vault.statements import list_packs
 def index_for_restore(vault: Vault, ids: Ids) -> ChunkIndex:
     """The index of all that is stored, as far as it can be had.
 
-    :param ids: the chunks that are wanted, ``(n, 32)``; where some are missing, packs that no part covers are read whole.
+    :param ids: the chunks wanted, ``(n, 32)``; where some are missing, packs that no part covers are read whole.
     """
     try:
         index = load_index(vault)
