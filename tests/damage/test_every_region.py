@@ -80,7 +80,7 @@ def test_a_damaged_table_is_found_by_a_check_of_the_structure(world: World, kind
             assert name in found, label
             lost = world.lost(store)
             if kind == "index/":
-                # What only this part locates is blamed by path; the packs themselves say what they hold, so it restores.
+                # What only this part locates is blamed by path; packs say what they hold, so it is restored.
                 assert any(paths.values()), label
                 assert not any(lost.values()), label
             if kind == "profiles/":
