@@ -63,9 +63,6 @@ option is given by code, so they are read here."""
 
 Result = TypeVar("Result")
 
-PASSED = f"{PROBE_FOLDER}conditions-hold"
-"""Is there in a store whose server was asked, and honours conditions."""
-
 _VARIABLE_PREFIXES = {"s": "AWS", "g": "GOOGLE", "a": "AZURE"}
 _NOT_PARTIAL = "Received non-partial response"
 _PIECE_BYTES = 1 << 20
@@ -190,36 +187,11 @@ class ObstoreStore:
         return probe_time(self)
 
     def honours_conditions(self) -> bool:
-        """Whether the server honours ``If-None-Match``: of a few racers for one name one must win.
-
-        In a store that passed lies :data:`PASSED`. To create that again must be refused, which shows in one request
-        that the condition still counts; where it is not there, racers are sent.
-        """
+        """Whether the server honours ``If-None-Match``: of a few racers for one name one must win."""
         with self._learning:
             if self._has_conditions is None:
-                self._has_conditions = self._passed_before() or self._passes()
+                self._has_conditions = all(self._one_wins() for _ in range(LEARN_ROUNDS))
             return self._has_conditions
-
-    def _passed_before(self) -> bool:
-        if not self._exists(PASSED):
-            return False
-        try:
-            self._create_once(PASSED, b"")
-        except Conflict:
-            return True
-        except Refused as error:
-            if "does not support" not in error.message:
-                raise
-        return False
-
-    def _passes(self) -> bool:
-        passes = all(self._one_wins() for _ in range(LEARN_ROUNDS))
-        if passes:
-            # Only now: a process that dies before leaves nothing that others would believe.
-            self._put(PASSED, b"of racers for one name one won", "overwrite")
-        else:
-            self.delete(PASSED)
-        return passes
 
     def _one_wins(self) -> bool:
         name = f"{PROBE_FOLDER}condition-{system_random(8).hex()}"
