@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from reopen.ids import seeded_random
 from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import open_store
 from reopen.vault import make_keys, packwriter
+from tests.disks import small_disk_at
 from tests.kit import a_dataset, a_vault, reopened, restore, snapshot
 from tests.stores import FullFrom, LostAnswer, MemoryStore, WatchedStore
 from tests.trees import age, differences, grow, some_bytes
@@ -92,25 +92,8 @@ def test_a_lost_answer_elsewhere_fails_the_snapshot_and_the_next_succeeds(tmp_pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB. Where none may be mounted, a limit of the kernel on the size of files, which refuses
-    a write in the same way."""
-    folder = tmp_path / "small-disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode == 0:
+    with small_disk_at(tmp_path / "small-disk", size="8m", file_bytes_max=48 << 10) as folder:
         yield folder
-        subprocess.run(["umount", str(folder)], check=True)
-        return
-    import signal
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (48 << 10, before[1]))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_a_disk_that_is_really_full_is_told_as_such_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.tree import WORK_FOLDER
 from reopen.vault import SnapshotRecord, Vault, make_keys
 from reopen.vault.content import ChunkHasher
+from tests.disks import give_room, small_disk_at
 from tests.kit import a_dataset, a_keyring, a_vault, reopened, restore, snapshot, statuses
 from tests.stores import MemoryStore, WatchedStore
 from tests.trees import OLD_NS, age, describe, differences, grow, some_bytes
@@ -349,36 +349,18 @@ def test_a_restore_over_the_source_itself_brings_an_earlier_state_back(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with little room, or where none may be mounted a kernel limit on the size of files."""
-    import resource
-    import signal
-
-    folder = tmp_path / "small-disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+    with small_disk_at(tmp_path / "small-disk", size="256k", file_bytes_max=100_000) as folder:
         yield folder
-        subprocess.run(["umount", str(folder)], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_a_full_target_is_told_and_a_second_run_finishes(
     vault: Vault, record: SnapshotRecord, source: Path, small_disk: Path
 ) -> None:
-    import resource
-
     target = small_disk / "target"
     with pytest.raises(TargetUnwritable):
         restore(vault, record, target)
     assert set(statuses(vault, record, target).values()) <= {"ok", "missing"}
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], capture_output=True, check=False)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
+    give_room(small_disk)
     result = restore(vault, record, target)
     assert result.files == 6
     assert differences(source, target) == []

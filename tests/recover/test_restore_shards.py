@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from reopen.recover.shards import restore_shard
 from reopen.recover.tree import WORK_FOLDER
 from reopen.storage import open_store
 from reopen.vault import SnapshotRecord, Vault, make_keys
+from tests.disks import give_room, small_disk_at
 from tests.kit import a_dataset, a_vault, reopened, restore, save_keys, snapshot, statuses
 from tests.stores import MemoryStore
 from tests.trees import age, differences, grow, some_bytes
@@ -235,36 +235,15 @@ def test_a_target_that_fills_while_processes_write_is_told_and_finished_by_a_sec
         restore(vault, record, target)
     assert set(statuses(vault, record, target).values()) <= {"ok", "missing"}, "no file stands there in part"
     assert not any((target / os.fsdecode(WORK_FOLDER)).iterdir()), "what is in part takes no room"
-    _give_room(small_disk)
+    give_room(small_disk)
     restore(vault, record, target)
     assert differences(source, target) == []
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with little room, or where none may be mounted a kernel limit on the size of files."""
-    import resource
-
-    folder = tmp_path / "small-disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+    with small_disk_at(tmp_path / "small-disk", size="900k", file_bytes_max=100_000) as folder:
         yield folder
-        subprocess.run(["umount", str(folder)], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
-
-
-def _give_room(folder: Path) -> None:
-    import resource
-
-    subprocess.run(["mount", "-o", "remount,size=16m", str(folder)], capture_output=True, check=False)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
 
 
 def numbers(number: int, advance: Advance, stopped: Stopped) -> int:
