@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from reopen.protect.prune.prune import GRACE_SECONDS, PruneResult, execute_prune, plan_prune
 from reopen.protect.retain.stubs import stub_body
 from reopen.storage import Piece
 from reopen.vault import SnapshotRecord, Vault
-from tests.stores import MUTATIONS, MemoryStore, Moment
+from tests.stores import MemoryStore
 
 GRACE = timedelta(seconds=GRACE_SECONDS)
 
@@ -70,27 +69,3 @@ def prune_to_the_end(vault: Vault, store: AgedStore) -> None:
         if set(store.objects) == before and result.marked_packs == 0:
             return
     raise AssertionError("prune goes on for ever")
-
-
-class ActAt:
-    """At the n-th call of some operations does something else first (or, of a mutation, after its effect), once."""
-
-    def __init__(
-        self, number: int, moment: Moment, act: Callable[[], object], operations: Collection[str] = MUTATIONS
-    ) -> None:
-        self._left = number
-        self._moment = moment
-        self._act = act
-        self._operations = operations
-        self._lock = threading.Lock()
-        self.acted = False
-
-    def __call__(self, moment: Moment, operation: str, name: str) -> None:
-        if moment != self._moment or operation not in self._operations:
-            return
-        with self._lock:
-            self._left -= 1
-            due = self._left == -1
-            self.acted |= due
-        if due:
-            self._act()

@@ -7,7 +7,7 @@ thereby said in one place, and the code under test sees a plain :class:`reopen.s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -190,6 +190,35 @@ class WatchedStore:
     def _enter(self, operation: str, name: str) -> None:
         self.calls.append((operation, name))
         self._script("before", operation, name)
+
+
+class ActAt:
+    """At the n-th call of some operations does something else, before it or after its effect, once. What is done is
+    told the operation and the object's name."""
+
+    def __init__(
+        self,
+        number: int,
+        moment: Moment,
+        act: Callable[[str, str], object],
+        operations: Collection[str] = MUTATIONS,
+    ) -> None:
+        self._left = number
+        self._moment = moment
+        self._act = act
+        self._operations = operations
+        self._lock = threading.Lock()
+        self.acted = False
+
+    def __call__(self, moment: Moment, operation: str, name: str) -> None:
+        if moment != self._moment or operation not in self._operations:
+            return
+        with self._lock:
+            self._left -= 1
+            due = self._left == -1
+            self.acted |= due
+        if due:
+            self._act(operation, name)
 
 
 class CrashAt:

@@ -17,30 +17,6 @@ from reopen.storage import ObjectInfo, Piece
 from tests.stores import MUTATIONS, MemoryStore, Moment
 
 
-class At:
-    """Does something at the n-th call of some operations, before or after its effect."""
-
-    def __init__(
-        self, number: int, moment: Moment, action: Callable[[str, str], None], operations: Sequence[str] = MUTATIONS
-    ) -> None:
-        self._left = number
-        self._moment = moment
-        self._action = action
-        self._operations = tuple(operations)
-        self._lock = threading.Lock()
-        self.done = False
-
-    def __call__(self, moment: Moment, operation: str, name: str) -> None:
-        if moment != self._moment or operation not in self._operations:
-            return
-        with self._lock:
-            self._left -= 1
-            due = self._left == -1
-        if due:
-            self.done = True
-            self._action(operation, name)
-
-
 def unavailable(operation: str, name: str) -> None:
     """The server answers 503, or not at all."""
     raise Transient(f"{operation} of {name} was not answered.")

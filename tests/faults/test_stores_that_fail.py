@@ -19,9 +19,9 @@ from reopen.storage import ObjectStore
 from reopen.vault import SnapshotRecord, Vault, packwriter
 from tests import proof
 from tests.crash.crashes import Trees, small_vault
-from tests.faults.scripts import At, BrokenListing, JumpingClock, StaleListing, TornWrite, Unreliable, unavailable
+from tests.faults.scripts import BrokenListing, JumpingClock, StaleListing, TornWrite, Unreliable, unavailable
 from tests.kit import a_dataset, reopened, restore, snapshot
-from tests.stores import READS, MemoryStore, Moment, WatchedStore
+from tests.stores import READS, ActAt, MemoryStore, Moment, WatchedStore
 from tests.trees import age, differences, grow, some_bytes
 
 FILES = {"a": some_bytes(40_000, 1), "b/c": some_bytes(3_000, 2), "d": b""}
@@ -69,14 +69,14 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 def test_a_write_that_is_not_answered_is_told_and_done_again(scene: Scene, moment: Moment) -> None:
     """503 and time-outs: the n-th write fails, before or after it took effect, for every n."""
     for number in itertools.count():
-        store, fault = scene.base.clone(), At(number, moment, unavailable)
+        store, fault = scene.base.clone(), ActAt(number, moment, unavailable)
         try:
             record = scene.snapshot(WatchedStore(store, fault))
         except Transient:
-            assert fault.done
+            assert fault.acted
         else:
             scene.trees.expect(record, scene.source)
-            if not fault.done:
+            if not fault.acted:
                 break
         scene.ends_well(store)
     assert number > 6
@@ -85,14 +85,14 @@ def test_a_write_that_is_not_answered_is_told_and_done_again(scene: Scene, momen
 
 def test_a_read_that_is_not_answered_is_told_and_done_again(scene: Scene) -> None:
     for number in itertools.count():
-        store, fault = scene.base.clone(), At(number, "before", unavailable, READS)
+        store, fault = scene.base.clone(), ActAt(number, "before", unavailable, READS)
         try:
             record = scene.snapshot(WatchedStore(store, fault))
         except Transient:
-            assert fault.done
+            assert fault.acted
         else:
             scene.trees.expect(record, scene.source)
-            if not fault.done:
+            if not fault.acted:
                 break
         if number % 4 == 0:
             scene.ends_well(store)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ from reopen.protect.snapshot import execute_snapshot
 from reopen.protect.verify.verify import Level, verify_vault
 from reopen.storage import ObjectStore
 from reopen.vault import Vault
-from tests.aged import ActAt, AgedStore, prune, prune_to_the_end
+from tests.aged import AgedStore, prune, prune_to_the_end
 from tests.crash.crashes import Trees
 from tests.crash.test_prune import nothing_left_over, used_vault
 from tests.kit import SITE, a_dataset, a_table, reopened
-from tests.stores import MUTATIONS, Moment, WatchedStore
+from tests.stores import MUTATIONS, ActAt, Moment, WatchedStore
 
 pytestmark = pytest.mark.slow
 Property = Callable[[str, object], None]
@@ -107,7 +106,11 @@ def at_every_call(
         # Where listings are looked at too, what follows a mutation is before the next call.
         for moment in MOMENTS if operations is MUTATIONS else MOMENTS[:1]:
             store = scene.base.clone()
-            script = ActAt(number, moment, partial(act, store), operations)
+
+            def due(_operation: str, _name: str, store: AgedStore = store) -> None:
+                act(store)
+
+            script = ActAt(number, moment, due, operations)
             run(WatchedStore(store, script), store)
             if script.acted:
                 acted = True

@@ -14,11 +14,11 @@ from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.storage import ObjectStore
 from reopen.vault import Vault
-from tests.aged import ActAt, AgedStore, prune
+from tests.aged import AgedStore, prune
 from tests.crash.crashes import Trees
 from tests.crash.test_prune import used_vault
 from tests.kit import reopened
-from tests.stores import MemoryStore, WatchedStore
+from tests.stores import ActAt, MemoryStore, WatchedStore
 from tests.trees import differences
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def with_a_sweep_at_every_read(
     for number in itertools.count():
         store = base.clone()
 
-        def act(store: AgedStore = store) -> None:
+        def act(_operation: str, _name: str, store: AgedStore = store) -> None:
             assert prune(reopened(vault, store)).removed_packs > 0
 
         script = ActAt(number, "before", act, READS)
