@@ -1,1 +1,6 @@
-"""Verbs on copies: take snapshots, verify, repair, replicate. One file a verb; ``plan_x`` reads, ``execute_x`` acts."""
+"""Verbs on copies. ``plan_x`` reads, ``execute_x`` acts.
+
+Taking a snapshot is in the files here: :mod:`~reopen.protect.plan` compares, :mod:`~reopen.protect.capture` reads,
+:mod:`~reopen.protect.snapshot` commits. Every other verb has a folder of its name: ``verify``, ``replicate``,
+``repair``, ``retain``, ``prune``, ``keys``.
+"""
