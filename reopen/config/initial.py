@@ -102,6 +102,13 @@ validation_memory = "1GB"
 # How fast a replica is written at most, for example "50MiB/s"; empty: as fast as it goes.
 replicate_rate = ""
 
+[recovery]
+# How fast the restores of a failover or drill read the vault at most, all together, for example "100MiB/s"; empty: as
+# fast as it goes.
+rate = ""
+# How long a dataset that failed waits for `reopen decide` (retry, skip, abort) before the next tier begins without it.
+decide_within = "0s"
+
 [shards]
 # Where flows have the shards of large work done: "threads" of the flow's process, "processes" of its host, or "dask"
 # (needs the extra `reopen[dask]`), whose workers reach the vault, the data and the keys under the same paths.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.config.faults import Fault, faults_error
-from reopen.config.model import Limits, Notify, Settings, Shards, Site, TierDefaults
+from reopen.config.model import Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
             replicate_rate=text.limits.replicate_rate,
         ),
         shards=Shards(runner=text.shards.runner, workers=text.shards.workers, address=text.shards.address),
+        recovery=Recovery(rate=text.recovery.rate, decide_within=text.recovery.decide_within),
     )
 
 

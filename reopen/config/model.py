@@ -56,6 +56,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """How failovers and drills go."""
+
+    rate: str = ""
+    """How fast all restores of a recovery read the vault together at most, for example ``100MiB/s``; empty is without
+    limit."""
+    decide_within: timedelta = timedelta(0)
+    """How long a step that failed waits for a person's decision; zero: nobody is waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shards:
     """Where flows have the shards of large work done: snapshots, checks of packs, restores."""
 
@@ -84,6 +95,7 @@ class Settings:
     notify: Notify = field(default_factory=Notify)
     limits: Limits = field(default_factory=Limits)
     shards: Shards = field(default_factory=Shards)
+    recovery: Recovery = field(default_factory=Recovery)
 
     @property
     def base(self) -> Path:

@@ -33,6 +33,11 @@ def _duration(value: object) -> timedelta:
     return duration
 
 
+def _wait(value: object) -> timedelta:
+    """A duration that may be zero."""
+    return durations.parse(str(value))
+
+
 def _count(value: object) -> int:
     """A count of snapshots; -1 is without limit. A text comes from the environment."""
     if isinstance(value, str) and value.removeprefix("-").isdigit():
@@ -48,6 +53,7 @@ def _split(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Wait = Annotated[timedelta, BeforeValidator(_wait)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
@@ -123,6 +129,13 @@ class ShardsText(_Strict):
     address: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
 
 
+class RecoveryText(_Strict):
+    """``[recovery]``"""
+
+    rate: Rate = ""
+    decide_within: Wait = timedelta(0)
+
+
 class SettingsText(BaseSettings):
     """The whole file, the keys of ``[reopen]`` at the top, so that ``REOPEN_SITE`` is enough to override one."""
 
@@ -143,6 +156,7 @@ class SettingsText(BaseSettings):
     notify: NotifyText = NotifyText()
     limits: LimitsText = LimitsText()
     shards: ShardsText = ShardsText()
+    recovery: RecoveryText = RecoveryText()
 
     @classmethod
     def settings_customise_sources(
@@ -163,6 +177,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "notify": NotifyText,
     "limits": LimitsText,
     "shards": ShardsText,
+    "recovery": RecoveryText,
 }
 _OWN_KEYS = [name for name in SettingsText.model_fields if name not in _TABLES]
 _KEYS_BY_TABLE: Mapping[str, list[str]] = {
@@ -280,7 +295,7 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             message = f"{shown} is a bad duration: {context['error']}; allowed: {durations.ALLOWED_TEXT}."
         case "string_pattern_mismatch" if place[-1] == "validation_memory":
             message = f"{shown} is a bad amount of memory; allowed: a number and KB, MB, GB, TB, KiB, MiB, GiB or TiB."
-        case "string_pattern_mismatch" if place[-1] == "replicate_rate":
+        case "string_pattern_mismatch" if place[-1] in ("replicate_rate", "rate"):
             message = f"{shown} is a bad rate; allowed: a number and B/s, kB/s, MB/s, GB/s, KiB/s, MiB/s or GiB/s."
         case "string_pattern_mismatch":
             message = f"{shown} is a bad name; allowed: {context['pattern']}."

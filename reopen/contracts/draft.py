@@ -31,7 +31,7 @@ from reopen.contracts.standard import standard_problems
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TIERS = range(1, 10)
 
-_PROPERTIES = ("tier", "dependsOn", "temperature", "sourceKind", "include", "exclude")
+_PROPERTIES = ("tier", "dependsOn", "temperature", "sourceKind", "include", "exclude", "consistencyGroup")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -110,6 +110,7 @@ def _dataset(
     owner = _owner(reader)
     include = text_list(reader, custom.get("include"), "include", "'*.parquet'")
     exclude = text_list(reader, custom.get("exclude"), "exclude", "'*.tmp'")
+    group = _group(reader, custom.get("consistencyGroup"))
     if tier is None or levels.objective is None or len(locations.by_site) < len(set(sites)):
         return None
     return Dataset(
@@ -134,6 +135,7 @@ def _dataset(
         channels=_channels(reader),
         table=table,
         description=" ".join(str(reader.data.get("description", {}).get("purpose") or "").split()),
+        consistency_group=group,
     )
 
 
@@ -162,6 +164,16 @@ def _choice(reader: Reader, custom: Custom | None, noun: str, kind: type[_Choice
     hint = f"{did_you_mean(str(custom.value), allowed)}Use an allowed value."
     reader.error(custom.place, message, hint, value=custom.value)
     return default
+
+
+def _group(reader: Reader, custom: Custom | None) -> str:
+    if custom is None:
+        return ""
+    if isinstance(custom.value, str) and NAME_PATTERN.fullmatch(custom.value):
+        return custom.value
+    message = f"{shown(custom.value)} is a bad consistency group; allowed: {NAME_PATTERN.pattern}."
+    reader.error(custom.place, message, "Write one name, the same in the contract of each member.", value=custom.value)
+    return ""
 
 
 def _dependencies(reader: Reader, custom: Custom | None) -> tuple[Dependency, ...]:

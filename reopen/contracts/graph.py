@@ -1,10 +1,11 @@
 """Owns the rules of order between datasets, as pure functions over names, tiers and dependencies.
 
 ``dependencies`` maps each dataset to those that must serve before it can. Callers hand in mappings that name every
-dataset; unknown names were refused before.
+dataset; unknown names were refused before. Members of a consistency group open together, so for tiers, and only for
+them, each needs the others (:func:`with_groups`).
 
 Invariants
-    I1  A dependency's effective tier is never after that of a dataset that needs it.
+    I1  A dependency's effective tier is never after that of a dataset that needs it; members of a group have one tier.
     I2  The order puts dependencies before dependants, and tiers ascending.
     I3  The same input gives the same result, whatever the order of the mappings.
 
@@ -60,13 +61,46 @@ def find_cycles(dependencies: Dependencies) -> tuple[tuple[str, ...], ...]:
             return tuple(cycles)
 
 
-def effective_tiers(tiers: Mapping[str, int], dependencies: Dependencies) -> dict[str, int]:
-    """Each dataset's tier, raised to the lowest number among those that need it (I1). Sorted by name."""
+def with_groups(dependencies: Dependencies, groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What each dataset needs to open: its dependencies and the other members of its group. It may have cycles.
+
+    :param groups: the group of each dataset that has one.
+    """
+    members: dict[str, list[str]] = {}
+    for name, group in sorted(groups.items()):
+        members.setdefault(group, []).append(name)
+    return {
+        name: tuple(sorted({*needs, *(members[groups[name]] if name in groups else ())} - {name}))
+        for name, needs in dependencies.items()
+    }
+
+
+def find_torn_groups(dependencies: Dependencies, groups: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Groups that cannot open at once, because a dataset outside needs one member and is needed by another; each as a
+    cycle ``("sales", "audit", "sales")`` of groups and datasets. ``dependencies`` have no cycle of their own."""
+    collapsed: dict[str, set[str]] = {}
+    for name, needs in dependencies.items():
+        node = groups.get(name, name)
+        collapsed.setdefault(node, set()).update(groups.get(needed, needed) for needed in needs)
+    for node, needs in collapsed.items():
+        needs.discard(node)
+    return find_cycles(collapsed)
+
+
+def effective_tiers(tiers: Mapping[str, int], needs: Dependencies) -> dict[str, int]:
+    """Each dataset's tier, raised to the lowest number among those that need it (I1). Sorted by name.
+
+    :param needs: as :func:`with_groups` gives them.
+    """
     effective = dict(tiers)
-    # Dependants first, so that a dataset's own tier is settled before it raises what it needs.
-    for name in reversed(tuple(TopologicalSorter(dependencies).static_order())):
-        for needed in dependencies[name]:
-            effective[needed] = min(effective[needed], effective[name])
+    # The earliest tier first: whatever its datasets need is settled when it was seen once.
+    waiting = deque(sorted(tiers, key=lambda name: (tiers[name], name)))
+    while waiting:
+        name = waiting.popleft()
+        for needed in needs[name]:
+            if effective[needed] > effective[name]:
+                effective[needed] = effective[name]
+                waiting.append(needed)
     return dict(sorted(effective.items()))
 
 
@@ -86,13 +120,13 @@ def recovery_order(tiers: Mapping[str, int], dependencies: Dependencies) -> tupl
     return tuple(order)
 
 
-def raises(tiers: Mapping[str, int], dependencies: Dependencies) -> tuple[Raise, ...]:
-    """Which datasets were raised, from which tier, because of whom. Sorted by name."""
+def raises(tiers: Mapping[str, int], needs: Dependencies) -> tuple[Raise, ...]:
+    """Which datasets were raised, from which tier, because of whom. Sorted by name; ``needs`` as for the tiers."""
     found = []
-    for name, effective in effective_tiers(tiers, dependencies).items():
+    for name, effective in effective_tiers(tiers, needs).items():
         if effective == tiers[name]:
             continue
-        paths = _paths_to(name, dependencies)
+        paths = _paths_to(name, needs)
         needed_by = tuple(sorted(other for other in paths if tiers[other] == effective and other != name))
         found.append(
             Raise(
@@ -106,11 +140,11 @@ def raises(tiers: Mapping[str, int], dependencies: Dependencies) -> tuple[Raise,
     return tuple(found)
 
 
-def _paths_to(target: str, dependencies: Dependencies) -> dict[str, tuple[str, ...]]:
+def _paths_to(target: str, needs: Dependencies) -> dict[str, tuple[str, ...]]:
     """The shortest path to ``target`` from each dataset that needs it, itself included."""
-    dependants: dict[str, list[str]] = {name: [] for name in dependencies}
-    for name, needs in sorted(dependencies.items()):
-        for needed in needs:
+    dependants: dict[str, list[str]] = {name: [] for name in needs}
+    for name, needed_names in sorted(needs.items()):
+        for needed in needed_names:
             dependants[needed].append(name)
     paths: dict[str, tuple[str, ...]] = {target: (target,)}
     waiting = deque([target])

@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from reopen.contracts.document import UnparseableError, read_document
 from reopen.contracts.draft import Draft, read_draft
-from reopen.contracts.graph import Raise, effective_tiers, raises, recovery_order
+from reopen.contracts.graph import Raise, effective_tiers, raises, recovery_order, with_groups
 from reopen.contracts.model import Dataset, TierDefaults
 from reopen.contracts.problems import ContractError, Problem, Severity, ordered
 from reopen.contracts.relations import relation_problems
@@ -41,7 +41,7 @@ class Contracts:
 
     def effective_tiers(self) -> Mapping[str, int]:
         """Each dataset's tier, raised to the lowest number among the datasets that need it. Sorted by name."""
-        return effective_tiers(self._tiers(), self._dependencies())
+        return effective_tiers(self._tiers(), self._needs())
 
     def order(self) -> tuple[str, ...]:
         """The order of recovery: effective tiers ascending, dependencies first, then by name."""
@@ -49,7 +49,20 @@ class Contracts:
 
     def raised(self) -> tuple[Raise, ...]:
         """Which datasets reopen in an earlier tier than they state, and because of whom. Sorted by name."""
-        return raises(self._tiers(), self._dependencies())
+        return raises(self._tiers(), self._needs())
+
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The members of each consistency group, sorted by name."""
+        members: dict[str, tuple[str, ...]] = {}
+        for name, group in sorted(self._groups().items()):
+            members[group] = (*members.get(group, ()), name)
+        return dict(sorted(members.items()))
+
+    def _groups(self) -> dict[str, str]:
+        return {name: dataset.consistency_group for name, dataset in self.datasets.items() if dataset.consistency_group}
+
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        return with_groups(self._dependencies(), self._groups())
 
     def _tiers(self) -> dict[str, int]:
         return {name: dataset.tier for name, dataset in self.datasets.items()}

@@ -184,6 +184,8 @@ class Dataset:
     channels: tuple[Channel, ...] = ()
     table: Table | None = None
     description: str = ""
+    consistency_group: str = ""
+    """Datasets of one group begin to serve together, or none of them; empty: it switches by itself."""
 
     def location(self, site: str) -> Location:
         """The dataset's location at a site; :class:`KeyError` is a programmer's mistake (loading checks sites)."""

@@ -14,7 +14,7 @@ from typing import Any
 from reopen import durations
 from reopen.contracts.document import Place
 from reopen.contracts.draft import Draft
-from reopen.contracts.graph import find_cycles
+from reopen.contracts.graph import find_cycles, find_torn_groups
 from reopen.contracts.problems import Problem, Severity, did_you_mean
 from reopen.contracts.servers import overlap
 
@@ -36,7 +36,8 @@ def relation_problems(drafts: Sequence[Draft], broken: Collection[str]) -> list[
             problems.append(draft.document.problem(draft.name_place, message, hint, value=draft.name))
     for draft in drafts:
         problems += _dependency_problems(draft, {*by_name, *broken})
-    problems += _cycle_problems(by_name)
+    cycles = list(_cycle_problems(by_name))
+    problems += cycles or _group_problems(by_name)
     problems += _objective_problems(by_name)
     problems += _foreign_key_problems(list(by_name.values()))
     problems += _place_problems(list(by_name.values()))
@@ -68,6 +69,37 @@ def _cycle_problems(by_name: Mapping[str, Draft]) -> Iterator[Problem]:
         message = f"The datasets depend on each other in a cycle: {' -> '.join(cycle)}."
         hint = "Remove one of these links: what cannot come first cannot be recovered in order."
         yield draft.document.problem(link.place, message, hint, value=cycle[1])
+
+
+def _group_problems(by_name: Mapping[str, Draft]) -> Iterator[Problem]:
+    """Consistency groups that cannot be promoted at once, and names that would be mistaken for each other."""
+    grouped = {
+        name: draft.dataset.consistency_group
+        for name, draft in by_name.items()
+        if draft.dataset is not None and draft.dataset.consistency_group
+    }
+    dependencies = {
+        name: [dependency.name for dependency in draft.dependencies if dependency.name in by_name]
+        for name, draft in by_name.items()
+    }
+    place = ("customProperties",)
+    for group in sorted(set(grouped.values())):
+        members = sorted(name for name in grouped if grouped[name] == group)
+        document = by_name[members[0]].document
+        if group in by_name and group not in members:
+            message = f"The consistency group {group!r} has the name of a dataset that is not in it."
+            yield document.problem(place, message, "Rename the group.", value=group)
+        if len(members) == 1:
+            message = f"The consistency group {group!r} has one member, {members[0]!r}."
+            hint = "Name the group in the contracts of the others too, or remove it."
+            yield document.problem(place, message, hint, value=group, severity=Severity.WARNING)
+    for cycle in find_torn_groups(dependencies, grouped):
+        group = next(node for node in cycle if node in grouped.values())
+        between = ", ".join(repr(node) for node in cycle[:-1] if node != group)
+        document = by_name[next(name for name in sorted(grouped) if grouped[name] == group)].document
+        message = f"The consistency group {group!r} cannot open at once: {between} needs one of its datasets and is "
+        message += f"needed by another ({' -> '.join(cycle)})."
+        yield document.problem(place, message, "Put what stands between into the group, or split it.", value=group)
 
 
 def _objective_problems(by_name: Mapping[str, Draft]) -> Iterator[Problem]:

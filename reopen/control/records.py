@@ -8,7 +8,8 @@ Invariants
         :class:`Unknown` and passed over by every rule.
     I2  Unknown fields of a known kind are refused.
 
-Every kind but ``epoch`` and ``takeover`` names the epoch and term under which it was appended.
+Every kind but ``epoch`` and ``takeover`` names the epoch and term under which it was appended; ``decision`` names
+neither, because people who do not hold the term append it.
 """
 
 from __future__ import annotations
@@ -159,6 +160,30 @@ class Outcome:
     outcome: StepOutcome
 
 
+class Choice(StrEnum):
+    """What a person decides about a step that failed."""
+
+    RETRY = "retry"
+    """Try it again; a dataset begins with its restore."""
+    SKIP = "skip"
+    """Go on without it, for a reason."""
+    ABORT = "abort"
+    """Begin nothing more of this plan, for a reason. What was promoted stays promoted."""
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What ``by`` decided about one failed attempt of a step. It changes nothing by itself: the holder acts on it."""
+
+    plan: str
+    step: str
+    attempt: int
+    choice: Choice
+    by: str
+    why: str = ""
+
+
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted:
@@ -226,7 +251,7 @@ class Unknown:
     value: Mapping[str, Any]
 
 
-Value = Epoch | Takeover | Pinned | Intent | Outcome | Promotion | Evidenced | Committed | Closed
+Value = Epoch | Takeover | Pinned | Intent | Outcome | Decision | Promotion | Evidenced | Committed | Closed
 """What can be appended."""
 
 KINDS: Mapping[str, type[Value]] = {
@@ -235,6 +260,7 @@ KINDS: Mapping[str, type[Value]] = {
     "pinned": Pinned,
     "intent": Intent,
     "outcome": Outcome,
+    "decision": Decision,
     "promotion": Promotion,
     "evidence": Evidenced,
     "committed": Committed,

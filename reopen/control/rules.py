@@ -16,8 +16,10 @@ from enum import StrEnum
 from typing import TypeVar
 
 from reopen.control.records import (
+    Choice,
     Closed,
     Committed,
+    Decision,
     Epoch,
     Evidenced,
     FenceLevel,
@@ -174,19 +176,44 @@ def open_intents(records: Sequence[Record], plan: str) -> tuple[str, ...]:
     return tuple(step for step, _ in begun)
 
 
+def decision(records: Sequence[Record], plan: str, step: str, attempt: int) -> Decision | None:
+    """What was decided about one attempt of a step; None while nobody has."""
+    return next((v for v in values(records, Decision) if (v.plan, v.step, v.attempt) == (plan, step, attempt)), None)
+
+
+def abort(records: Sequence[Record], plan: str) -> Decision | None:
+    """The decision that ends a plan: nothing more of it begins. None when nobody took it."""
+    return next((v for v in values(records, Decision) if v.plan == plan and v.choice is Choice.ABORT), None)
+
+
+def undecided(records: Sequence[Record], plan: str) -> Mapping[str, StepOutcome]:
+    """Steps of a plan whose newest attempt failed and that nobody decided about, by id."""
+    return {
+        step: outcome
+        for step, outcome in outcomes(records, plan).items()
+        if outcome.result is StepResult.FAILED and decision(records, plan, step, outcome.attempt) is None
+    }
+
+
 def quoted_evidence(records: Sequence[Record]) -> Mapping[str, str]:
     """Digests of evidence by object name, as the log quotes them: a removed or replaced record is seen by them."""
     return {value.name: value.digest for value in values(records, Evidenced)}
 
 
 def is_concluded(records: Sequence[Record], plan: str) -> bool:
-    """Whether every step that was begun for a plan is done and its evidence is written: nothing is left to go on with.
+    """Whether nothing is left to go on with: the evidence is written, and every step that was begun for the plan is
+    done, or a person gave it up.
 
     Evidence of a run with failures does not conclude a plan: the failed steps can be tried again.
     """
-    ended = outcomes(records, plan)
-    written = any(value.plan == plan for value in values(records, Evidenced))
-    return written and bool(ended) and all(outcome.result is StepResult.DONE for outcome in ended.values())
+    results = {outcome.result for outcome in outcomes(records, plan).values()}
+    written = max((r.number for r in records if isinstance(r.value, Evidenced) and r.value.plan == plan), default=0)
+    if results == {StepResult.DONE}:
+        return written > 0
+    given_up = abort(records, plan) is not None or (StepResult.SKIPPED in results and StepResult.FAILED not in results)
+    # What was given up is concluded by evidence that says so, and not by that of an earlier run.
+    acted = (r.number for r in records if isinstance(r.value, (Outcome, Decision)) and r.value.plan == plan)
+    return given_up and written > max(acted, default=0)
 
 
 def next_promotion_number(records: Sequence[Record]) -> int:
@@ -205,6 +232,8 @@ def check_append(records: Sequence[Record], value: Value, *, by: str) -> None:
     if closed is not None:
         raise Refused("the epoch log is closed.", hint=f"It goes on at {closed.next_url}; correct the settings.")
     match value:
+        case Decision():
+            _check_decision(records, value)
         case Epoch():
             _check_epoch(records, value)
         case Takeover():
@@ -291,6 +320,32 @@ def _check_outcome(records: Sequence[Record], value: Outcome) -> None:
         raise Internal(f"{outcome.step} has an outcome and was never begun.")
     if settled:
         raise Conflict(f"attempt {outcome.attempt} of {outcome.step} has an outcome already.", step=outcome.step)
+
+
+def _check_decision(records: Sequence[Record], value: Decision) -> None:
+    """A decision is about the newest attempt of a step, which failed, and there is one; whoever writes may take it."""
+    newest = outcomes(records, value.plan).get(value.step)
+    open_steps = sorted(undecided(records, value.plan))
+    hint = f"Steps that wait for a decision: {', '.join(open_steps) or 'none'}."
+    if newest is None or newest.result is not StepResult.FAILED or newest.attempt != value.attempt:
+        raise Conflict(
+            f"attempt {value.attempt} of {value.step} is not a failed one that stands.", hint=hint, step=value.step
+        )
+    taken = decision(records, value.plan, value.step, value.attempt)
+    if taken is not None:
+        raise Conflict(
+            f"{taken.by} decided about attempt {value.attempt} of {value.step} before: {taken.choice}.",
+            hint=hint,
+            step=value.step,
+        )
+    if not value.by.strip():
+        raise Refused("a decision needs who takes it.", hint="Give the name with --by.", step=value.step)
+    if value.choice is not Choice.RETRY and not value.why.strip():
+        raise Refused(
+            f"a decision to {value.choice} needs a reason.",
+            hint="Give one with --why; it stands in the log and in the evidence.",
+            step=value.step,
+        )
 
 
 def _check_promotion(records: Sequence[Record], value: Promotion) -> None:

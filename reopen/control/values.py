@@ -3,6 +3,9 @@
 Instants are RFC 3339 text with microseconds, durations are seconds, sets and tuples are arrays. A class takes part with
 ``@stored``: unknown fields are refused, because a reader that drops what it does not know would act on half a record.
 
+A member that a later version adds has a default and says so (:func:`later`): it is left out while it has that default,
+so that what an earlier version stored reads, and encodes again to the bytes and the digest that it had.
+
 Called by :mod:`reopen.control.records` and by the plan of a recovery.
 """
 
@@ -13,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 from blake3 import blake3
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, with_config
 
 from reopen.clock import from_text, to_text
 from reopen.errors import Corrupt
@@ -43,6 +46,15 @@ Duration = Annotated[
 
 stored = with_config(ConfigDict(extra="forbid"))
 """Class decorator, above ``@dataclass``: the class is stored, and fields that it does not have are refused."""
+
+
+def later(default: object) -> Any:
+    """The mark of a member that an earlier version did not have: ``group: Annotated[str, later("")] = ""``.
+
+    :param default: the member's default, which stands for its absence.
+    """
+    return Field(exclude_if=lambda value: value == default)
+
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reopen.contracts.graph import effective_tiers, find_cycles, raises, recovery_order
+from reopen.contracts.graph import effective_tiers, find_cycles, find_torn_groups, raises, recovery_order, with_groups
 
 Graph = tuple[dict[str, int], dict[str, list[str]]]
 
@@ -39,6 +39,35 @@ def test_tiers_ascend_once_they_are_raised(graph: Graph) -> None:
     effective = effective_tiers(tiers, needs)
     along = [effective[name] for name in recovery_order(effective, needs)]
     assert along == sorted(along)
+
+
+@given(acyclic(), st.data())
+def test_a_group_has_one_tier_the_order_holds_and_a_group_that_is_not_torn_opens_at_once(
+    graph: Graph, data: st.DataObject
+) -> None:
+    tiers, needs = graph
+    groups = {
+        name: group
+        for name in tiers
+        if (group := data.draw(st.sampled_from(["", "g1", "g2"]), label=f"group of {name}"))
+    }
+    links = with_groups(needs, groups)
+    effective = effective_tiers(tiers, links)
+
+    order = recovery_order(effective, needs)
+    assert [effective[name] for name in order] == sorted(effective.values())
+    assert all(order.index(needed) < order.index(name) for name in tiers for needed in needs[name])
+    for group in set(groups.values()):
+        assert len({effective[name] for name in groups if groups[name] == group}) == 1
+    torn = find_torn_groups(needs, groups)
+    opened: set[str] = set()
+    units = {name: {n for n in groups if groups[n] == groups[name]} if name in groups else {name} for name in tiers}
+    while ready := [
+        unit for name, unit in units.items() if name not in opened
+        and all(needed in opened or needed in unit for member in unit for needed in needs[member])
+    ]:  # fmt: skip
+        opened |= ready[0]
+    assert (opened == set(tiers)) is not bool(torn)
 
 
 @given(acyclic())

@@ -203,6 +203,54 @@ def test_contracts_know_order_tiers_and_why_something_was_raised(folder: Folder)
     ]
 
 
+def in_group(text: str, group: str) -> str:
+    return text + f"  - {{property: consistencyGroup, value: {group}, vendor: reopen}}\n"
+
+
+def test_members_of_a_consistency_group_open_in_one_tier_and_so_does_what_they_need(folder: Folder) -> None:
+    folder.write(
+        {
+            "orders": in_group(named("orders"), "sales"),
+            "lineitem": in_group(named("lineitem", depends_on=("part",), tier=3), "sales"),
+            "part": named("part", tier=2),
+        }
+    )
+    contracts = folder.load()
+    assert contracts.groups() == {"sales": ("lineitem", "orders")}
+    assert contracts.effective_tiers() == {"lineitem": 1, "orders": 1, "part": 1}
+    assert [(r.dataset, r.needed_by) for r in contracts.raised()] == [("lineitem", ("orders",)), ("part", ("orders",))]
+
+
+def test_a_group_that_cannot_open_at_once_is_refused_with_what_stands_between(folder: Folder) -> None:
+    folder.write(
+        {
+            "orders": in_group(named("orders", depends_on=("audit",)), "sales"),
+            "lineitem": in_group(named("lineitem"), "sales"),
+            "audit": named("audit", depends_on=("lineitem",)),
+        }
+    )
+    with pytest.raises(ContractError) as caught:
+        folder.load()
+    assert "'sales' cannot open at once: 'audit' needs one of its datasets" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [("part", "'part' has the name of a dataset that is not in it"), ("'Big Sales'", "is a bad consistency group")],
+)
+def test_a_group_s_name_is_no_other_dataset_s_and_is_a_name(folder: Folder, group: str, message: str) -> None:
+    folder.write(
+        {
+            "orders": in_group(named("orders"), group),
+            "lineitem": in_group(named("lineitem"), group),
+            "part": named("part"),
+        }
+    )
+    with pytest.raises(ContractError) as caught:
+        folder.load()
+    assert message in str(caught.value)
+
+
 def test_the_digest_changes_with_any_byte_and_with_any_dataset(folder: Folder) -> None:
     folder.write({"orders": GOOD})
     first = folder.load().digest

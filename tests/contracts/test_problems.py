@@ -94,7 +94,7 @@ TIER = "{property: tier, value: 1, vendor: reopen}"
             TIER + "\n  - {property: dependOn, value: [a], vendor: reopen}",
             "dependOn",
             "customProperties[1].property",
-            "'dependOn' is no property of vendor reopen; allowed: dependsOn, exclude, include",
+            "'dependOn' is no property of vendor reopen; allowed: ",
         ),
         (
             TIER,

@@ -9,9 +9,12 @@ import pytest
 from reopen.control import rules
 from reopen.control.records import (
     Attestation,
+    Choice,
     Closed,
     Committed,
+    Decision,
     Epoch,
+    Evidenced,
     Fence,
     FenceLevel,
     Intent,
@@ -198,3 +201,63 @@ def test_nothing_is_appended_to_a_closed_log_and_the_error_names_its_next_home()
 
     with pytest.raises(Refused, match="/production/control"):
         history.add(Takeover(epoch=1, term=2, reason=""))
+
+
+def decided(choice: Choice = Choice.RETRY, attempt: int = 1, **changes: str) -> Decision:
+    fields = {"plan": "p", "step": "restore:orders", "by": "anna", "why": "the disk is full", **changes}
+    return Decision(choice=choice, attempt=attempt, **fields)
+
+
+def failed() -> History:
+    history = failed_over().add(intent("restore:orders"))
+    return history.add(outcome("restore:orders", result=StepResult.FAILED))
+
+
+def test_whoever_can_write_the_log_decides_about_a_failed_attempt_once() -> None:
+    history = failed()
+    assert list(rules.undecided(history.records, "p")) == ["restore:orders"]
+
+    history.add(decided(), by="somebody else")
+
+    assert rules.undecided(history.records, "p") == {}
+    taken = rules.decision(history.records, "p", "restore:orders", 1)
+    assert taken is not None
+    assert taken.choice is Choice.RETRY
+    with pytest.raises(Conflict, match="anna decided about attempt 1"):
+        history.add(decided(Choice.SKIP))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (decided(attempt=2), "is not a failed one"),
+        (decided(step="restore:part"), "is not a failed one"),
+        (decided(Choice.SKIP, why=" "), "needs a reason"),
+        (decided(Choice.ABORT, why=""), "needs a reason"),
+        (decided(by=""), "needs who takes it"),
+    ],
+)
+def test_a_decision_is_about_a_failed_attempt_and_says_who_and_why(value: Decision, message: str) -> None:
+    with pytest.raises((Conflict, Refused), match=message):
+        failed().add(value)
+
+
+def test_what_a_person_gave_up_is_concluded_by_evidence_that_is_newer() -> None:
+    skipped = StepOutcome(
+        step="restore:orders", attempt=1, started_at=NOW, finished_at=NOW, result=StepResult.SKIPPED, reason="anna"
+    )
+    evidence = Evidenced(epoch=1, term=1, plan="p", name="evidence/1", digest="d")
+    history = failed().add(evidence)
+    assert not rules.is_concluded(history.records, "p")
+    history.add(decided(Choice.SKIP)).add(Outcome(epoch=1, term=1, plan="p", outcome=skipped))
+    assert not rules.is_concluded(history.records, "p")
+    assert rules.is_concluded(history.add(evidence).records, "p")
+
+
+def test_an_aborted_plan_is_concluded_though_steps_of_it_failed() -> None:
+    history = failed().add(decided(Choice.ABORT))
+    assert rules.abort(history.records, "p") == decided(Choice.ABORT)
+    assert not rules.is_concluded(history.records, "p")
+    assert rules.is_concluded(
+        history.add(Evidenced(epoch=1, term=1, plan="p", name="evidence/1", digest="d")).records, "p"
+    )
