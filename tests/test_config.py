@@ -270,6 +270,54 @@ def test_a_tier_s_retention_is_read_from_the_file_and_the_environment(
     assert load_settings(file).tiers[1].retention["daily"] == -1
 
 
+HOOKS = """
+[sites.production.hooks.fence]
+command = ["/opt/site/fence", "--now"]
+check = ["/opt/site/fenced"]
+timeout = "5s"
+enforces = true
+
+[sites.production.hooks]
+quiesce = {command = ["stop-writers"]}
+
+[tiers.9]
+approval = true
+"""
+
+
+def test_hooks_and_approvals_are_read(file: Path) -> None:
+    file.write_text(DEFAULT + HOOKS, encoding="utf-8")
+    settings = load_settings(file)
+    hooks = settings.primary.hooks
+    assert list(hooks) == ["quiesce", "fence"]
+    assert hooks["fence"].command == ("/opt/site/fence", "--now")
+    assert hooks["fence"].check == ("/opt/site/fenced",)
+    assert (hooks["fence"].timeout, hooks["fence"].enforces) == (timedelta(seconds=5), True)
+    assert (hooks["quiesce"].timeout, hooks["quiesce"].check) == (timedelta(minutes=1), ())
+    assert settings.standby.hooks == {}
+    assert [number for number, tier in settings.tiers.items() if tier.approval] == [9]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('command = ["/opt/site/fence", "--now"]', 'command = "/opt/site/fence"', "a list of texts"),
+        ('command = ["/opt/site/fence", "--now"]', "command = []", "a list of texts"),
+        ("enforces = true", 'enforces = "surely"', "true or false"),
+        ('timeout = "5s"', 'timeout = "soon"', "bad duration"),
+        ("enforces = true", "enforce = true", "Did you mean 'enforces'?"),
+        ("quiesce = {", "quiese = {", "Did you mean 'quiesce'?"),
+    ],
+)
+def test_a_fault_in_a_hook_is_told(file: Path, old: str, new: str, said: str) -> None:
+    assert old in HOOKS
+    file.write_text(DEFAULT + HOOKS.replace(old, new), encoding="utf-8")
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(file)
+    assert "sites.production.hooks" in str(caught.value)
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
 def test_importing_the_settings_brings_no_heavy_library() -> None:
     heavy = ("pydantic", "pyarrow", "duckdb", "prefect", "jsonschema", "ruamel")
     code = f"import sys, reopen.config, reopen.contracts; print([m for m in {heavy!r} if m in sys.modules])"

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from reopen.config.initial import default_settings_text
 from reopen.config.load import FILE_NAME, FILE_VARIABLE, load_settings
-from reopen.config.model import Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
+from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
 
 __all__ = [
     "FILE_NAME",
     "FILE_VARIABLE",
+    "Hook",
     "Limits",
     "Notify",
     "Recovery",

@@ -70,9 +70,15 @@ control = {control}
 # Drills restore into this folder and empty it afterwards.
 scratch = {scratch}
 
+# Commands of a site that a failover calls: quiesce, final_sync, unquiesce, fence, unfence, publish. Each is told by
+# REOPEN_STEP, REOPEN_EPOCH, REOPEN_SITE and REOPEN_PLAN; `check` exits 0 for done and 3 for not done. For example:
+# [sites.production.hooks]
+# fence = {{ command = ["/opt/site/revoke-writers"], check = ["/opt/site/fenced"], enforces = true }}
+
 # What a tier promises where a contract is silent. Tier 1 reopens first.
 #   rpo: how much data, as time, may be lost      rto: how long it may take until it runs again
 #   temperature: "cold" (restored when needed), "warm" (kept restored) or "hot" (warm, and views are ready)
+#   approval: true when a person has to approve a plan that moves a dataset of the tier
 #   retention: which snapshots are kept, for example {{ daily = 14, within = "2d" }}; without one, all of them
 [tiers.1]
 rpo = "15m"

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.config.faults import Fault, faults_error
-from reopen.config.model import Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
+from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
-    from reopen.config.text import SettingsText, SiteText
+    from reopen.config.text import HookText, SettingsText, SiteText
 
 FILE_NAME = "reopen.toml"
 FILE_VARIABLE = "REOPEN_CONFIG"
@@ -70,7 +71,11 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         sites={name: _site(name, site, base) for name, site in sorted(text.sites.items())},
         tiers={
             number: TierDefaults(
-                rpo=tier.rpo, rto=tier.rto, temperature=tier.temperature, retention=tier.retention.rules()
+                rpo=tier.rpo,
+                rto=tier.rto,
+                temperature=tier.temperature,
+                approval=tier.approval,
+                retention=tier.retention.rules(),
             )
             for number, tier in sorted(text.tiers.items())
         },
@@ -92,7 +97,15 @@ def _site(name: str, site: SiteText, base: Path) -> Site:
         vault=_place(site.vault, base),
         control=None if site.control is None else _place(site.control, base),
         scratch=None if site.scratch is None else _place(site.scratch, base),
+        hooks={name: _hook(hook) for name, hook in site.hooks if hook is not None},
     )
+
+
+def _hook(hook: HookText) -> Hook:
+    written = Hook(
+        command=tuple(hook.command), check=tuple(hook.check or ()), enforces=bool(getattr(hook, "enforces", False))
+    )
+    return written if hook.timeout is None else replace(written, timeout=hook.timeout)
 
 
 def _place(written: str, base: Path) -> str:

@@ -10,6 +10,21 @@ from typing import Literal
 
 from reopen.errors import InvalidInput
 
+HOOK_SECONDS_DEFAULT = 60
+"""What a hook may take where the settings do not say: revoking credentials is a few calls of an API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A command of a site that a recovery calls: what it runs, and what tells whether it is done already."""
+
+    command: tuple[str, ...]
+    check: tuple[str, ...] = ()
+    """Exits 0 for done, 3 for not done; empty: nobody can tell."""
+    timeout: timedelta = timedelta(seconds=HOOK_SECONDS_DEFAULT)
+    enforces: bool = False
+    """Whether nobody can write at the site once it is done; only for ``fence``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -23,6 +38,8 @@ class Site:
     """The store of the epoch log, if this site is its home."""
     scratch: str | None = None
     """The folder that drills restore into."""
+    hooks: Mapping[str, Hook] = field(default_factory=dict)
+    """By what they do: quiesce, final_sync, unquiesce, fence, unfence, publish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +49,8 @@ class TierDefaults:
     rpo: timedelta | None = None
     rto: timedelta | None = None
     temperature: str | None = None
+    approval: bool = False
+    """Whether a person approves a plan that moves a dataset of the tier, where the contract does not say."""
     retention: Mapping[str, int | timedelta] = field(default_factory=dict)
     """Rules by name, as contracts write them under ``keep``; empty: nothing expires where a contract is silent."""
 

@@ -58,12 +58,38 @@ Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
 Rate = Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]*(\.[0-9]+)? ?([KMGkmg]i?)?B/s)?$")]
+Command = Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)]
 Tier = Annotated[int, Field(ge=1, le=9)]
 Count = Annotated[int, BeforeValidator(_count)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HookText(_Strict):
+    """``[sites.<name>.hooks.<what it does>]``"""
+
+    command: Command
+    check: Command | None = None
+    timeout: Duration | None = None
+
+
+class FenceHookText(HookText):
+    """``[sites.<name>.hooks.fence]``"""
+
+    enforces: bool = False
+
+
+class HooksText(_Strict):
+    """``[sites.<name>.hooks]``"""
+
+    quiesce: HookText | None = None
+    final_sync: HookText | None = None
+    unquiesce: HookText | None = None
+    fence: FenceHookText | None = None
+    unfence: HookText | None = None
+    publish: HookText | None = None
 
 
 class SiteText(_Strict):
@@ -73,6 +99,7 @@ class SiteText(_Strict):
     vault: Place
     control: Place | None = None
     scratch: Place | None = None
+    hooks: HooksText = HooksText()
 
 
 class RetentionText(_Strict):
@@ -104,6 +131,7 @@ class TierText(_Strict):
     rpo: Duration | None = None
     rto: Duration | None = None
     temperature: Literal["cold", "warm", "hot"] | None = None
+    approval: bool = False
     retention: RetentionText = RetentionText()
 
 
@@ -279,6 +307,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
     if kind == "extra_forbidden":
         if "retention" in place[:-1]:
             return _unknown(key, place[-1], list(RetentionText.model_fields))
+        if "hooks" in place[:-1]:
+            return _unknown(key, place[-1], list((HooksText if place[-2] == "hooks" else FenceHookText).model_fields))
         return _unknown(key, place[-1], _KEYS_BY_TABLE.get(place[0], list(_KEYS_BY_TABLE)))
     if kind == "missing":
         return Fault(key=key, message="The key is missing.", hint=f"Add it{_example(place)}.")
@@ -286,6 +316,9 @@ def _fault(details: Mapping[str, Any]) -> Fault:
     shown = "The value" if place[0] == "notify" else repr(details["input"])[:80]
     context = details.get("ctx", {})
     hint = "Use an allowed value."
+    if "hooks" in place and place[-1] != "timeout":
+        hint = 'Write a command as a list of texts, as ["/opt/site/fence", "--now"], and enforces as true or false.'
+        return Fault(key=key, message=f"{shown} is not allowed: {details['msg']}.", hint=hint)
     match kind:
         case "count":
             message = f"{shown} is no count; allowed: whole numbers from 1, -1 for all."

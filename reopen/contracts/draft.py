@@ -31,7 +31,26 @@ from reopen.contracts.standard import standard_problems
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TIERS = range(1, 10)
 
-_PROPERTIES = ("tier", "dependsOn", "temperature", "sourceKind", "include", "exclude", "consistencyGroup")
+_PROPERTIES = (
+    "tier",
+    "dependsOn",
+    "temperature",
+    "sourceKind",
+    "include",
+    "exclude",
+    "approval",
+    "automaticFailover",
+    "consistencyGroup",
+)
+
+
+class _Approval(StrEnum):
+    """Whether a person approves a plan that moves the dataset."""
+
+    REQUIRED = "required"
+    NONE = "none"
+
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -111,6 +130,9 @@ def _dataset(
     include = text_list(reader, custom.get("include"), "include", "'*.parquet'")
     exclude = text_list(reader, custom.get("exclude"), "exclude", "'*.tmp'")
     group = _group(reader, custom.get("consistencyGroup"))
+    asked = _Approval.REQUIRED if defaults and defaults.approval else _Approval.NONE
+    approval = _choice(reader, custom.get("approval"), "approval", _Approval, asked)
+    automatic = _flag(reader, custom.get("automaticFailover"), "automaticFailover")
     if tier is None or levels.objective is None or len(locations.by_site) < len(set(sites)):
         return None
     return Dataset(
@@ -136,6 +158,8 @@ def _dataset(
         table=table,
         description=" ".join(str(reader.data.get("description", {}).get("purpose") or "").split()),
         consistency_group=group,
+        approval=approval is _Approval.REQUIRED,
+        automatic_failover=automatic,
     )
 
 
@@ -174,6 +198,16 @@ def _group(reader: Reader, custom: Custom | None) -> str:
     message = f"{shown(custom.value)} is a bad consistency group; allowed: {NAME_PATTERN.pattern}."
     reader.error(custom.place, message, "Write one name, the same in the contract of each member.", value=custom.value)
     return ""
+
+
+def _flag(reader: Reader, custom: Custom | None, noun: str) -> bool:
+    if custom is None or isinstance(custom.value, bool):
+        return custom is not None and custom.value
+    hint = f"Write '{{property: {noun}, value: true, vendor: reopen}}', without quotes around the value."
+    reader.error(
+        custom.place, f"{shown(custom.value)} is a bad {noun}; allowed: true, false.", hint, value=custom.value
+    )
+    return False
 
 
 def _dependencies(reader: Reader, custom: Custom | None) -> tuple[Dependency, ...]:

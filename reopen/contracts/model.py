@@ -62,6 +62,11 @@ class TierDefaults(Protocol):
         ...
 
     @property
+    def approval(self) -> bool:
+        """Whether a person approves a plan that moves a dataset of the tier."""
+        ...
+
+    @property
     def retention(self) -> Mapping[str, int | timedelta]:
         """Rules by name, as the fields of :class:`RetentionRule`; empty for none."""
         ...
@@ -186,6 +191,10 @@ class Dataset:
     description: str = ""
     consistency_group: str = ""
     """Datasets of one group begin to serve together, or none of them; empty: it switches by itself."""
+    approval: bool = False
+    """Whether a person approves the plan of a failover that moves it."""
+    automatic_failover: bool = False
+    """Whether a failover that nobody asked for may move it without approval."""
 
     def location(self, site: str) -> Location:
         """The dataset's location at a site; :class:`KeyError` is a programmer's mistake (loading checks sites)."""

@@ -8,8 +8,8 @@ Invariants
         :class:`Unknown` and passed over by every rule.
     I2  Unknown fields of a known kind are refused.
 
-Every kind but ``epoch`` and ``takeover`` names the epoch and term under which it was appended; ``decision`` names
-neither, because people who do not hold the term append it.
+Every kind but ``epoch`` and ``takeover`` names the epoch and term under which it was appended; ``decision`` and
+``approval`` name neither, because people who do not hold the term append them.
 """
 
 from __future__ import annotations
@@ -225,6 +225,18 @@ class Evidenced:
 
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person has looked at a plan: it may be carried out, or it must not. It names the digest, so that another plan
+    needs another one. Whoever can write the log may append it; it changes nothing by itself."""
+
+    plan: str
+    by: str
+    why: str
+    granted: bool = True
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """The failover is accepted; from here on there is no roll-back."""
 
@@ -251,7 +263,7 @@ class Unknown:
     value: Mapping[str, Any]
 
 
-Value = Epoch | Takeover | Pinned | Intent | Outcome | Decision | Promotion | Evidenced | Committed | Closed
+Value = Epoch | Takeover | Pinned | Intent | Outcome | Decision | Promotion | Evidenced | Approval | Committed | Closed
 """What can be appended."""
 
 KINDS: Mapping[str, type[Value]] = {
@@ -263,6 +275,7 @@ KINDS: Mapping[str, type[Value]] = {
     "decision": Decision,
     "promotion": Promotion,
     "evidence": Evidenced,
+    "approval": Approval,
     "committed": Committed,
     "closed": Closed,
 }

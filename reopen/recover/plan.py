@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
-from reopen.control.values import Duration, Instant, digest, from_json, stored, to_json
+from reopen.control.records import Scenario
+from reopen.control.values import Duration, Instant, digest, from_json, later, stored, to_json
 from reopen.errors import InvalidInput, NotFound
 from reopen.recover.points import (
     LAST_VERIFIED,
@@ -39,6 +40,8 @@ class PlanKind(StrEnum):
     """What the plan is for."""
 
     FAILOVER = "failover"
+    PREPARE = "prepare"
+    """The first half of a planned move: up to the final sync. The plan of the second takes the points that it made."""
     DRILL = "drill"
 
 
@@ -143,6 +146,13 @@ class RecoveryPlan:
     served: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
     steps: tuple[Step, ...]
+    scenario: Annotated[Scenario, later(Scenario.UNPLANNED)] = Scenario.UNPLANNED
+    approvals: Annotated[tuple[str, ...], later(())] = ()
+    """Datasets for whose sake a person approves this plan before anything is fenced, quiesced or restored."""
+    prepared: Annotated[str, later("")] = ""
+    """The digest of the plan that prepared this one; its approval covers this plan."""
+    quiesce_max: Annotated[Duration | None, later(None)] = None
+    """How long writers are held at most before the fence; then they are given back."""
 
     @property
     def encoded(self) -> bytes:

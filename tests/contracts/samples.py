@@ -72,6 +72,7 @@ class Promise:
     rpo: timedelta | None = None
     rto: timedelta | None = None
     temperature: str | None = None
+    approval: bool = False
     retention: Mapping[str, int | timedelta] = field(default_factory=dict)
 
 

@@ -75,6 +75,26 @@ def test_a_silent_contract_takes_the_promises_of_its_tier(folder: Folder) -> Non
     assert dataset.retention.is_empty
 
 
+def test_a_dataset_asks_for_approval_where_its_contract_or_its_tier_says_so(folder: Folder) -> None:
+    def asks(*properties: str) -> bool:
+        added = "".join(f"  - {{property: {text}, vendor: reopen}}\n" for text in properties)
+        folder.write({"orders": GOOD + added})
+        return folder.load().datasets["orders"].approval
+
+    assert not asks()
+    assert asks("approval, value: required")
+    folder.tiers[1] = Promise(approval=True)
+    assert asks()
+    assert not asks("approval, value: none"), "the contract has the last word"
+
+
+def test_failing_over_by_itself_must_be_allowed_in_the_contract(folder: Folder) -> None:
+    folder.write({"orders": GOOD})
+    assert not folder.load().datasets["orders"].automatic_failover
+    folder.write({"orders": GOOD + "  - {property: automaticFailover, value: true, vendor: reopen}\n"})
+    assert folder.load().datasets["orders"].automatic_failover
+
+
 def test_a_contract_without_retention_takes_the_rules_of_its_tier(folder: Folder) -> None:
     folder.tiers[1] = Promise(retention={"daily": 7, "within": timedelta(days=2)})
     folder.write({"orders": GOOD})

@@ -84,6 +84,20 @@ TIER = "{property: tier, value: 1, vendor: reopen}"
         ),
         (
             TIER,
+            TIER + "\n  - {property: approval, value: maybe, vendor: reopen}",
+            "maybe",
+            "customProperties[1].value",
+            "'maybe' is a bad approval; allowed: required, none.",
+        ),
+        (
+            TIER,
+            TIER + "\n  - {property: automaticFailover, value: 'yes', vendor: reopen}",
+            "'yes'",
+            "customProperties[1].value",
+            "'yes' is a bad automaticFailover; allowed: true, false.",
+        ),
+        (
+            TIER,
             TIER + "\n  - {property: sourceKind, value: oracle, vendor: reopen}",
             "oracle",
             "customProperties[1].value",
