@@ -223,7 +223,8 @@ def sql(
 ) -> Answer:
     """Ask the history in SQL. --json prints a bare array of rows. Without a query, the views are listed.
 
-    Views: snapshots, files, entries, changes, profiles, verifications, facts, datasets.
+    Views: snapshots, files, entries, changes, profiles, verifications, facts, datasets, recoveries, drills, evidence,
+    objectives.
     """
     session = face.session
     opened = [session.vault(name) for name in vaults] if vaults else [session.vault()]
@@ -237,7 +238,8 @@ def sql(
         views = describe_views()
         value: dict[str, Any] = {"views": [{"name": name, "comment": text} for name, text in views.items()]}
         return Answer(value=value, show=[make_table(("view", "holds"), views.items())])
-    with open_catalog(opened, cache=session.settings.home / "catalog") as catalog:
+    control = None if session.log is None else session.log.store
+    with open_catalog(opened, cache=session.settings.home / "catalog", control=control) as catalog:
         table = catalog.query(query)
     if as_csv and not face.json:
         return Answer(value=None, show=[Lines(_csv_lines(table))])

@@ -14,7 +14,20 @@ from typing import Any
 
 import typer
 
-from reopen.cli import about, contracts, copies, history, keys, prune, recovery, retention, setup, state, upkeep
+from reopen.cli import (
+    about,
+    contracts,
+    copies,
+    evidence,
+    history,
+    keys,
+    prune,
+    recovery,
+    retention,
+    setup,
+    state,
+    upkeep,
+)
 from reopen.cli.demo import command as demo
 from reopen.cli.face import ConfigOption, QuietOption, ReopenGroup, VerboseOption
 
@@ -24,7 +37,7 @@ EPILOG = (
     "more. Example: reopen snapshot"
 )
 
-GROUPS = (setup, keys, demo, contracts, copies, upkeep, retention, prune, history, state, recovery, about)
+GROUPS = (setup, keys, demo, contracts, copies, upkeep, retention, prune, history, state, recovery, evidence, about)
 """Modules with ``register(app)``, in the order of the help."""
 
 

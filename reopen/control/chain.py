@@ -55,6 +55,7 @@ class Defect(StrEnum):
     MISSING = "missing"
     MISPLACED = "misplaced"
     BROKEN_LINK = "broken link"
+    REPLACED = "replaced"
     UNSIGNED = "unsigned"
     BAD_SIGNATURE = "bad signature"
 

@@ -27,10 +27,11 @@ from reopen.ids import RandomBytes, system_random
 from reopen.recover.clocks import Measured, Verdict, measure
 from reopen.recover.context import Delivery, RecoveryContext
 from reopen.recover.driver import Drive, OnOutcome, drive
-from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
+from reopen.recover.evidence import StoredEvidence, make_evidence
 from reopen.recover.journal import MemoryJournal
 from reopen.recover.messages import Messenger, drill_result
 from reopen.recover.plan import PlanKind, RecoveryPlan
+from reopen.recover.record import record_recovery
 from reopen.recover.steps import Outcomes
 from reopen.storage.base import ObjectStore
 
@@ -60,6 +61,8 @@ class DrillResult:
     evidence: StoredEvidence
     facts: tuple[str, ...]
     """Names of the ``drilled`` facts; empty where the verifier's key is not at hand."""
+    problems: tuple[str, ...] = ()
+    """What could not be laid beside the evidence."""
 
     @property
     def passed(self) -> bool:
@@ -122,15 +125,16 @@ def execute_drill(
             "leftovers_removed": list(clean_up.leftovers_removed),
         },
     )
-    stored = write_evidence(store, evidence, sign=context.sign, random_bytes=random_bytes)
+    recorded = record_recovery(store, evidence, sign=context.sign, random_bytes=random_bytes)
     return DrillResult(
         plan=plan,
         outcomes=outcomes,
         measured=measured,
         clean_up=clean_up,
         messages=messages,
-        evidence=stored,
-        facts=_record_facts(plan, context, measured, stored),
+        evidence=recorded.evidence,
+        facts=_record_facts(plan, context, measured, recorded.evidence),
+        problems=recorded.problems,
     )
 
 

@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reopen.control.chain import Chain, ChainProblem, Defect, Link, inspect_chain
@@ -41,8 +41,10 @@ VerifySignature = Callable[[str, bytes, bytes], bool]
 class Evidence:
     """What happened, for people who were not there.
 
-    ``fence`` and ``epoch`` are empty for a drill, ``clean_up`` for a failover. ``steps`` has every step of the plan, in
-    its order; ``shape`` says which plan this proves.
+    ``fence`` and ``epoch`` are empty for a drill, ``clean_up`` for a failover. ``steps`` has the last attempt of every
+    step of the plan, in its order; ``shape`` says which plan this proves.
+
+    What follows ``versions`` came later: a record of an earlier version has none of it, and none of it is required.
     """
 
     id: str
@@ -59,6 +61,24 @@ class Evidence:
     clean_up: Mapping[str, Any]
     messages: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
+    scenario: str = ""
+    """What was supposed to have happened, for example ``site-loss``; empty where nothing was said."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """How the recovery points were chosen, beyond the plan's selector: the seed, the window, what was passed over."""
+    attempts: tuple[StepOutcome, ...] = ()
+    """Attempts that were not a step's last, oldest first."""
+    unsettled: tuple[Mapping[str, Any], ...] = ()
+    """Attempts that never ended, because their driver died: step, attempt, when, which driver."""
+    actions: tuple[Mapping[str, Any], ...] = ()
+    """What people and orchestrators decided: fences, approvals, decisions, takeovers, as the epoch log has them."""
+    readiness: Mapping[str, Any] = field(default_factory=dict)
+    """The state of the alternative environment before the first step."""
+    isolation: Mapping[str, Any] = field(default_factory=dict)
+    """What a drill could write, which stores it opened, and that it had no way to the epoch log."""
+    deviations: tuple[str, ...] = ()
+    """Where this differs from the plan, from what was predicted, or from the plan's last drill."""
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    """What a drill's scenario did and saw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +138,7 @@ def write_evidence(
         key, signature = sign(signed_message(value, number=number, prev=prev))
         return {"evidence": value, "signature": {"key": key, "value": signature}}
 
-    return _stored(Chain(store, EVIDENCE_PREFIX, random_bytes=random_bytes).append(compose))
+    return stored_of(Chain(store, EVIDENCE_PREFIX, random_bytes=random_bytes).append(compose))
 
 
 def read_evidence(store: ObjectStore) -> tuple[StoredEvidence, ...]:
@@ -126,7 +146,7 @@ def read_evidence(store: ObjectStore) -> tuple[StoredEvidence, ...]:
 
     :raises Corrupt: the chain is broken.
     """
-    return tuple(_stored(link) for link in Chain(store, EVIDENCE_PREFIX).links())
+    return tuple(stored_of(link) for link in Chain(store, EVIDENCE_PREFIX).links())
 
 
 def verify_chain(
@@ -141,7 +161,7 @@ def verify_chain(
     by_name = {link.name: link for link in links}
     found = list(problems)
     if verify is not None:
-        judged = (_judge_signature(link, verify) for link in links)
+        judged = (judge_signature(link, verify) for link in links)
         found += [problem for problem in judged if problem is not None]
     for name, digest in sorted((quoted or {}).items()):
         if name not in by_name:
@@ -157,7 +177,8 @@ def signed_message(evidence: Mapping[str, Any], *, number: int, prev: str | None
     return SIGNED_PREFIX + encode({"evidence": dict(evidence), "number": number, "prev": prev})
 
 
-def _judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None:
+def judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None:
+    """What is wrong with the signature of a link; None when nothing is."""
     signature = link.body.get("signature")
     if signature is None:
         return ChainProblem(name=link.name, defect=Defect.UNSIGNED, detail="nobody signed it")
@@ -171,7 +192,20 @@ def _judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None
     return ChainProblem(name=link.name, defect=Defect.BAD_SIGNATURE, detail=f"it is not what key {key} signed")
 
 
-def _stored(link: Link) -> StoredEvidence:
+def judge_structure(link: Link) -> ChainProblem | None:
+    """What is wrong with the content of a link: it is no record of evidence that this version reads."""
+    try:
+        stored_of(link)
+    except Corrupt as error:
+        return ChainProblem(name=link.name, defect=Defect.UNDECODABLE, detail=error.message)
+    return None
+
+
+def stored_of(link: Link) -> StoredEvidence:
+    """The record in a link.
+
+    :raises Corrupt: it holds no evidence, or none that this version reads.
+    """
     value, signature = link.body.get("evidence"), link.body.get("signature")
     if not isinstance(value, dict) or not isinstance(signature, dict | None):
         raise Corrupt(f"{link.name} is not a record of evidence.", object=link.name)

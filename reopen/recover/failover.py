@@ -21,10 +21,11 @@ from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
 from reopen.recover.driver import Drive, OnOutcome, drive
-from reopen.recover.evidence import StoredEvidence, make_evidence, write_evidence
+from reopen.recover.evidence import StoredEvidence, make_evidence
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import Messenger, declared, failover_finished, objective_missed, tier_restored
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
+from reopen.recover.record import record_recovery
 from reopen.recover.steps import Outcomes, Step, Verb
 
 
@@ -40,6 +41,8 @@ class FailoverResult:
     measured: Measured
     messages: tuple[Delivery, ...]
     evidence: StoredEvidence
+    problems: tuple[str, ...] = ()
+    """What could not be laid beside the evidence."""
 
     @property
     def verdict(self) -> Verdict:
@@ -132,7 +135,8 @@ def conclude_failover(
         epoch=rules.current_epoch(records),
         resumed=resumed,
     )
-    stored = write_evidence(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
+    recorded = record_recovery(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
+    stored = recorded.evidence
     journal.conclude(stored.name, stored.digest)
     return FailoverResult(
         plan=plan,
@@ -143,6 +147,7 @@ def conclude_failover(
         measured=measured,
         messages=messages,
         evidence=stored,
+        problems=recorded.problems,
     )
 
 

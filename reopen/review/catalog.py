@@ -33,9 +33,10 @@ import pyarrow as pa
 
 from reopen.errors import Corrupt, InvalidInput, ReopenError
 from reopen.ids import new_id
+from reopen.recover.history import read_history as read_recoveries
 from reopen.review.history import History, PartKind, PartPlace, read_history
-from reopen.review.views import PART_KINDS_BY_VIEW, VIEWS, create_views
-from reopen.storage import local_path
+from reopen.review.views import PART_KINDS_BY_VIEW, RECOVERY_VIEWS, VIEWS, create_views, set_recoveries
+from reopen.storage import ObjectStore, local_path
 from reopen.vault import Vault
 from reopen.vault.record import Part
 from reopen.vault.tables import MANIFEST, PROFILE
@@ -50,7 +51,8 @@ class Catalog:
     Close it, or use it as a context manager.
     """
 
-    def __init__(self, history: History, *, cache: Path | None = None) -> None:
+    def __init__(self, history: History, *, cache: Path | None = None, control: ObjectStore | None = None) -> None:
+        self._control = control
         self._history = history
         self._temporary = tempfile.TemporaryDirectory(prefix="reopen-catalog-") if cache is None else None
         self._cache = Path(self._temporary.name) if self._temporary is not None else cache or Path()
@@ -66,6 +68,7 @@ class Catalog:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The connection, with every part at hand; for a remote vault this fetches all that is not cached yet."""
         self._prepare({"manifests", "profiles"})
+        self._load_recoveries()
         return self._connection
 
     def query(self, sql: str) -> pa.Table:
@@ -79,11 +82,19 @@ class Catalog:
         try:
             # Making a view reads a file already, so a damaged one may show itself here.
             self._prepare(_part_kinds(sql))
+            if _words(sql).intersection(RECOVERY_VIEWS):
+                self._load_recoveries()
             # A statement without a result gives None, which the types do not say.
             relation: duckdb.DuckDBPyRelation | None = self._connection.sql(sql)
             return pa.table({}) if relation is None else relation.to_arrow_table()
         except (duckdb.Error, pa.ArrowException) as error:
             raise _translated(error) from error
+
+    def _load_recoveries(self) -> None:
+        """Read the control store, once. Only for who asks: it is another store, which may be out of reach."""
+        if self._control is not None:
+            set_recoveries(self._connection, read_recoveries(self._control))
+            self._control = None
 
     def close(self) -> None:
         """Close the connection and remove what was fetched for this catalog only."""
@@ -133,13 +144,14 @@ class Catalog:
         return files
 
 
-def open_catalog(vaults: Sequence[Vault], *, cache: Path | None = None) -> Catalog:
+def open_catalog(vaults: Sequence[Vault], *, cache: Path | None = None, control: ObjectStore | None = None) -> Catalog:
     """The catalog of vaults; replicas of one vault are merged, the first that has a record is read.
 
+    :param control: the control store, whose evidence the views of recoveries show; they are empty without it.
     :param cache: a folder that keeps fetched parts of remote vaults between uses; without it they last as long as the
         catalog.
     """
-    return Catalog(read_history(vaults), cache=cache)
+    return Catalog(read_history(vaults), cache=cache, control=control)
 
 
 def describe_views() -> Mapping[str, str]:
@@ -213,10 +225,14 @@ def _quoted(text: str) -> str:
 
 
 def _part_kinds(sql: str) -> Iterator[PartKind]:
-    words = set(re.findall(r"[a-z_]+", sql.lower()))
+    words = _words(sql)
     for view, kinds in PART_KINDS_BY_VIEW.items():
         if view in words:
             yield from kinds
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"[a-z_]+", sql.lower()))
 
 
 def _fetch(vault: Vault, part: Part, target: Path) -> None:

@@ -1,8 +1,9 @@
 """Owns the views of the catalog: their columns, their SQL and what they say of themselves.
 
-The inner schema ``reopen`` holds what they stand on: the tables ``records`` and ``facts``, and ``manifests`` and
-``profiles``, which :mod:`reopen.review.catalog` points at Parquet parts. Column names avoid the words that DuckDB
-reserves (``at``, ``column``, ``group``), so that no query needs quotes.
+The inner schema ``reopen`` holds what they stand on: the tables ``records`` and ``facts``, ``manifests`` and
+``profiles``, which :mod:`reopen.review.catalog` points at Parquet parts, and ``recoveries``, which comes from the
+control store. Column names avoid the words that DuckDB reserves (``at``, ``column``, ``group``), so that no query needs
+quotes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import MappingProxyType
 import duckdb
 import pyarrow as pa
 
+from reopen.recover.history import HISTORY
 from reopen.review.history import History, PartKind
 from reopen.vault.tables import MANIFEST, PROFILE
 
@@ -37,6 +39,17 @@ _ENTRY_COLUMNS = """
     m.mode, m.owner, m."group" AS group_name, m.uid, m.gid, m.link_target, m.link_group,
     octet_length(m.chunks) // 32 AS chunks, m.read_state, m.error, m.path_raw,
     r.seq, r.consistent_at, r.vault
+"""
+
+_BY_RECOVERY = """
+    SELECT number, evidence, kind, scenario, site, started_at, finished_at,
+        CASE WHEN bool_or(verdict = 'failed') THEN 'failed' WHEN bool_or(verdict = 'missed') THEN 'missed'
+            ELSE 'met' END AS verdict,
+        count(*) AS datasets, count(*) FILTER (verdict = 'met') AS met, CAST(sum(bytes) AS BIGINT) AS bytes,
+        CAST(sum(files) AS BIGINT) AS files, max(rta_seconds) AS rta_seconds_max, max(rpa_seconds) AS rpa_seconds_max,
+        CAST(sum(checks_passed) AS BIGINT) AS checks_passed, CAST(sum(checks_total) AS BIGINT) AS checks_total, machine
+    FROM reopen.recoveries {where}
+    GROUP BY ALL ORDER BY number
 """
 
 _RECORD_COMMENTS = {
@@ -125,6 +138,35 @@ VIEWS: Mapping[str, View] = MappingProxyType(
                     r.vault
                 FROM reopen.records r GROUP BY r.dataset, r.vault""",
         ),
+        "recoveries": View(
+            comment="One row a dataset a drill or failover: clocks against objectives, and what the steps took.",
+            sql="SELECT * FROM reopen.recoveries",
+            columns={
+                "number": "of the evidence in its chain",
+                "check_seconds": "integrity, profile and contract together",
+                "rta_seconds": "null where the dataset did not reopen",
+                "machine": "architecture and cores; seconds of one machine say little about another",
+            },
+        ),
+        "drills": View(
+            comment="One row a drill: when, of what, and its worst clocks.",
+            sql=_BY_RECOVERY.format(where="WHERE kind = 'drill'"),
+        ),
+        "evidence": View(
+            comment="One row a record of evidence, drills and failovers alike.",
+            sql=_BY_RECOVERY.format(where=""),
+        ),
+        "objectives": View(
+            comment="One row a dataset: its objectives against its newest recovery, and how much room is left.",
+            sql="""SELECT dataset, arg_max(tier, number) AS tier, arg_max(kind, number) AS kind,
+                    max(started_at) AS started_at, arg_max(verdict, number) AS verdict,
+                    arg_max({'at': rta_seconds}, number).at AS rta_seconds, arg_max(rto_seconds, number) AS rto_seconds,
+                    arg_max({'at': rpa_seconds}, number).at AS rpa_seconds, arg_max(rpo_seconds, number) AS rpo_seconds,
+                    arg_max({'left': rto_seconds - rta_seconds}, number).left AS rto_left_seconds,
+                    count(*) AS recoveries, count(*) FILTER (verdict = 'met') AS met
+                FROM reopen.recoveries GROUP BY dataset""",
+            columns={"rto_left_seconds": "negative where it was missed, null where the dataset did not reopen"},
+        ),
     }
 )
 """The supported views, by name. ``vault`` is a vault's id, which its replicas share."""
@@ -133,6 +175,9 @@ PART_KINDS_BY_VIEW: Mapping[str, tuple[PartKind, ...]] = MappingProxyType(
     {"files": ("manifests",), "entries": ("manifests",), "changes": ("manifests",), "profiles": ("profiles",)}
 )
 """Which parts a view reads; the others stand on records and facts only."""
+
+RECOVERY_VIEWS = ("recoveries", "drills", "evidence", "objectives")
+"""Views of what the control store holds."""
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, history: History) -> None:
@@ -148,6 +193,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, history: History) -> Non
     connection.register("history_facts", history.facts)
     connection.execute("CREATE TABLE reopen.facts AS SELECT * REPLACE (body::JSON AS body) FROM history_facts")
     connection.unregister("history_facts")
+    set_recoveries(connection, HISTORY.empty_table())
     for name, schema in (("manifests", MANIFEST), ("profiles", PROFILE)):
         connection.execute(f"CREATE VIEW reopen.{name} AS {_nothing(schema)}")
     # A view is bound when it is made, so what others stand on comes first.
@@ -157,6 +203,13 @@ def create_views(connection: duckdb.DuckDBPyConnection, history: History) -> Non
         connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(view.comment)}")
         for column, comment in view.columns.items():
             connection.execute(f'COMMENT ON COLUMN {name}."{column}" IS {_quoted(comment)}')
+
+
+def set_recoveries(connection: duckdb.DuckDBPyConnection, recoveries: pa.Table) -> None:
+    """Make the inner table of recoveries of these rows (:data:`reopen.recover.history.HISTORY`)."""
+    connection.register("history_recoveries", recoveries)
+    connection.execute("CREATE OR REPLACE TABLE reopen.recoveries AS SELECT * FROM history_recoveries")
+    connection.unregister("history_recoveries")
 
 
 def _nothing(schema: pa.Schema) -> str:

@@ -154,7 +154,7 @@ def test_a_name_that_is_not_utf_8_is_told_apart_by_its_bytes(archive: Archive) -
 
 def test_a_vault_without_snapshots_has_empty_views(archive: Archive) -> None:
     with open_catalog([archive.vault]) as catalog:
-        assert [catalog.query(f"SELECT * FROM {view}").num_rows for view in describe_views()] == [0] * 8
+        assert [catalog.query(f"SELECT * FROM {view}").num_rows for view in describe_views()] == [0] * 12
 
 
 @pytest.mark.parametrize("place", ["with [brackets]", "with 'quote'", "key=7"])
