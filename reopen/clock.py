@@ -83,3 +83,8 @@ def from_unix_ns(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).replace(
         microsecond=nanoseconds % 1_000_000_000 // 1000
     )
+
+
+def to_the_second(instant: datetime) -> str:
+    """An instant for people: UTC, to the second, as ``2026-11-22T03:05:00Z``, which :func:`from_text` reads too."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

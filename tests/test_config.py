@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reopen.config import Limits, Recovery, TierDefaults, default_settings_text, load_settings
+from reopen.config.model import EventChannels
 from reopen.contracts import ContractError, Objective, load_contracts
 from reopen.errors import InvalidInput, NotFound
 from tests.contracts.samples import GOOD
@@ -323,3 +324,30 @@ def test_importing_the_settings_brings_no_heavy_library() -> None:
     code = f"import sys, reopen.config, reopen.contracts; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_events_are_told_to_more_to_others_or_to_nobody(file: Path) -> None:
+    lines = 'declared = ["json://a"]\ncommitted = { only = ["json://b"] }\ntier-restored = "off"\n'
+    file.write_text(DEFAULT.replace("[notify.events]\n", f"[notify.events]\n{lines}"), encoding="utf-8")
+    notify = load_settings(file).notify
+    assert notify.events == {
+        "declared": EventChannels(urls=("json://a",)),
+        "committed": EventChannels(urls=("json://b",), only=True),
+        "tier-restored": EventChannels(only=True),
+    }
+    assert (notify.owners, notify.mail, notify.timeout) == (True, "", timedelta(seconds=10))
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "says"),
+    [
+        ('tier-restord = "off"', "notify.events.tier-restord", "Did you mean 'tier-restored'?"),
+        ('declared = "on, t0ken"', "notify.events.declared", 'a list of URLs, { only = [URLs] } or "off"'),
+        ("declared = { only = [1] }", "notify.events.declared", "a list of URLs"),
+    ],
+)
+def test_a_bad_channel_of_an_event_is_one_fault_without_its_value(file: Path, line: str, key: str, says: str) -> None:
+    error = refusal(file, "[notify.events]\n", f"[notify.events]\n{line}\n")
+    assert key in error.message
+    assert says in f"{error.message} {error.hint}"
+    assert "t0ken" not in str(error)

@@ -21,6 +21,7 @@ from reopen.cli import (
     evidence,
     history,
     keys,
+    notices,
     prune,
     recovery,
     retention,
@@ -37,7 +38,22 @@ EPILOG = (
     "more. Example: reopen snapshot"
 )
 
-GROUPS = (setup, keys, demo, contracts, copies, upkeep, retention, prune, history, state, recovery, evidence, about)
+GROUPS = (
+    setup,
+    keys,
+    demo,
+    contracts,
+    copies,
+    upkeep,
+    retention,
+    prune,
+    history,
+    state,
+    recovery,
+    evidence,
+    notices,
+    about,
+)
 """Modules with ``register(app)``, in the order of the help."""
 
 

@@ -96,9 +96,22 @@ rto = "3d"
 temperature = "cold"
 
 [notify]
-# Apprise URLs of those who are told. They often carry tokens: set those as REOPEN_NOTIFY__URLS (separated by blanks)
-# and not in this file.
+# Apprise URLs of those who are told of everything. Secrets stand in the environment: ${{NAME}} in a URL is the value of
+# that variable, as in "slack://${{SLACK_TOKEN}}/#on-call". `reopen notify test` tries every channel.
 urls = []
+# Whether owners are told what concerns their datasets, by the `support` channels of their contracts.
+owners = true
+# The mail server for owners' mailto: addresses, for example
+# "mailtos://reopen:${{SMTP_PASSWORD}}@smtp.example.org?from=reopen@example.org"; empty: they get no mail.
+mail = ""
+# How long a channel may take for one notice. A recovery never waits for one.
+timeout = "10s"
+
+[notify.events]
+# Who is told of one event, beside those above: a list of URLs; {{ only = [URLs] }} for nobody else; "off" for nobody.
+# `reopen notify show` lists the events and who is told of each.
+# approval-needed = ["pover://${{PUSHOVER_USER}}@${{PUSHOVER_TOKEN}}"]
+# tier-restored = "off"
 
 [limits]
 # Threads that read, compress and seal; 0 stands for one a core.

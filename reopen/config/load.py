@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.config.faults import Fault, faults_error
-from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
+from reopen.config.model import EventChannels, Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
-    from reopen.config.text import HookText, SettingsText, SiteText
+    from reopen.config.text import EventChannels, HookText, SettingsText, SiteText
 
 FILE_NAME = "reopen.toml"
 FILE_VARIABLE = "REOPEN_CONFIG"
@@ -79,7 +79,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
             )
             for number, tier in sorted(text.tiers.items())
         },
-        notify=Notify(urls=tuple(text.notify.urls)),
+        notify=_notify(text.notify),
         limits=Limits(
             workers=text.limits.workers,
             validation_memory=text.limits.validation_memory,
@@ -106,6 +106,18 @@ def _hook(hook: HookText) -> Hook:
         command=tuple(hook.command), check=tuple(hook.check or ()), enforces=bool(getattr(hook, "enforces", False))
     )
     return written if hook.timeout is None else replace(written, timeout=hook.timeout)
+
+
+def _notify(text: NotifyText) -> Notify:
+    events = {}
+    for event, told in sorted(text.events.items()):
+        if told == "off":
+            events[str(event)] = EventChannels(only=True)
+        elif isinstance(told, list):
+            events[str(event)] = EventChannels(urls=tuple(told))
+        else:
+            events[str(event)] = EventChannels(urls=tuple(told.only), only=True)
+    return Notify(urls=tuple(text.urls), events=events, owners=text.owners, mail=text.mail, timeout=text.timeout)
 
 
 def _place(written: str, base: Path) -> str:

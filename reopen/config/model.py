@@ -56,10 +56,27 @@ class TierDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notify:
-    """Who is told. ``urls`` are Apprise URLs; they may carry tokens, so they are kept out of ``repr``."""
+class EventChannels:
+    """Who is told of one event, beside everybody; ``only``: instead of everybody and of the owners."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
+    only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Who is told. URLs are Apprise's; they may carry tokens, so they are kept out of ``repr``. ``${NAME}`` in one
+    stands for a variable of the environment, which is looked up when something is sent."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    events: Mapping[str, EventChannels] = field(default_factory=dict)
+    """By name of the event (:class:`reopen.config.events.Event`); ``only`` without URLs: nobody."""
+    owners: bool = True
+    """Whether the owners of datasets are told, by the ``support`` channels of their contracts."""
+    mail: str = field(default="", repr=False)
+    """The mail server that owners' ``mailto:`` addresses are written to through; empty: they get no mail."""
+    timeout: timedelta = timedelta(seconds=10)
+    """How long a channel may take for one notice, with its retry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

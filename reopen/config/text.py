@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from reopen import durations
+from reopen.config.events import Event
 from reopen.config.faults import Fault, faults_error
 
 PREFIX = "REOPEN_"
@@ -50,6 +51,14 @@ def _count(value: object) -> int:
 def _split(value: object) -> object:
     """The environment gives one text; URLs in it are separated by blanks, because commas may be part of one."""
     return value.split() if isinstance(value, str) else value
+
+
+def _told(value: object) -> object:
+    """Checked here, so that a bad value is one fault and not one for each form that it might have had."""
+    texts = value.get("only") if isinstance(value, dict) and set(value) == {"only"} else value
+    if value == "off" or (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+        return value
+    raise PydanticCustomError("told", "no channels")
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -135,10 +144,20 @@ class TierText(_Strict):
     retention: RetentionText = RetentionText()
 
 
+class OnlyText(_Strict):
+    """``{ only = ["…"] }`` below ``[notify.events]``"""
+
+    only: list[str]
+
+
 class NotifyText(_Strict):
     """``[notify]``"""
 
     urls: Annotated[list[str], NoDecode, BeforeValidator(_split)] = []
+    events: dict[Event, Annotated[list[str] | OnlyText | Literal["off"], BeforeValidator(_told)]] = {}
+    owners: bool = True
+    mail: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    timeout: Duration = timedelta(seconds=10)
 
 
 class LimitsText(_Strict):
@@ -320,6 +339,10 @@ def _fault(details: Mapping[str, Any]) -> Fault:
         hint = 'Write a command as a list of texts, as ["/opt/site/fence", "--now"], and enforces as true or false.'
         return Fault(key=key, message=f"{shown} is not allowed: {details['msg']}.", hint=hint)
     match kind:
+        case "enum" if place[:2] == ["notify", "events"]:
+            return _unknown(key, place[2], [str(event) for event in Event])
+        case "told":
+            message = 'The value is not allowed; allowed: a list of URLs, { only = [URLs] } or "off".'
         case "count":
             message = f"{shown} is no count; allowed: whole numbers from 1, -1 for all."
         case "literal_error":

@@ -51,6 +51,15 @@ class _Approval(StrEnum):
     NONE = "none"
 
 
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_SECRET_URL = re.compile(
+    r"^[a-z][a-z0-9+.-]*://[^/@?#]*:[^/@?#]+@"
+    r"|^https://hooks\.slack\.com/(services|workflows|triggers)/\w"
+    r"|^https://(\w+\.)?discord(app)?\.com/api/webhooks/\d*/\w"
+    r"|^https://[\w.-]+\.webhook\.office\.com/webhookb2/\w",
+    re.IGNORECASE,
+)
+"""A password before the host, or a webhook whose path is its secret, after variables were taken out of the URL."""
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -270,4 +279,10 @@ def _owner(reader: Reader) -> str:
 
 def _channels(reader: Reader) -> tuple[Channel, ...]:
     support: list[Mapping[str, Any]] = reader.data.get("support", [])
+    for number, item in enumerate(support):
+        if _SECRET_URL.search(_VARIABLE.sub("", str(item.get("url", "")))):
+            # Its value stays untold here too: what is printed ends up in logs.
+            message = "The URL carries a secret, and a contract is read by many."
+            hint = "Write ${NAME} in its place, and set the variable NAME where Reopen runs."
+            reader.error(("support", number, "url"), message, hint, value="…")
     return tuple(Channel(name=item["channel"], tool=item.get("tool", ""), url=item.get("url", "")) for item in support)

@@ -140,7 +140,7 @@ def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Ite
         work=settings.home / "validation",
         validation_memory=settings.limits.validation_memory,
         threads=settings.limits.workers,
-        notify=AppriseNotifier(settings.notify.urls),
+        notify=AppriseNotifier(settings.notify),
         progress=progress,
         clock=session.clock,
     ) as context:

@@ -78,17 +78,22 @@ class Notice:
     fields: Mapping[str, str]
     contacts: tuple[Contact, ...] = ()
     """Owners whom it concerns."""
+    test: bool = False
+    """Nothing happened: somebody tries the channels, and the words must say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of one notice on one channel: ``sent``, ``failed`` or ``unconfirmed``. No secrets in ``channel``."""
+    """What became of one notice on one channel: ``sent``, ``failed`` or ``unconfirmed``. No secrets in ``channel``.
+
+    ``audience``: for whom it is; ``attempts`` is 0 when there was nothing to send to."""
 
     event: str
     channel: str
     status: str
     attempts: int
     error: str = ""
+    audience: str = ""
 
 
 Notify = Callable[[Notice], Sequence[Delivery]]

@@ -1,28 +1,23 @@
 """Owns what people are told during a recovery, and that telling them never holds it up.
 
-Each notice names an event; the words are in templates that belong to the notifier. Here are only the values.
+Each notice names an event; the words are in templates that belong to the notifier. Here are only the values. What is
+told while nothing is recovered is in :mod:`reopen.recover.alarms`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from queue import SimpleQueue
 from types import TracebackType
 
-from reopen.clock import to_text
+from reopen.clock import to_the_second
+from reopen.config.events import Event
 from reopen.durations import to_text as duration_text
 from reopen.recover.clocks import DatasetResult, Measured, TierResult, Verdict
 from reopen.recover.context import Delivery, Notice, Notify
 from reopen.recover.plan import Contact, PlannedDataset, RecoveryPlan
-
-DECLARED = "declared"
-TIER_RESTORED = "tier-restored"
-OBJECTIVE_MISSED = "objective-missed"
-FAILOVER_FINISHED = "failover-finished"
-DRILL_RESULT = "drill-result"
-EVENTS = (DECLARED, TIER_RESTORED, OBJECTIVE_MISSED, FAILOVER_FINISHED, DRILL_RESULT)
 
 COLLECT_SECONDS_MAX = 30.0
 """How long the end of a recovery waits for messages under way. The business is open by then; a channel that takes
@@ -84,12 +79,12 @@ class Messenger:
 def declared(plan: RecoveryPlan, *, reason: str) -> Notice:
     """The role has moved; the recovery begins."""
     return _notice(
-        DECLARED,
+        Event.DECLARED,
         plan,
         plan.datasets,
         reason=reason,
-        failed_at=to_text(plan.failed_at),
-        declared_at=to_text(plan.declared_at),
+        failed_at=to_the_second(plan.failed_at),
+        declared_at=to_the_second(plan.declared_at),
         datasets=str(len(plan.datasets)),
         tiers=str(len(plan.tiers)),
         left_out=", ".join(item.dataset for item in plan.left_out) or "nothing",
@@ -99,7 +94,7 @@ def declared(plan: RecoveryPlan, *, reason: str) -> Notice:
 def tier_restored(plan: RecoveryPlan, tier: TierResult) -> Notice:
     """A tier is settled: open, or open but for some."""
     return _notice(
-        TIER_RESTORED,
+        Event.TIER_RESTORED,
         plan,
         plan.tier(tier.tier),
         tier=str(tier.tier),
@@ -116,7 +111,7 @@ def tier_restored(plan: RecoveryPlan, tier: TierResult) -> Notice:
 def objective_missed(plan: RecoveryPlan, result: DatasetResult) -> Notice:
     """A dataset is late, lost more than it may, or does not run."""
     return _notice(
-        OBJECTIVE_MISSED,
+        Event.OBJECTIVE_MISSED,
         plan,
         (plan.dataset(result.name),),
         dataset=result.name,
@@ -131,12 +126,85 @@ def objective_missed(plan: RecoveryPlan, result: DatasetResult) -> Notice:
 
 def failover_finished(plan: RecoveryPlan, measured: Measured) -> Notice:
     """Every step is settled."""
-    return _notice(FAILOVER_FINISHED, plan, plan.datasets, **_summary(measured))
+    return _notice(Event.FAILOVER_FINISHED, plan, plan.datasets, **_summary(measured))
 
 
 def drill_result(plan: RecoveryPlan, measured: Measured, *, cleaned_up: bool) -> Notice:
     """A drill is over."""
-    return _notice(DRILL_RESULT, plan, plan.datasets, cleaned_up="yes" if cleaned_up else "NO", **_summary(measured))
+    return _notice(
+        Event.DRILL_RESULT, plan, plan.datasets, cleaned_up="yes" if cleaned_up else "NO", **_summary(measured)
+    )
+
+
+def approval_needed(plan: RecoveryPlan, *, asked_by: Iterable[str], what: str = "failover") -> Notice:
+    """Nothing moves before somebody approves.
+
+    :param asked_by: what asks for it: ``tier 1``, or a dataset whose contract does.
+    """
+    known = [(dataset.rpa, dataset.name) for dataset in plan.datasets if dataset.rpa is not None]
+    unknown = [dataset.name for dataset in plan.datasets if dataset.rpa is None]
+    worst = max(known, default=None)
+    lost = "unknown" if worst is None else f"{_duration(worst[0])} of {worst[1]} at worst"
+    return _notice(
+        Event.APPROVAL_NEEDED,
+        plan,
+        plan.datasets,
+        what=what,
+        asked_by=", ".join(asked_by) or "the settings",
+        datasets=str(len(plan.datasets)),
+        tiers=str(len(plan.tiers)),
+        lost=lost + (f"; unknown for {', '.join(unknown)}" if unknown and worst is not None else ""),
+        failed_at=to_the_second(plan.failed_at),
+    )
+
+
+def decision_needed(
+    plan: RecoveryPlan, *, step: str, dataset: str, reason: str, hint: str = "", until: datetime | None = None
+) -> Notice:
+    """A dataset failed and waits for a person; its siblings go on.
+
+    :param step: the id of the step that waits; ``until``: when it counts as failed without a decision.
+    """
+    return _notice(
+        Event.DECISION_NEEDED,
+        plan,
+        (plan.dataset(dataset),),
+        dataset=dataset,
+        step=step,
+        reason=reason,
+        hint=hint or "none",
+        until="there is a decision" if until is None else to_the_second(until),
+    )
+
+
+def committed(*, primary: str, epoch: int, by: str, why: str, contacts: Iterable[Contact] = ()) -> Notice:
+    """A failover was accepted: there is no roll-back any more."""
+    fields = {"primary": primary, "epoch": str(epoch), "by": by, "why": why or "none given"}
+    return Notice(event=Event.COMMITTED, fields=fields, contacts=tuple(dict.fromkeys(contacts)))
+
+
+def rolled_back(
+    *, primary: str, abandoned: str, epoch: int, by: str, why: str, contacts: Iterable[Contact] = ()
+) -> Notice:
+    """The role was given back. ``abandoned`` is the site that had taken over."""
+    fields = {"primary": primary, "abandoned": abandoned, "epoch": str(epoch), "by": by, "why": why or "none given"}
+    return Notice(event=Event.ROLLED_BACK, fields=fields, contacts=tuple(dict.fromkeys(contacts)))
+
+
+def failback_finished(plan: RecoveryPlan, measured: Measured, *, kept: str, moved: str) -> Notice:
+    """The business is back where it was.
+
+    :param kept: what the returning primary held that differs and is kept for review, in words; empty for nothing.
+    :param moved: how much had to be moved, in words.
+    """
+    return _notice(
+        Event.FAILBACK_FINISHED,
+        plan,
+        plan.datasets,
+        kept=kept or "nothing",
+        moved=moved or "unknown",
+        **_summary(measured),
+    )
 
 
 def _summary(measured: Measured) -> dict[str, str]:

@@ -57,6 +57,20 @@ TIER = "{property: tier, value: 1, vendor: reopen}"
             "schema[0].quality[0].arguments.validVals",
             "The metric 'invalidValues' has no argument 'validVals'; allowed: pattern, validValues.",
         ),
+        (
+            "mailto:oncall@example.org",
+            "slack://anna:hunter2@T1/B2",
+            "- {channel: oncall",
+            "support[0].url",
+            "The URL carries a secret, and a contract is read by many.",
+        ),
+        (
+            "mailto:oncall@example.org",
+            "https://hooks.slack.com/services/T1/B2/hunter2",
+            "- {channel: oncall",
+            "support[0].url",
+            "The URL carries a secret",
+        ),
         # Names
         ("name: orders\n", "name: Orders!\n", "Orders!", "name", "'Orders!' is a bad dataset name; allowed: [a-z]"),
         # Our properties
@@ -458,3 +472,11 @@ def test_a_yaml_file_with_another_ending_is_named_since_it_is_not_read(folder: F
     problem = folder.only(Severity.WARNING)
     assert problem.file == Path(folder.path / "part.yaml")
     assert "is not read" in problem.message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hooks.slack.com/services/${HOOK}", "slack://bot:${TOKEN}@T1", "json://a@host"]
+)
+def test_a_secret_that_stands_in_the_environment_may_be_named(folder: Folder, url: str) -> None:
+    folder.write({"orders": GOOD.replace("mailto:oncall@example.org", url)})
+    assert folder.load().datasets["orders"].channels[0].url == url
