@@ -17,7 +17,7 @@ from reopen.config.model import EventChannels, Hook, Limits, Notify, Recovery, S
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
-    from reopen.config.text import EventChannels, HookText, SettingsText, SiteText
+    from reopen.config.text import HookText, NotifyText, SettingsText, SiteText
 
 FILE_NAME = "reopen.toml"
 FILE_VARIABLE = "REOPEN_CONFIG"
