@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from reopen.control import rules
 from reopen.control.log import EpochLog
@@ -131,6 +132,7 @@ def choose_drill(
 def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Iterator[RecoveryContext]:
     """The engine wired to the vault of a site (this one's when None), its checks and its channels."""
     # Imported here: it loads Arrow, and a plan is made without.
+    from reopen.desk.readiness import look_before
     from reopen.recover.wiring import wire
 
     settings = session.settings
@@ -140,6 +142,7 @@ def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Ite
         work=settings.home / "validation",
         validation_memory=settings.limits.validation_memory,
         threads=settings.limits.workers,
+        look=partial(look_before, session, vault=vault),
         notify=AppriseNotifier(settings.notify),
         progress=progress,
         clock=session.clock,

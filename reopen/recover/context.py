@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reopen.clock import Clock
-from reopen.recover.plan import Contact, PlannedDataset
+from reopen.recover.plan import Contact, PlannedDataset, RecoveryPlan
+from reopen.recover.readiness.model import Readiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,11 @@ class Checked:
 
 class Verbs(Protocol):
     """What a recovery does to bytes. Each may be called again after it was interrupted or done (R1)."""
+
+    def preflight(self, plan: RecoveryPlan) -> Readiness:
+        """Look whether the target could carry out the plan now. It changes nothing, and raises nothing for what it
+        finds."""
+        ...
 
     def restore(self, dataset: PlannedDataset) -> Restored:
         """Bring the dataset's recovery point to its target; write only what differs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +36,9 @@ from reopen.recover.context import (
     tell_nobody,
 )
 from reopen.recover.evidence import VerifySignature
-from reopen.recover.plan import PlannedDataset
+from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.readiness import Readiness
+from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.storage import local_path
 from reopen.vault import SnapshotRecord, Vault
@@ -53,13 +55,24 @@ class RealVerbs:
     """Restore, integrity check and validation of datasets from one vault. Threads share it."""
 
     def __init__(
-        self, vault: Vault, contracts: Contracts, validator: Validator, *, threads: int, progress: Progress
+        self,
+        vault: Vault,
+        contracts: Contracts,
+        validator: Validator,
+        *,
+        look: Callable[[RecoveryPlan], Readiness],
+        threads: int,
+        progress: Progress,
     ) -> None:
         self._vault = vault
         self._contracts = contracts
         self._validator = validator
+        self._look = look
         self._threads = threads
         self._progress = progress
+
+    def preflight(self, plan: RecoveryPlan) -> Readiness:
+        return self._look(plan)
 
     def restore(self, dataset: PlannedDataset) -> Restored:
         plan = plan_restore(self._vault, self._record(dataset), dataset.target_url)
@@ -129,6 +142,7 @@ def wire(
     work: Path,
     validation_memory: str,
     threads: int = 0,
+    look: Callable[[RecoveryPlan], Readiness] | None = None,
     notify: Notify = tell_nobody,
     progress: Progress = SILENT,
     clock: Clock = SYSTEM_CLOCK,
@@ -139,18 +153,41 @@ def wire(
     :param work: a folder for the validator's scratch and raw results.
     :param validation_memory: what the checks may hold, for example ``1GB``.
     :param threads: of each restore; 0 stands for the number of cores.
+    :param look: how ready the target is; without it the look knows the vault and the plan, and no more.
     """
     # Started at once: its imports take seconds, and the first restore runs meanwhile.
     with Validator(work=work, memory_limit=validation_memory, clock=clock) as validator:
         yield RecoveryContext(
             clock=clock,
             orchestrator=new_id(random_bytes),
-            verbs=RealVerbs(vault, contracts, validator, threads=threads, progress=progress),
+            verbs=RealVerbs(
+                vault,
+                contracts,
+                validator,
+                look=look or _look_at(vault, validation_memory, clock),
+                threads=threads,
+                progress=progress,
+            ),
             notify=notify,
             sign=_signer(vault),
             record_drilled=_drill_recorder(vault),
             versions=environment(),
         )
+
+
+def _look_at(vault: Vault, validation_memory: str, clock: Clock) -> Callable[[RecoveryPlan], Readiness]:
+    def look(plan: RecoveryPlan) -> Readiness:
+        around = Surroundings(
+            site=plan.target_site,
+            vault_url=vault.store.url,
+            open_vault=lambda: vault,
+            validation_memory=validation_memory,
+            versions=environment(),
+            clock=clock,
+        )
+        return assess(plan, around)
+
+    return look
 
 
 def evidence_verifier(vault: Vault) -> VerifySignature:

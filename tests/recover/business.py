@@ -19,6 +19,7 @@ from reopen.ids import seeded_random
 from reopen.recover.context import BadEntry, Checked, Delivery, Integrity, Notice, RecoveryContext, Restored
 from reopen.recover.failover import FailoverResult, execute_failover
 from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_failover
+from reopen.recover.readiness import Area, Check, Mark, Readiness
 from reopen.storage.base import ObjectStore
 from reopen.vault.record import ContractRef, Fact, SnapshotRecord, TableRef, Totals
 
@@ -152,6 +153,7 @@ class FakeVerbs:
         self.damaged: set[str] = set()
         self.failing_checks: set[str] = set()
         self.related: dict[str, Mapping[str, str]] = {}
+        self.readiness = Mark.OK
         self._interfere = interfere
         self._lock = threading.Lock()
 
@@ -159,6 +161,11 @@ class FakeVerbs:
         with self._lock:
             self.calls.append((verb, dataset))
         self._interfere(verb, dataset)
+
+    def preflight(self, plan: RecoveryPlan) -> Readiness:
+        self._call("preflight", "")
+        check = Check(name="space", area=Area.CAPACITY, verdict=self.readiness, value="1 GB free")
+        return Readiness(site=plan.target_site, at=NOON, seconds=0.1, shape=plan.shape, checks=(check,))
 
     def restore(self, dataset: PlannedDataset) -> Restored:
         self._call("restore", dataset.name)

@@ -120,6 +120,7 @@ class Damaging:
     """Real verbs, and a hand that changes a letter between the restore and the checks."""
 
     def __init__(self, verbs: Verbs) -> None:
+        self.preflight = verbs.preflight
         self.check_tree = verbs.check_tree
         self.validate = verbs.validate
         self._restore = verbs.restore

@@ -114,7 +114,7 @@ def try_recovery_keys(vault: Vault, *, sample: int | None = SAMPLE_PACKS, progre
     names = tuple(info.name.rpartition("/")[2] for info in chosen)
     return KeyTestResult(
         keys=tuple(
-            KeyTried(key=key.id, roots=_try_roots(vault, key), packs=tuple(tried[key.id]))
+            KeyTried(key=key.id, roots=opens_roots(vault, key), packs=tuple(tried[key.id]))
             for key in vault.keyring.recovery_keys
         ),
         packs=len(packs),
@@ -134,7 +134,8 @@ def _choose(packs: Sequence[ObjectInfo], sample: int | None, random_bytes: Rando
     return [newest, *others[: sample - 1]]
 
 
-def _try_roots(vault: Vault, key: RecoveryKey) -> Roots:
+def opens_roots(vault: Vault, key: RecoveryKey) -> Roots:
+    """Whether a recovery key opens the vault's roots: one object, no listing."""
     sealed = vault.key_documents.roots.get(key.id)
     if sealed is None:
         return "not sealed"

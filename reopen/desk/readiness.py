@@ -1,0 +1,88 @@
+"""Owns the way from the settings to a look at a site: what it recovers from, where to, and who would be told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+from reopen.control import rules
+from reopen.desk.recovery import Wish, plan_wish
+from reopen.desk.session import Session
+from reopen.errors import ReopenError
+from reopen.notify.understood import understood
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.readiness import Readiness
+from reopen.recover.readiness.assess import Surroundings, assess
+from reopen.recover.readiness.connectivity import Channel
+from reopen.recover.wiring import environment
+from reopen.storage import ObjectStore, open_store
+from reopen.vault import Vault
+
+API_VARIABLE = "PREFECT_API_URL"
+"""Where flows and workers find the orchestrator; the engine only asks whether it answers."""
+
+
+def assess_site(session: Session, *, site: str | None = None) -> Readiness:
+    """Look whether a site (None: the one that would take over) could take over now.
+
+    :raises NotFound: there is no such site.
+    """
+    target = session.site(site).name if site is not None else standby_of(session)
+    plan: RecoveryPlan | ReopenError
+    try:
+        plan = plan_wish(session, Wish(to=target))
+    except ReopenError as error:
+        plan = error
+    return assess(plan, _around(session, target, vault=target, deep=True))
+
+
+def look_before(session: Session, plan: RecoveryPlan, *, vault: str | None) -> Readiness:
+    """The look that is the first step of a recovery: it is quick, and asks nothing of the site that may be lost.
+
+    :param vault: the site whose vault is read, this one when None.
+    """
+    return assess(plan, _around(session, plan.target_site, vault=vault, deep=False))
+
+
+def standby_of(session: Session) -> str:
+    """The site that would take over: the settings' standby, or after a failover the site that was left."""
+    standby = session.settings.standby.name
+    try:
+        records = session.log.records() if session.log is not None else ()
+    except ReopenError:
+        return standby  # The check of the control store says so.
+    epoch = rules.epoch_record(records)
+    return epoch.previous_primary if epoch is not None and epoch.primary == standby else standby
+
+
+def _around(session: Session, target: str, *, vault: str | None, deep: bool) -> Surroundings:
+    settings = session.settings
+    return Surroundings(
+        site=target,
+        vault_url=session.site(vault).vault,
+        open_vault=partial(session.vault, vault),
+        open_control=partial(_control, session),
+        open_source=partial(_source, session, target) if deep else None,
+        keys_folder=settings.keys if target == settings.site else None,
+        validation_memory=settings.limits.validation_memory,
+        channels=partial(_channels, settings.notify.urls),
+        orchestrator_url=os.environ.get(API_VARIABLE, ""),
+        versions=environment(),
+        clock=session.clock,
+        deep=deep,
+    )
+
+
+def _control(session: Session) -> ObjectStore:
+    return open_store(session.settings.control)
+
+
+def _source(session: Session, target: str) -> Vault:
+    """The vault of the site that would be left."""
+    primary = session.primary()
+    return session.vault(primary if primary != target else session.settings.primary.name)
+
+
+def _channels(urls: Sequence[str]) -> list[Channel]:
+    return [Channel(name=name, problem=problem) for name, problem in understood(urls)]

@@ -1,0 +1,111 @@
+"""Owns the checks of reach: the vault, the control store, the channels and the orchestrator.
+
+The places of the datasets are :mod:`reopen.recover.readiness.targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from reopen.clock import Clock
+from reopen.control.log import EpochLog
+from reopen.control.rules import current_epoch
+from reopen.errors import ReopenError
+from reopen.recover.context import Delivery
+from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
+from reopen.storage import ObjectStore
+from reopen.vault import Vault
+
+CLOCK_SKEW_MAX = timedelta(seconds=60)
+"""RPA, exposure and leases compare the clocks of two machines; with NTP they differ by milliseconds."""
+ANSWER_SECONDS_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One way to reach people. ``name`` shows no token. ``problem``: why it would not work, as far as is known without
+    sending; ``delivery``: what became of a test message, where one was sent."""
+
+    name: str
+    problem: str = ""
+    delivery: Delivery | None = None
+
+
+def check_vault(vault: Vault | ReopenError, url: str) -> Check:
+    """Whether the vault is reached and opened."""
+    if isinstance(vault, ReopenError):
+        todo = vault.hint or "See that the place is reached from this site, with its credentials and keys."
+        return _check("vault", Mark.FAIL, vault.message, todo)
+    return _check("vault", Mark.OK, url)
+
+
+def check_log(store: ObjectStore | ReopenError, clock: Clock) -> list[Check]:
+    """Whether the log of who may act is reached and whole, and whether its store agrees with us about the time."""
+    todo = "Without its log no failover begins. See that `control` is reached from this site."
+    if isinstance(store, ReopenError):
+        return [_check("control", Mark.FAIL, store.message, store.hint or todo)]
+    try:
+        records = EpochLog(store, clock=clock).records()
+    except ReopenError as error:
+        return [_check("control", Mark.FAIL, error.message, error.hint or todo)]
+    value = f"{store.url}: {len(records)} records, epoch {current_epoch(records)}"
+    return [_check("control", Mark.OK, value), _check_clock(store, clock)]
+
+
+def _check_clock(store: ObjectStore, clock: Clock) -> Check:
+    try:
+        skew = abs(store.now() - clock.now())
+    except ReopenError as error:
+        return _check(
+            "clock", Mark.WARN, f"{UNKNOWN}: {error.message}", "See whether the control store can be written."
+        )
+    value = f"{skew.total_seconds():.1f} s from the control store's"
+    if skew > CLOCK_SKEW_MAX:
+        return _check("clock", Mark.WARN, value, "Set the clock of this machine, for example by NTP.")
+    return _check("clock", Mark.OK, value)
+
+
+def check_channels(channels: Sequence[Channel]) -> list[Check]:
+    """Whether people would hear of a recovery."""
+    if not channels:
+        todo = "Set `urls` below [notify], or REOPEN_NOTIFY__URLS."
+        return [_check("channels", Mark.WARN, "none: nobody would be told", todo)]
+    return [_judge_channel(channel) for channel in channels]
+
+
+def _judge_channel(channel: Channel) -> Check:
+    name, todo = "channel", "Correct its URL; `reopen ready --send-test` sends a message to each."
+    if channel.problem:
+        return _check(name, Mark.FAIL, f"{channel.name}: {channel.problem}", todo)
+    if channel.delivery is None:
+        return _check(name, Mark.OK, f"{channel.name}: understood, nothing was sent")
+    if channel.delivery.status == "sent":
+        return _check(name, Mark.OK, f"{channel.name}: took a test message")
+    value = f"{channel.name}: {channel.delivery.status}: {channel.delivery.error}"
+    return _check(name, Mark.FAIL, value, todo)
+
+
+def check_orchestrator(url: str) -> Check:
+    """Whether the orchestrator's API answers, where one is named. A recovery does without it (Y4)."""
+    if not url:
+        return _check("orchestrator", Mark.OK, "none is configured; `reopen failover` needs none")
+    todo = "Start the server, or fail over without it: `reopen failover`."
+    if not url.startswith(("http://", "https://")):
+        return _check("orchestrator", Mark.WARN, f"{url} is no address of a server", "Correct PREFECT_API_URL.")
+    try:
+        with urlopen(Request(f"{url.rstrip('/')}/health"), timeout=ANSWER_SECONDS_MAX) as reply:
+            status = int(reply.status)
+    except (URLError, OSError, ValueError) as error:
+        # A refused connection comes wrapped; its reason says more than the wrapping.
+        return _check("orchestrator", Mark.WARN, f"{url} does not answer: {getattr(error, 'reason', error)}", todo)
+    if status != 200:
+        return _check("orchestrator", Mark.WARN, f"{url} answers {status}", todo)
+    return _check("orchestrator", Mark.OK, f"{url} answers")
+
+
+def _check(name: str, mark: Mark, value: str, what_to_do: str = "") -> Check:
+    return Check(name=name, area=Area.CONNECTIVITY, verdict=mark, value=value, what_to_do=what_to_do)

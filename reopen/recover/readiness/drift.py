@@ -1,0 +1,126 @@
+"""Owns the checks of drift: is the plan of today the one that the last passing drill proved.
+
+A drill proves what it recovered: a drill of tier 1 says nothing about tier 2. So each dataset is compared with the
+newest drill that had it, by what does not change from day to day. What differs is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reopen.clock import to_text
+from reopen.durations import to_text as duration_text
+from reopen.recover.clocks import DatasetResult, Verdict
+from reopen.recover.evidence import Evidence
+from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
+from reopen.recover.readiness.model import Area, Check, Mark
+
+DRILL_AGE_WARN = timedelta(days=90)
+"""Most rules that ask for tests ask for them once a quarter or once a year."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drilled:
+    """A dataset as a drill recovered it."""
+
+    at: datetime
+    planned: PlannedDataset
+    result: DatasetResult
+
+
+def check_drift(plan: RecoveryPlan, evidence: Sequence[Evidence], now: datetime) -> list[Check]:
+    """``proven`` of the plan, and ``drill`` of each dataset.
+
+    :param evidence: every record of evidence, oldest first.
+    """
+    newest, proofs = last_drills(plan, evidence), passing_drills(plan, evidence)
+    checks = [_judge(dataset, newest.get(dataset.name), proofs.get(dataset.name), now) for dataset in plan.datasets]
+    unproven = [check.dataset for check in checks if check.verdict is not Mark.OK]
+    return [_check_plan(plan, evidence, unproven), *checks]
+
+
+def passing(evidence: Iterable[Evidence], *, site: str) -> Evidence | None:
+    """The newest drill at a site that met every objective."""
+    found = [item for item in _drills(evidence, site) if item.measured.verdict is Verdict.MET]
+    return found[-1] if found else None
+
+
+def last_drills(plan: RecoveryPlan, evidence: Iterable[Evidence]) -> Mapping[str, Drilled]:
+    """The newest drill of each dataset at the plan's target, however it ended."""
+    return {
+        result.name: Drilled(at=item.measured.t_finished, planned=item.planned.dataset(result.name), result=result)
+        for item in _drills(evidence, plan.target_site)
+        for result in item.measured.datasets
+    }
+
+
+def passing_drills(plan: RecoveryPlan, evidence: Iterable[Evidence]) -> Mapping[str, Drilled]:
+    """The newest drill of each dataset that met its objectives."""
+    return {
+        result.name: Drilled(at=item.measured.t_finished, planned=item.planned.dataset(result.name), result=result)
+        for item in _drills(evidence, plan.target_site)
+        for result in item.measured.datasets
+        if result.verdict is Verdict.MET
+    }
+
+
+def differences(planned: PlannedDataset, proven: PlannedDataset) -> list[str]:
+    """What of a dataset is not as a drill had it: what does not change from day to day, and no more."""
+    compared = {
+        "contract": (planned.contract.digest, proven.contract.digest),
+        "tier": (planned.tier, proven.tier),
+        "objectives": (planned.objective, proven.objective),
+        "dependencies": (planned.depends_on, proven.depends_on),
+        "place": (planned.serving_url, proven.serving_url),
+    }
+    return [name for name, (now, then) in compared.items() if now != then]
+
+
+def _check_plan(plan: RecoveryPlan, evidence: Sequence[Evidence], unproven: Sequence[str]) -> Check:
+    proof = next((item for item in reversed(list(_drills(evidence, plan.target_site))) if _proves(item, plan)), None)
+    if proof is not None:
+        return _check("proven", Mark.OK, f"as a whole, by the drill of {to_text(proof.measured.t_finished)}")
+    if not unproven:
+        return _check("proven", Mark.OK, "each dataset by a drill, not yet all in one")
+    return _check(
+        "proven",
+        Mark.WARN,
+        f"unproven: {len(unproven)} of {len(plan.datasets)} datasets as they are planned now",
+        "Run `reopen drill`; until then nobody knows how long this plan takes, or whether it ends.",
+    )
+
+
+def _proves(item: Evidence, plan: RecoveryPlan) -> bool:
+    return item.shape == plan.shape and item.measured.verdict is Verdict.MET
+
+
+def _judge(dataset: PlannedDataset, last: Drilled | None, proof: Drilled | None, now: datetime) -> Check:
+    name, todo = dataset.name, f"Run `reopen drill {dataset.name}`."
+    if last is None:
+        return _check("drill", Mark.WARN, "unproven: never drilled", todo, name)
+    if last.result.verdict is not Verdict.MET:
+        value = f"the last drill ({to_text(last.at)}) {last.result.verdict}: {last.result.reason}"
+        mark = Mark.FAIL if last.result.verdict is Verdict.FAILED else Mark.WARN
+        return _check("drill", mark, value, last.result.hint or f"See its evidence, and then: {todo}", name)
+    assert proof is not None, "the last drill passed"
+    changed = differences(dataset, proof.planned)
+    if changed:
+        value = f"unproven: changed since the drill of {to_text(proof.at)}: {', '.join(changed)}"
+        return _check("drill", Mark.WARN, value, todo, name)
+    rta = proof.result.rta or timedelta(0)
+    value = (
+        f"{to_text(proof.at)}: {duration_text(max(rta, timedelta(0)))} of {duration_text(dataset.objective.rto)} (RTO)"
+    )
+    if now - proof.at > DRILL_AGE_WARN:
+        return _check("drill", Mark.WARN, f"{value}, more than {DRILL_AGE_WARN.days} days ago", todo, name)
+    return _check("drill", Mark.OK, value, "", name)
+
+
+def _drills(evidence: Iterable[Evidence], site: str) -> Iterable[Evidence]:
+    return (item for item in evidence if item.kind == PlanKind.DRILL and item.planned.target_site == site)
+
+
+def _check(name: str, mark: Mark, value: str, what_to_do: str = "", dataset: str = "") -> Check:
+    return Check(name=name, area=Area.DRIFT, verdict=mark, value=value, what_to_do=what_to_do, dataset=dataset)
