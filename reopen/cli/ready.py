@@ -29,13 +29,14 @@ def ready(
         str | None,
         typer.Option("--site", metavar="SITE", help="The site to look at; else the one that would take over."),
     ] = None,
+    send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message to every channel.")] = False,
 ) -> Answer:
     """Look whether a site could take over now: software, reach, keys and rights, room, age of the copies, drift since
     the last passing drill. It writes a few bytes where a recovery would, and removes them. Exit 3 when a check failed.
     """
     from reopen.desk.readiness import assess_site
 
-    found = assess_site(face.session, site=site)
+    found = assess_site(face.session, site=site, send=send_test)
     return ready_answer(found)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import os
-from collections.abc import Sequence
 from functools import partial
 
+from reopen.clock import to_the_second
+from reopen.config.events import Event
 from reopen.control import rules
 from reopen.desk.recovery import Wish, plan_wish
 from reopen.desk.session import Session
 from reopen.errors import ReopenError
-from reopen.notify.understood import understood
+from reopen.notify.directory import list_channels, send_test
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
@@ -23,9 +25,10 @@ API_VARIABLE = "PREFECT_API_URL"
 """Where flows and workers find the orchestrator; the engine only asks whether it answers."""
 
 
-def assess_site(session: Session, *, site: str | None = None) -> Readiness:
+def assess_site(session: Session, *, site: str | None = None, send: bool = False) -> Readiness:
     """Look whether a site (None: the one that would take over) could take over now.
 
+    :param send: send a test message to every channel.
     :raises NotFound: there is no such site.
     """
     target = session.site(site).name if site is not None else standby_of(session)
@@ -34,7 +37,7 @@ def assess_site(session: Session, *, site: str | None = None) -> Readiness:
         plan = plan_wish(session, Wish(to=target))
     except ReopenError as error:
         plan = error
-    return assess(plan, _around(session, target, vault=target, deep=True))
+    return assess(plan, _around(session, target, vault=target, deep=True, send=send))
 
 
 def look_before(session: Session, plan: RecoveryPlan, *, vault: str | None) -> Readiness:
@@ -42,7 +45,7 @@ def look_before(session: Session, plan: RecoveryPlan, *, vault: str | None) -> R
 
     :param vault: the site whose vault is read, this one when None.
     """
-    return assess(plan, _around(session, plan.target_site, vault=vault, deep=False))
+    return assess(plan, _around(session, plan.target_site, vault=vault, deep=False, send=False))
 
 
 def standby_of(session: Session) -> str:
@@ -56,7 +59,7 @@ def standby_of(session: Session) -> str:
     return epoch.previous_primary if epoch is not None and epoch.primary == standby else standby
 
 
-def _around(session: Session, target: str, *, vault: str | None, deep: bool) -> Surroundings:
+def _around(session: Session, target: str, *, vault: str | None, deep: bool, send: bool) -> Surroundings:
     settings = session.settings
     return Surroundings(
         site=target,
@@ -66,7 +69,7 @@ def _around(session: Session, target: str, *, vault: str | None, deep: bool) -> 
         open_source=partial(_source, session, target) if deep else None,
         keys_folder=settings.keys if target == settings.site else None,
         validation_memory=settings.limits.validation_memory,
-        channels=partial(_channels, settings.notify.urls),
+        channels=partial(_channels, session, send=send),
         orchestrator_url=os.environ.get(API_VARIABLE, ""),
         versions=environment(),
         clock=session.clock,
@@ -84,5 +87,16 @@ def _source(session: Session, target: str) -> Vault:
     return session.vault(primary if primary != target else session.settings.primary.name)
 
 
-def _channels(urls: Sequence[str]) -> list[Channel]:
-    return [Channel(name=name, problem=problem) for name, problem in understood(urls)]
+def _channels(session: Session, *, send: bool) -> list[Channel]:
+    settings, datasets = session.settings.notify, session.contracts_or_none.datasets.values()
+    if not send:
+        return [Channel(name=found.name, problem=found.problem) for found in list_channels(settings, datasets)]
+    sent = send_test(
+        settings,
+        datasets,
+        event=Event.TEST,
+        site=session.settings.site,
+        by=getpass.getuser(),
+        sent_at=to_the_second(session.clock.now()),
+    )
+    return [Channel(name=delivery.channel, delivery=delivery) for delivery in sent]

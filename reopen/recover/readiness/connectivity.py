@@ -72,7 +72,7 @@ def _check_clock(store: ObjectStore, clock: Clock) -> Check:
 def check_channels(channels: Sequence[Channel]) -> list[Check]:
     """Whether people would hear of a recovery."""
     if not channels:
-        todo = "Set `urls` below [notify], or REOPEN_NOTIFY__URLS."
+        todo = "Set `urls` below [notify]; `reopen notify show` lists them."
         return [_check("channels", Mark.WARN, "none: nobody would be told", todo)]
     return [_judge_channel(channel) for channel in channels]
 
