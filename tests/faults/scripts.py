@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from reopen.errors import Transient
-from reopen.storage import ObjectInfo, Piece
-from tests.stores import MUTATIONS, MemoryStore, Moment
+from reopen.storage import ObjectInfo, ObjectStore, Piece
+from tests.stores import MUTATIONS, Moment, WatchedStore
 
 
 def unavailable(operation: str, name: str) -> None:
@@ -43,14 +43,14 @@ class Unreliable:
             unavailable(operation, name)
 
 
-class StaleListing(MemoryStore):
-    """A store whose listings lag: they lack the newest objects, as eventually consistent stores did."""
+class StaleListing(WatchedStore):
+    """A store whose listings lag: they lack the newest objects, as eventually consistent stores did. Of those that were
+    there before, the last by name count as the newest."""
 
-    def __init__(self, inner: MemoryStore, lag: int) -> None:
-        super().__init__(inner.url, inner.objects)
-        self.objects = inner.objects
+    def __init__(self, inner: ObjectStore, lag: int) -> None:
+        super().__init__(inner)
         self._lag = lag
-        self._order = list(inner.objects)
+        self._order = [info.name for info in inner.list()]
 
     def create(self, name: str, pieces: Sequence[Piece]) -> int:
         size_bytes = super().create(name, pieces)
@@ -62,12 +62,11 @@ class StaleListing(MemoryStore):
         return (info for info in super().list(prefix) if info.name not in unseen)
 
 
-class BrokenListing(MemoryStore):
+class BrokenListing(WatchedStore):
     """A store whose n-th listing breaks off half way through."""
 
-    def __init__(self, inner: MemoryStore, number: int) -> None:
-        super().__init__(inner.url, inner.objects)
-        self.objects = inner.objects
+    def __init__(self, inner: ObjectStore, number: int) -> None:
+        super().__init__(inner)
         self._left = number
         self.broke = False
 
@@ -84,12 +83,11 @@ class BrokenListing(MemoryStore):
         raise Transient("the listing broke off.")
 
 
-class TornWrite(MemoryStore):
+class TornWrite(WatchedStore):
     """A store that breaks the demand of atomic writes once: of the n-th object only the beginning is there."""
 
-    def __init__(self, inner: MemoryStore, number: int) -> None:
-        super().__init__(inner.url, inner.objects)
-        self.objects = inner.objects
+    def __init__(self, inner: ObjectStore, number: int) -> None:
+        super().__init__(inner)
         self._left = number
         self.torn = ""
 

@@ -150,7 +150,8 @@ def test_a_verb_on_an_unreliable_store_comes_to_its_end_when_it_is_repeated(scen
 
 def test_a_listing_that_breaks_off_is_never_taken_for_a_short_one(scene: Scene) -> None:
     for number in itertools.count():
-        store = BrokenListing(scene.base.clone(), number)
+        inner = scene.base.clone()
+        store = BrokenListing(inner, number)
         try:
             record = scene.snapshot(store)
         except Transient:
@@ -159,7 +160,7 @@ def test_a_listing_that_breaks_off_is_never_taken_for_a_short_one(scene: Scene) 
             scene.trees.expect(record, scene.source)
             if not store.broke:
                 break
-        scene.ends_well(MemoryStore(objects=store.objects))
+        scene.ends_well(inner)
     assert number > 4
     proof.count("fault points", number)
 
@@ -186,14 +187,14 @@ def test_a_torn_write_is_found_and_mended(scene: Scene) -> None:
     """A store must not do this either (D1): half an object under its name. The check names it and nothing else, and a
     repair clears the way."""
     for number in itertools.count():
-        store = TornWrite(scene.base.clone(), number)
+        clean = scene.base.clone()
+        store = TornWrite(clean, number)
         try:
             scene.snapshot(store)
         except ReopenError:
             assert store.torn
         if not store.torn:
             break
-        clean = MemoryStore(objects=store.objects)
         vault = reopened(scene.vault, clean)
         found = {finding.object for finding in verify_vault(vault, level=Level.CONTENT, record=False).findings}
         assert found <= {store.torn}, store.torn
