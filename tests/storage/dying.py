@@ -73,7 +73,7 @@ def die_at(
     whole = WatchedStore(copied(base, place)())
     operate(whole)
     count = len(whole.mutations())
-    points = range(count) if points_max is None or count <= points_max else _spread(count, points_max)
+    points = spread(count, points_max)
     for number in points:
         fresh = copied(base, place)
         script = CrashAt(number, "after")
@@ -89,8 +89,11 @@ def die_at(
     return len(points)
 
 
-def _spread(count: int, points: int) -> list[int]:
-    return sorted({round(at * (count - 1) / (points - 1)) for at in range(points)})
+def spread(count: int, points_max: int | None) -> list[int]:
+    """So many of the numbers below ``count``, from the first to the last at equal distances; ``None``: all of them."""
+    if points_max is None or count <= points_max:
+        return list(range(count))
+    return sorted({round(at * (count - 1) / (points_max - 1)) for at in range(points_max)})
 
 
 class Elapsed(WatchedStore):

@@ -39,8 +39,8 @@ from tests.storage.dying import Elapsed, Place, buckets, die_at
 from tests.stores import MemoryStore
 from tests.trees import grow, some_bytes
 
-POINTS_MAX = 4
-"""Of each verb in an ordinary run: the first change, the last, and two between."""
+POINTS_MAX = 3
+"""Of each verb in an ordinary run: the first change, the last, and one between."""
 
 FILES = {"a": some_bytes(30_000, 1), "b/c": some_bytes(3_000, 2)}
 how_many = pytest.mark.parametrize(

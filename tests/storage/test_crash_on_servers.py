@@ -29,7 +29,7 @@ from tests.stores import MemoryStore
 from tests.trees import grow, some_bytes
 
 FILES = {"a": some_bytes(60_000, 1), "b/c": some_bytes(3_000, 2)}
-POINTS_MAX = 8
+POINTS_MAX = 6
 """Of each verb on each server, from its first change to its last."""
 
 WAIT = timedelta(seconds=VOID_SECONDS + 60)
