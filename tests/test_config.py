@@ -137,7 +137,13 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
     ("old", "new", "key", "message", "hint"),
     [
         ("home =", "hom =", "reopen.hom", "allowed: site, contracts, home, keys", "'home'"),
-        ("scratch =", "scrach =", "sites.standby.scrach", "allowed: role, vault, control, scratch", "'scratch'"),
+        (
+            "scratch =",
+            "scrach =",
+            "sites.standby.scrach",
+            "allowed: role, vault, control, scratch",
+            "'scratch'",
+        ),
         ("[limits]", "[limit]", "limit", "allowed: reopen, sites, tiers, notify, limits", "'limits'"),
         ("[sites.production]", "[site.production]", "site", "The key is unknown", "'sites'"),
         ("[reopen]", "keys = 'k'\n[reopen]", "keys", "stands outside of any table", "below [reopen]"),

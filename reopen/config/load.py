@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         contracts=Path(_place(text.contracts, base)),
         home=Path(_place(text.home, base)),
         keys=Path(_place(text.keys, base)),
-        sites={name: _site(name, site, base) for name, site in sorted(text.sites.items())},
+        sites=_with_serving({name: _site(name, site, base) for name, site in sorted(text.sites.items())}, text, base),
         tiers={
             number: TierDefaults(
                 rpo=tier.rpo,
@@ -98,6 +99,7 @@ def _site(name: str, site: SiteText, base: Path) -> Site:
         control=None if site.control is None else _place(site.control, base),
         scratch=None if site.scratch is None else _place(site.scratch, base),
         hooks={name: _hook(hook) for name, hook in site.hooks if hook is not None},
+        serving="" if site.serving is None else _place(site.serving, base),
     )
 
 
@@ -118,6 +120,23 @@ def _notify(text: NotifyText) -> Notify:
         else:
             events[str(event)] = EventChannels(urls=tuple(told.only), only=True)
     return Notify(urls=tuple(text.urls), events=events, owners=text.owners, mail=text.mail, timeout=text.timeout)
+
+
+def _with_serving(sites: dict[str, Site], text: SettingsText, base: Path) -> dict[str, Site]:
+    """The sites, each with a place for what consumers read: beside its vault where none is named, and where that is on
+    an object store in ``home``. Two sites never share one."""
+    home = _place(text.home, base)
+
+    def beside(site: Site) -> str:
+        return f"{home}/serving" if _SCHEME.match(site.vault) else str(Path(site.vault).parent / "serving")
+
+    wanted = Counter(beside(site) for site in sites.values())
+    return {
+        name: replace(site, serving=beside(site) if wanted[beside(site)] == 1 else f"{beside(site)}/{name}")
+        if not site.serving
+        else site
+        for name, site in sites.items()
+    }
 
 
 def _place(written: str, base: Path) -> str:

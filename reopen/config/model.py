@@ -40,6 +40,8 @@ class Site:
     """The folder that drills restore into."""
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     """By what they do: quiesce, final_sync, unquiesce, fence, unfence, publish."""
+    serving: str = ""
+    """Where consumers find out what serves: ``serving.json`` and ``serving.duckdb``. Empty only in tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,7 @@ class SiteText(_Strict):
     vault: Place
     control: Place | None = None
     scratch: Place | None = None
+    serving: Place | None = None
     hooks: HooksText = HooksText()
 
 

@@ -21,6 +21,7 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Fence, FenceLevel
 from reopen.desk.session import Session
+from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
@@ -96,6 +97,7 @@ def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
         point=wish.point,
         datasets=list(wish.datasets) or None,
         served=served,
+        standby=standby_at(session, target),
     )
 
 
@@ -146,6 +148,7 @@ def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Ite
         notify=AppriseNotifier(settings.notify),
         progress=progress,
         clock=session.clock,
+        publisher=open_publisher(session),
     ) as context:
         yield context
 

@@ -75,6 +75,11 @@ class Verbs(Protocol):
         """Run the profile and contract checks; ``related`` are the folders of its dependencies, by name."""
         ...
 
+    def publish(self, datasets: Sequence[str]) -> Mapping[str, Any]:
+        """Make what consumers read agree with the log; ``datasets`` were just promoted. Returns details for the
+        outcome, as JSON values."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:

@@ -223,8 +223,11 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
                 details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity)
             )
     promotion = journal.promote(dataset)
+    # After the record, from which it is derived: a driver that dies here is followed by one that comes this way again.
+    pointer = context.verbs.publish([member.dataset for member in promotion.members])
     return _Report(
         details={
+            "pointer": dict(pointer),
             "group": promotion.group,
             "number": promotion.number,
             "epoch": promotion.epoch,

@@ -12,7 +12,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,8 @@ from reopen.recover.points import (
     check_selector,
     choose_point,
 )
+from reopen.recover.standby.records import Staged, Standby
+from reopen.recover.standby.versions import version_name, version_url
 from reopen.recover.steps import DatasetOrder, Outcomes, Step, blocked_steps, lay_out, ready_steps
 from reopen.storage.canonical import decode, encode
 from reopen.vault.record import Fact, SnapshotRecord
@@ -117,6 +119,12 @@ class PlannedDataset:
     rpa: Duration | None
     problem: str = ""
     hint: str = ""
+    temperature: Annotated[str, later("cold")] = "cold"
+    """How ready the target site keeps it."""
+    staged: Annotated[Staged | None, later(None)] = None
+    """The version at the target that is taken as it is, when it still is what was validated."""
+    version: Annotated[str, later("")] = ""
+    """The version that ``target_url`` names; empty for a drill."""
 
 
 @stored
@@ -168,13 +176,16 @@ class RecoveryPlan:
     def shape(self) -> str:
         """BLAKE3 of what does not change from day to day: contracts, tiers, order, objectives, places.
 
-        A plan is proven by a drill of the same shape; recovery points and times differ each time. A drill's scratch
-        folders are not part of it.
+        A plan is proven by a drill of the same shape; recovery points, versions and times differ each time. A drill's
+        scratch folders are not part of it.
         """
         datasets = [
-            replace(dataset, point=None, rpa=None, problem="", hint="", target_url=dataset.serving_url)
+            replace(
+                dataset, point=None, rpa=None, problem="", hint="", target_url=dataset.serving_url,
+                temperature="cold", staged=None, version="",
+            )
             for dataset in self.datasets
-        ]
+        ]  # fmt: skip
         value = {
             "vault": self.vault,
             "target_site": self.target_site,
@@ -237,6 +248,7 @@ def plan_failover(
     points: Mapping[str, str] | None = None,
     datasets: Collection[str] | None = None,
     served: Mapping[str, str] | None = None,
+    standby: Standby | None = None,
 ) -> RecoveryPlan:
     """Plan the recovery of a lost site at another one.
 
@@ -244,6 +256,8 @@ def plan_failover(
     :param datasets: recover only these and what they depend on; all when None.
     :param served: places of datasets that serve at the target site already. They are dependencies that need no
         recovery, and are never restored over.
+    :param standby: what the target site has ready, and the epoch in which it will serve; of a site that was never
+        promoted when None.
     :raises InvalidInput: a selector that is none, a failure after its declaration.
     :raises NotFound: a dataset that no contract describes.
     """
@@ -255,7 +269,7 @@ def plan_failover(
     return _plan(
         PlanKind.FAILOVER, contracts, vault, source_site=source_site, target_site=target_site,
         declared_at=declared_at, failed_at=failed_at, point=point, points=points or {}, datasets=datasets,
-        served=served or {}, scratch=None,
+        served=served or {}, scratch=None, standby=standby or Standby(epoch=1),
     )  # fmt: skip
 
 
@@ -276,7 +290,7 @@ def plan_drill(
     return _plan(
         PlanKind.DRILL, contracts, vault, source_site=source_site, target_site=target_site,
         declared_at=started_at, failed_at=started_at, point=point, points=points or {}, datasets=datasets,
-        served={}, scratch=scratch,
+        served={}, scratch=scratch, standby=Standby(epoch=1),
     )  # fmt: skip
 
 
@@ -294,6 +308,7 @@ def _plan(
     datasets: Collection[str] | None,
     served: Mapping[str, str],
     scratch: str | None,
+    standby: Standby,
 ) -> RecoveryPlan:
     for selector in (point, *points.values()):
         check_selector(selector)
@@ -310,6 +325,13 @@ def _plan(
         serving_url = dataset.location(target_site).url
         chosen = choose_point(name, points.get(name, point), vault.records(name), vault.facts("verified", name))
         found = None if isinstance(chosen, NoPoint) else chosen
+        staged = None
+        if scratch is not None:
+            version, target_url = "", str(PurePosixPath(scratch) / name)
+        else:
+            staged = _usable(standby.staged.get(name, ()), found, dataset, served)
+            version = _version(found, staged, standby, name)
+            target_url = version_url(serving_url, name, version) if version else serving_url
         planned.append(
             PlannedDataset(
                 name=name,
@@ -321,12 +343,15 @@ def _plan(
                 objective=PlannedObjective(rpo=dataset.objective.rpo, rto=dataset.objective.rto),
                 owner=dataset.owner,
                 contacts=tuple(Contact(name=c.name, tool=c.tool, url=c.url) for c in dataset.channels),
-                target_url=serving_url if scratch is None else str(PurePosixPath(scratch) / name),
+                target_url=target_url,
                 serving_url=serving_url,
                 point=found,
                 rpa=None if found is None else max(timedelta(0), failed_at - found.consistent_at),
                 problem=chosen.problem if isinstance(chosen, NoPoint) else "",
                 hint=chosen.hint if isinstance(chosen, NoPoint) else "",
+                temperature=standby.temperatures.get(name, dataset.temperature).value,
+                staged=staged,
+                version=version,
             )
         )
     order = [
@@ -346,6 +371,26 @@ def _plan(
         left_out=left_out,
         steps=lay_out(order, promotes=kind is PlanKind.FAILOVER),
     )
+
+
+def _usable(
+    staged: Sequence[Staged], point: RecoveryPoint | None, dataset: Dataset, served: Mapping[str, str]
+) -> Staged | None:
+    """The staged version of a recovery point, if its checks may count. Not beside a dependency that serves already: the
+    business has changed that since."""
+    if point is None or any(needed in served for needed in dataset.depends_on):
+        return None
+    fitting = [item for item in staged if item.record_digest == point.record_digest and item.status == "pass"]
+    return max(fitting, key=lambda item: item.version, default=None)
+
+
+def _version(point: RecoveryPoint | None, staged: Staged | None, standby: Standby, name: str) -> str:
+    """The version to promote; without a recovery point there is none."""
+    if point is None:
+        return ""
+    if staged is not None:
+        return staged.version
+    return version_name(point.seq, point.snapshot, epoch=standby.epoch, taken=standby.taken.get(name, ()))
 
 
 def _scope(

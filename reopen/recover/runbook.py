@@ -14,6 +14,7 @@ from reopen.clock import to_text
 from reopen.durations import to_text as duration_text
 from reopen.recover.clocks import Measured
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
+from reopen.storage import local_path
 
 
 def restore_command(dataset: PlannedDataset) -> str:
@@ -135,8 +136,24 @@ def _dataset_section(number: int, dataset: PlannedDataset) -> list[str]:
         "",
         "   Check what was restored against the contract; then let consumers read it.",
         "",
+        *_switch_lines(dataset),
     ]
     return lines
+
+
+def _switch_lines(dataset: PlannedDataset) -> list[str]:
+    """How the dataset's place comes to lead to what was restored beside it."""
+    if not dataset.version or local_path(dataset.serving_url) is None:
+        return []
+    command = f"ln -sfn {shlex.quote(dataset.target_url)} {shlex.quote(dataset.serving_url)}"
+    return [
+        "   (A folder that stands there is moved aside first, never removed.)",
+        "",
+        "   ```sh",
+        f"   {command}",
+        "   ```",
+        "",
+    ]
 
 
 def _contacts(plan: RecoveryPlan) -> Iterable[tuple[str, ...]]:

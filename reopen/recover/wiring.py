@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,6 +40,8 @@ from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.restore import execute_restore, plan_restore
+from reopen.recover.standby.pointer import Publisher
+from reopen.recover.standby.versions import check_movable
 from reopen.storage import local_path
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.keys import verify_signature
@@ -63,7 +65,9 @@ class RealVerbs:
         look: Callable[[RecoveryPlan], Readiness],
         threads: int,
         progress: Progress,
+        publisher: Publisher | None = None,
     ) -> None:
+        self._publisher = publisher
         self._vault = vault
         self._contracts = contracts
         self._validator = validator
@@ -75,6 +79,8 @@ class RealVerbs:
         return self._look(plan)
 
     def restore(self, dataset: PlannedDataset) -> Restored:
+        if dataset.version:
+            check_movable(dataset.serving_url)
         plan = plan_restore(self._vault, self._record(dataset), dataset.target_url)
         result = execute_restore(plan, workers=self._threads, progress=self._progress)
         return Restored(
@@ -110,6 +116,11 @@ class RealVerbs:
             seconds=round(result.seconds, 3),
             versions=dict(result.versions),
         )
+
+    def publish(self, datasets: Sequence[str]) -> Mapping[str, Any]:
+        if self._publisher is None:
+            return {"problems": ["there is no epoch log to derive a pointer from"]}
+        return self._publisher.publish(datasets).as_details()
 
     def _record(self, dataset: PlannedDataset) -> SnapshotRecord:
         if dataset.point is None:
@@ -147,6 +158,7 @@ def wire(
     progress: Progress = SILENT,
     clock: Clock = SYSTEM_CLOCK,
     random_bytes: RandomBytes = system_random,
+    publisher: Publisher | None = None,
 ) -> Iterator[RecoveryContext]:
     """The context of a real recovery; the validator's process lives as long as the ``with`` block.
 
@@ -154,6 +166,7 @@ def wire(
     :param validation_memory: what the checks may hold, for example ``1GB``.
     :param threads: of each restore; 0 stands for the number of cores.
     :param look: how ready the target is; without it the look knows the vault and the plan, and no more.
+    :param publisher: derives what consumers read from the log, after a promotion.
     """
     # Started at once: its imports take seconds, and the first restore runs meanwhile.
     with Validator(work=work, memory_limit=validation_memory, clock=clock) as validator:
@@ -167,6 +180,7 @@ def wire(
                 look=look or _look_at(vault, validation_memory, clock),
                 threads=threads,
                 progress=progress,
+                publisher=publisher,
             ),
             notify=notify,
             sign=_signer(vault),

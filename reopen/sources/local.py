@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from reopen.errors import NotFound, SourceUnreadable
 from reopen.pool import Advance, Part, Stopped, can_fork, run_parts
-from reopen.sources.files import SCAN, Selection, SourceFile, Stamp, text_name, unreadable
+from reopen.sources.files import SCAN, VERSIONS_FOLDER, Selection, SourceFile, Stamp, text_name, unreadable
 from reopen.storage.entries import names_of
 from reopen.storage.folders import Folders
 
@@ -141,6 +141,8 @@ class LocalFiles:
         paths, statuses = entries.paths, entries.statuses
         with os.scandir(descriptor) as found:
             for entry in found:
+                if entry.name == VERSIONS_FOLDER:
+                    continue
                 path = prefix + entry.name
                 if selection is not None and _left_out(selection, entry, path):
                     continue

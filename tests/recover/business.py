@@ -140,6 +140,11 @@ def vault_of(names: Sequence[str] = tuple(TIERS)) -> FakeVault:
     )
 
 
+def target_of(dataset: str, seq: int = 1, epoch: int = 1) -> str:
+    """Where a recovery restores a dataset to: a version of its own beside its place at the standby."""
+    return f"/sites/standby/.reopen-versions/{dataset}/{seq:010d}-{snapshot_id(dataset, seq)}-e{epoch}"
+
+
 Interference = Callable[[str, str], None]
 """Called with verb and dataset before the verb does anything; raises or moves the clock."""
 
@@ -190,6 +195,11 @@ class FakeVerbs:
         if dataset.name in self.failing_checks:
             return Checked(status="fail", checks=(good, bad), seconds=0.5, versions={"duckdb": "2.0"})
         return Checked(status="pass", checks=(good,), seconds=0.5, versions={"duckdb": "2.0"})
+
+    def publish(self, datasets: Sequence[str]) -> Mapping[str, Any]:
+        for dataset in datasets:
+            self._call("publish", dataset)
+        return {"serving": "memory"}
 
 
 class TickingClock(FixedClock):

@@ -32,6 +32,7 @@ from tests.recover.business import (
     contracts_of,
     fail_over,
     plan_of,
+    target_of,
     vault_of,
 )
 
@@ -56,7 +57,7 @@ def test_every_dataset_is_restored_checked_validated_and_promoted_tier_by_tier(t
     assert (result.epoch, result.primary, result.resumed) == (1, "standby", False)
     assert promoted(tmp_path) == set(TIERS)
     for name in TIERS:
-        assert [verb for verb, dataset in verbs.calls if dataset == name] == ["restore", "check", "validate"]
+        assert [verb for verb, dataset in verbs.calls if dataset == name] == ["restore", "check", "validate", "publish"]
     restores = [name for verb, name in verbs.calls if verb == "restore"]
     assert set(restores[:4]) == TIER_1
     records = log_at(tmp_path).records()
@@ -71,7 +72,7 @@ def test_checks_across_datasets_are_given_the_restored_dependencies(tmp_path: Pa
     verbs = FakeVerbs()
     fail_over(LocalStore(tmp_path), context_of(verbs))
 
-    assert verbs.related["lineitem"] == {"orders": "/sites/standby/orders", "part": "/sites/standby/part"}
+    assert verbs.related["lineitem"] == {"orders": target_of("orders"), "part": target_of("part")}
 
 
 def test_every_prefix_of_the_log_is_a_state_that_keeps_the_invariants(tmp_path: Path) -> None:
@@ -399,7 +400,7 @@ def test_what_failed_can_be_tried_from_another_point_in_the_same_epoch(tmp_path:
     assert result.verdict is Verdict.MET
     assert result.epoch == 1
     assert promoted(tmp_path) == set(TIERS)
-    assert verbs.related["lineitem"] == {"orders": "/sites/standby/orders", "part": "/sites/standby/part"}
+    assert verbs.related["lineitem"] == {"orders": target_of("orders"), "part": target_of("part")}
 
 
 def test_people_are_told_in_order_and_a_broken_channel_stops_nothing(tmp_path: Path) -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 from reopen.recover.clocks import measure
 from reopen.recover.runbook import restore_command, runbook, summary
 from reopen.storage.local import LocalStore
-from tests.recover.business import TIERS, FakeVerbs, context_of, fail_over, plan_of, snapshot_id, vault_of
+from tests.recover.business import TIERS, FakeVerbs, context_of, fail_over, plan_of, snapshot_id, target_of, vault_of
 
 
 def test_the_commands_stand_in_the_order_of_recovery_with_snapshot_and_target() -> None:
     text = runbook(plan_of())
 
     commands = [line.strip() for line in text.splitlines() if line.strip().startswith("reopen restore")]
-    assert commands == [
-        f"reopen restore {name} --at {snapshot_id(name, 1)} --to /sites/standby/{name}" for name in TIERS
-    ]
+    assert commands == [f"reopen restore {name} --at {snapshot_id(name, 1)} --to {target_of(name)}" for name in TIERS]
+    links = [line.strip() for line in text.splitlines() if line.strip().startswith("ln ")]
+    assert links == [f"ln -sfn {target_of(name)} /sites/standby/{name}" for name in TIERS]
     assert text.index("## Tier 1") < text.index("reopen restore region") < text.index("## Tier 2")
 
 

@@ -24,6 +24,7 @@ from reopen.recover.drill import drill_folder, execute_drill
 from reopen.recover.evidence import verify_chain
 from reopen.recover.failover import execute_failover, unfinished_plan
 from reopen.recover.plan import PlannedDataset, plan_drill, plan_failover
+from reopen.recover.standby.pointer import Publisher
 from reopen.recover.wiring import evidence_verifier, wire
 from reopen.storage.local import LocalStore
 from reopen.vault import Keyring, Vault, create_vault, make_keys
@@ -83,8 +84,9 @@ def test_a_drill_and_a_failover_bring_back_every_byte_with_signed_evidence(
     tmp_path: Path, contracts: Contracts, vault: Vault
 ) -> None:
     control, scratch = LocalStore(tmp_path / "control"), str(tmp_path / "scratch")
-    now = SYSTEM_CLOCK.now()
-    with wire(contracts, vault, work=tmp_path / "work", validation_memory="256MB") as context:
+    now, log = SYSTEM_CLOCK.now(), EpochLog(control, clock=SYSTEM_CLOCK)
+    publisher = Publisher(log, contracts, folders={"standby": str(tmp_path / "serving")}, initial="production")
+    with wire(contracts, vault, work=tmp_path / "work", validation_memory="256MB", publisher=publisher) as context:
         plan = plan_drill(
             contracts, vault, source_site="production", target_site="standby",
             scratch=drill_folder(scratch, "d1"), started_at=now,
@@ -99,7 +101,6 @@ def test_a_drill_and_a_failover_bring_back_every_byte_with_signed_evidence(
             failed_at=now - timedelta(minutes=1),
         )  # fmt: skip
         assert failover.shape == plan.shape
-        log = EpochLog(control, clock=SYSTEM_CLOCK)
         result = execute_failover(failover, context, log, fence=COOPERATIVE, reason="test", workers=2)
 
     assert result.verdict is Verdict.MET, result.measured
@@ -123,6 +124,7 @@ class Damaging:
         self.preflight = verbs.preflight
         self.check_tree = verbs.check_tree
         self.validate = verbs.validate
+        self.publish = verbs.publish
         self._restore = verbs.restore
 
     def restore(self, dataset: PlannedDataset) -> Restored:

@@ -253,11 +253,13 @@ def _demo_folder(settings: Settings) -> Path:
 def _tree_digests(root: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder (of a link: its target), by relative path. Not our own hash, on purpose."""
     found = {}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder) / name
-            data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-            found[str(path.relative_to(root))] = hashlib.sha256(data).hexdigest()
+    # A dataset's place may be a link to the version that serves.
+    for place in (place for place in root.iterdir() if not place.name.startswith(".")):
+        for folder, _, names in os.walk(place.resolve()):
+            for name in names:
+                path = Path(folder) / name
+                data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+                found[str(place.name / path.relative_to(place.resolve()))] = hashlib.sha256(data).hexdigest()
     return found
 
 

@@ -1,0 +1,158 @@
+"""Owns what consumers read: the links at the places of the primary site, ``serving.json`` and ``serving.duckdb``.
+
+All of it is derived from the log (V2 of docs/0012-standby-versions.md) and nothing reads it to decide anything. A
+:class:`Publisher` may be asked as often as one likes; asked twice it changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reopen.clock import to_text
+from reopen.contracts.load import Contracts
+from reopen.control import rules
+from reopen.control.log import EpochLog
+from reopen.errors import ReopenError
+from reopen.recover.standby.links import point_place
+from reopen.recover.standby.locate import Whereabouts, locate
+from reopen.recover.standby.versions import version_of, version_url
+from reopen.recover.tree import target_error
+from reopen.storage import local_path, open_store
+from reopen.storage.canonical import JsonObject, encode
+
+SERVING_NAME = "serving.json"
+FORMAT = 1
+_LOCK_NAME = ".serving.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was derived. ``linked``: datasets whose place leads to a version now; ``kept``: where what stood at a place
+    was moved; ``problems``: what could not be made, in words, none of it about a dataset that was asked for."""
+
+    site: str
+    epoch: int
+    serving: str
+    linked: Mapping[str, str]
+    kept: Mapping[str, str]
+    problems: tuple[str, ...]
+
+    def as_details(self) -> dict[str, object]:
+        """For the outcome of a step."""
+        return {
+            "serving": self.serving,
+            "linked": dict(self.linked),
+            "kept": dict(self.kept),
+            "problems": list(self.problems),
+        }
+
+
+class Publisher:
+    """Derives the pointer of a site from the log. Threads may share one."""
+
+    def __init__(self, log: EpochLog, contracts: Contracts, *, folders: Mapping[str, str], initial: str) -> None:
+        """
+        :param folders: where each site keeps its pointer, by site.
+        :param initial: the site that has the role before the first epoch record.
+        """
+        self._log = log
+        self._contracts = contracts
+        self._folders = folders
+        self._initial = initial
+        self._lock = threading.Lock()
+
+    def publish(self, datasets: Collection[str] = (), *, at: str | None = None) -> Published:
+        """Make the pointer what the log says now.
+
+        :param datasets: those whose link must be right afterwards; for others a failure is told in ``problems``.
+        :param at: the site whose pointer is made; the primary's when None. Links are only at the primary.
+        :raises ReopenError: the link of one of ``datasets``, or ``serving.json``, cannot be made.
+        """
+        with self._lock:
+            primary = rules.primary_site(self._log.records(), initial=self._initial)
+            folder = self._folders[at or primary]
+            with _alone(folder):
+                # Read under the lock, so that of two processes the later one has read the later log.
+                records = self._log.records()
+                found = locate(records, self._contracts, initial=self._initial)
+                linked, kept, problems = _link(found, datasets) if at in (None, primary) else ({}, {}, [])
+                open_store(folder).put(SERVING_NAME, [encode(serving_value(found))])
+                return Published(
+                    site=at or primary,
+                    epoch=rules.current_epoch(records),
+                    serving=f"{folder.rstrip('/')}/{SERVING_NAME}",
+                    linked=linked,
+                    kept=kept,
+                    problems=tuple(problems),
+                )
+
+
+def serving_value(found: Sequence[Whereabouts]) -> JsonObject:
+    """What ``serving.json`` says: equal logs give equal bytes."""
+    return {
+        "format": FORMAT,
+        "primary": found[0].site if found else "",
+        "datasets": {
+            item.dataset: {
+                "url": item.url,
+                "place": item.place,
+                "epoch": item.epoch,
+                "snapshot": item.snapshot,
+                "consistent_at": None if item.consistent_at is None else to_text(item.consistent_at),
+                "promoted_at": None if item.since is None else to_text(item.since),
+            }
+            for item in found
+            if item.serves
+        },
+        "not_serving": {item.dataset: item.reason for item in found if not item.serves},
+    }
+
+
+def _link(found: Sequence[Whereabouts], required: Collection[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    linked: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    problems = []
+    for item in found:
+        place, version = local_path(item.place), version_of(item.url)
+        if item.promotion is None or place is None or not version:
+            continue
+        if version_url(place, item.dataset, version) != local_path(item.url):
+            problems.append(f"{item.dataset} was promoted as {item.url}, and its contract names {item.place} now")
+            continue
+        mark = {"epoch": item.epoch, "promotion": item.promotion, "snapshot": item.snapshot or ""}
+        try:
+            moved = point_place(place, item.dataset, version, epoch=item.epoch, mark=mark)
+        except ReopenError as error:
+            if item.dataset in required:
+                raise
+            problems.append(error.message)
+            continue
+        linked[item.dataset] = item.url
+        if moved:
+            kept[item.dataset] = moved
+    return linked, kept, problems
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Only one process at a time writes a local pointer; on an object store each writes what it read, and the next
+    promotion or ``reopen locate --refresh`` writes again."""
+    path = local_path(folder)
+    if path is None:
+        yield
+        return
+    try:
+        os.makedirs(path, exist_ok=True)
+        descriptor = os.open(os.path.join(path, _LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise target_error(error, path) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
