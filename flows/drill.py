@@ -8,10 +8,11 @@ from prefect import flow
 
 from flows.arguments import run_as_command
 from flows.failover import recover_in_order
-from flows.outcome import concluded, describe_run
+from flows.outcome import concluded, describe_run, warn
 from flows.requests import DrillRequest
 from reopen import durations
 from reopen.desk.recovery import SIDE_BY_SIDE, choose_drill, open_desk
+from reopen.desk.runbook import try_to_keep_runbook
 from reopen.desk.session import open_session
 from reopen.ids import new_id
 from reopen.recover.drill import DrillResult, execute_drill
@@ -49,6 +50,7 @@ def drill(request: DrillRequest) -> DrillResult:
             driver=recover_in_order,
         )
     publish_recovery(plan, result.measured)
+    warn(try_to_keep_runbook(session))
     problem = "" if result.passed else result.clean_up.problem or f"the drill {result.measured.verdict} its objectives"
     return concluded(result, problem)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
@@ -44,3 +45,9 @@ def describe_run(name: str, *tags: str) -> None:
     wanted = {TAG, *flow_run.get_tags(), *tags}
     with get_client(sync_client=True) as client:
         client.update_flow_run(UUID(flow_run.get_id()), name=name, tags=sorted(wanted))
+
+
+def warn(text: str) -> None:
+    """Say something beside the result in the log of the run; nothing when it is empty."""
+    if text:
+        get_run_logger().warning(text)

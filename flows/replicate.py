@@ -7,8 +7,9 @@ from functools import partial
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.outcome import describe_run
+from flows.outcome import describe_run, warn
 from flows.requests import ReplicateRequest
+from reopen.desk.runbook import try_to_keep_runbook
 from reopen.desk.session import open_session
 from reopen.protect.replicate.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.storage import open_store
@@ -34,6 +35,8 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
     )
     result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
     session.witness.remember(plan.source)
+    if target.role == "standby":
+        warn(try_to_keep_runbook(session))
     publish_replication(result, source=source.name, target=target.name)
     return result
 

@@ -281,6 +281,7 @@ def drill(
             )
         )  # fmt: skip
     from reopen.desk.recovery import SIDE_BY_SIDE, choose_drill, open_desk
+    from reopen.desk.runbook import try_to_keep_runbook
     from reopen.ids import new_id
     from reopen.recover.drill import execute_drill
     from reopen.storage import open_store
@@ -299,6 +300,8 @@ def drill(
             workers=SIDE_BY_SIDE,
             assumed_detection=_duration(assumed_detection),
         )
+    if problem := try_to_keep_runbook(session):
+        face.note(problem)
     return _drill_answer(result)
 
 

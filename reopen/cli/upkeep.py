@@ -164,6 +164,7 @@ def replicate(
 
     Needs no key that reads content. What this vault lets go stays there, and what that one let go is not copied again.
     """
+    from reopen.desk.runbook import try_to_keep_runbook
     from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
     from reopen.storage import open_store
     from reopen.storage.throttle import throttled
@@ -198,6 +199,8 @@ def replicate(
     result = execute_replicate(plan, workers=workers, verify_arrival=verify_arrival, progress=face.progress())
     value["result"] = plain(result)
     session.witness.remember(plan.source)
+    if target.role == "standby" and (problem := try_to_keep_runbook(session)):
+        face.note(problem)
     waited = f"; the longest took {duration_text(result.lag_seconds)} to arrive" if result.lag_seconds else ""
     text = (
         f"copied {count_text(result.snapshots, 'snapshot')} in {count_text(result.copied_objects, 'object')} "

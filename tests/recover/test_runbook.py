@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
+from reopen.config.model import Hook
+from reopen.contracts.model import Channel
+from reopen.recover.byhand import SCRIPT
 from reopen.recover.clocks import measure
-from reopen.recover.runbook import restore_command, runbook, summary
+from reopen.recover.runbook import HeldKey, Surroundings, restore_command, runbook, runbook_html, summary
+from reopen.recover.shelf import NEWEST, OLD_AFTER, runbook_standing, store_runbook
 from reopen.storage.local import LocalStore
-from tests.recover.business import TIERS, FakeVerbs, context_of, fail_over, plan_of, snapshot_id, target_of, vault_of
+from tests.recover.business import (
+    NOON,
+    TIERS,
+    FakeVerbs,
+    a_dataset,
+    context_of,
+    contracts_of,
+    fail_over,
+    plan_of,
+    snapshot_id,
+    target_of,
+    vault_of,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+AROUND = Surroundings(
+    written_at=NOON,
+    version="9.8.7",
+    site="standby",
+    settings="/etc/reopen.toml",
+    vaults={"production": "s3://shop/vault", "standby": "/srv/vault"},
+    control="/srv/control",
+    hooks={"production": {"fence": Hook(command=("revoke", "all of them"), check=("is-revoked",))}},
+    keys=(HeldKey(role="recovery", id="aa11", place="/keys/recovery-aa11.key"),),
+    recovery_keys=("aa11", "bb22"),
+)
 
 
 def test_the_commands_stand_in_the_order_of_recovery_with_snapshot_and_target() -> None:
@@ -19,7 +53,8 @@ def test_the_commands_stand_in_the_order_of_recovery_with_snapshot_and_target() 
     assert commands == [f"reopen restore {name} --at {snapshot_id(name, 1)} --to {target_of(name)}" for name in TIERS]
     links = [line.strip() for line in text.splitlines() if line.strip().startswith("ln ")]
     assert links == [f"ln -sfn {target_of(name)} /sites/standby/{name}" for name in TIERS]
-    assert text.index("## Tier 1") < text.index("reopen restore region") < text.index("## Tier 2")
+    assert text.index("## Tier 1") < text.index("**region**") < text.index("## Tier 2")
+    assert text.index("By hand, tier 1") < text.index("reopen restore region") < text.index("By hand, tier 2")
 
 
 def test_it_names_contacts_objectives_raised_tiers_and_what_is_left_out() -> None:
@@ -68,3 +103,109 @@ def test_a_recovery_of_nothing_is_no_success() -> None:
     measured = measure(plan, {}, started_at=plan.declared_at, finished_at=plan.declared_at)
 
     assert summary(plan, measured).startswith("# Failover of standby: failed")
+
+
+def test_it_says_where_everything_is_and_which_keys_open_it() -> None:
+    text = runbook(plan_of(), AROUND)
+
+    assert "| vault of standby | `/srv/vault` |" in text
+    assert "| recovery | aa11 | `/keys/recovery-aa11.key` |" in text
+    assert "**Not seen at standby: bb22.**" in text
+    assert "Written at 2026-01-01T12:00:00Z at standby by Reopen 9.8.7." in text
+
+
+def test_hooks_are_named_with_what_they_run_and_their_absence_with_what_to_do() -> None:
+    assert "| production | fence | `revoke 'all of them'` | `is-revoked` | 1m |" in runbook(plan_of(), AROUND)
+    assert "There are none: fence the lost site yourself" in runbook(plan_of(), replace(AROUND, hooks={}))
+
+
+def test_the_way_without_reopen_names_the_specification_the_reader_and_a_snapshot() -> None:
+    text = runbook(plan_of(), AROUND)
+
+    assert "docs/vault-format.md" in text
+    assert f"python restore.py /srv/vault recovery-….key region {snapshot_id('region', 1)}" in text
+    assert (GOLDEN.parents[1] / "docs/vault-format.md").is_file()
+
+
+def test_the_script_for_when_reopen_is_gone_brings_a_dataset_back(tmp_path: Path) -> None:
+    """It is run as a person would: in a folder with the second reader, by a Python that cannot find Reopen."""
+    (tmp_path / "restore.py").write_text(SCRIPT)
+    (tmp_path / "spec_reader.py").write_bytes((GOLDEN / "spec_reader.py").read_bytes())
+    record = sorted((GOLDEN / "vault/snapshots/dataset=notes").iterdir())[0]
+    (key,) = (GOLDEN / "keys").glob("recovery-*.key")
+    snapshot = record.stem.partition("-")[2]
+    command = ["restore.py", str(GOLDEN / "vault"), str(key), "notes", snapshot, "notes"]
+    subprocess.run([sys.executable, *command], cwd=tmp_path, env={}, check=True, capture_output=True)
+
+    restored = tmp_path / "notes"
+    assert (restored / "-rf").stat().st_size == 33
+    assert (restored / "-rf").stat().st_mtime_ns == 1748766600123456789
+    assert (restored / "dangling").is_symlink()
+    assert (restored / "dir").is_dir()
+
+
+class _Words(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_html_says_the_same_in_one_file_that_loads_nothing() -> None:
+    page = runbook_html(plan_of(), AROUND)
+    words = _Words()
+    words.feed(page)
+
+    assert words.open == []
+    assert words.links == []
+    text = "".join(words.texts)
+    assert "Failover: production to standby" in text
+    assert f"reopen restore orders --at {snapshot_id('orders', 1)} --to {target_of('orders')}" in text
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+def test_what_a_contract_says_cannot_become_markup() -> None:
+    contracts = contracts_of()
+    bad = a_dataset("papers", 3, channels=(Channel(name="<script>alert(1)</script>", tool="", url="a|b"),))
+    plan = plan_of(replace(contracts, datasets={**contracts.datasets, "papers": bad}))
+
+    assert "<script>" not in runbook_html(plan)
+    assert "| a\\|b |" in runbook(plan)
+
+
+def test_the_stored_run_book_is_current_until_contracts_change_or_time_passes(tmp_path: Path) -> None:
+    store, plan = LocalStore(tmp_path), plan_of()
+    assert runbook_standing(store, plan, now=NOON).verdict == "missing"
+
+    store_runbook(store, plan, AROUND)
+
+    assert (tmp_path / "runbook.md").read_text() == runbook(plan, AROUND)
+    assert (tmp_path / f"runbooks/{plan.shape}.html").read_text() == runbook_html(plan, AROUND)
+    assert runbook_standing(store, plan, now=NOON).ok
+    part = plan_of(datasets=["region"])
+    assert runbook_standing(store, part, now=NOON).ok, "a recovery of one dataset is in it too"
+    assert runbook_standing(store, replace(plan, contracts="0" * 64), now=NOON).verdict == "other plan"
+    late = runbook_standing(store, plan, now=NOON + OLD_AFTER + timedelta(seconds=1))
+    assert (late.verdict, late.ok) == ("old", False)
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"not json"])
+def test_a_note_of_the_newest_run_book_that_nobody_can_read_is_no_crash(tmp_path: Path, damage: bytes) -> None:
+    store = LocalStore(tmp_path)
+    store_runbook(store, plan_of(), AROUND)
+    store.put(NEWEST, [damage])
+
+    assert runbook_standing(store, plan_of(), now=NOON).verdict == "unreadable"

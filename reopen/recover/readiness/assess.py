@@ -86,6 +86,8 @@ def assess(plan: RecoveryPlan | ReopenError, around: Surroundings) -> Readiness:
     if around.deep and isinstance(vault, Vault):
         parts[Area.FRESHNESS, "coverage"] = partial(_listed, partial(freshness.check_coverage, vault, began_at))
     parts |= _of_plan(plan, around, vault, evidence)
+    if isinstance(plan, RecoveryPlan):
+        parts[Area.DRIFT, "runbook"] = partial(_listed, partial(drift.check_runbook, control, plan, began_at))
     checks = _in_time(parts, limit)
     return Readiness(
         site=around.site,

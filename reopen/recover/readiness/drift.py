@@ -12,10 +12,13 @@ from datetime import datetime, timedelta
 
 from reopen.clock import to_text
 from reopen.durations import to_text as duration_text
+from reopen.errors import ReopenError
 from reopen.recover.clocks import DatasetResult, Verdict
 from reopen.recover.evidence import Evidence
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
-from reopen.recover.readiness.model import Area, Check, Mark
+from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
+from reopen.recover.shelf import runbook_standing
+from reopen.storage.base import ObjectStore
 
 DRILL_AGE_WARN = timedelta(days=90)
 """Most rules that ask for tests ask for them once a quarter or once a year."""
@@ -76,6 +79,19 @@ def differences(planned: PlannedDataset, proven: PlannedDataset) -> list[str]:
         "place": (planned.serving_url, proven.serving_url),
     }
     return [name for name, (now, then) in compared.items() if now != then]
+
+
+def check_runbook(control: ObjectStore | ReopenError, plan: RecoveryPlan, now: datetime) -> Check:
+    """Whether the run-book that people would follow by hand lies at the standby, and is that of this plan."""
+    todo = "Run `reopen runbook --store`; replication, staging and drills do it too."
+    if isinstance(control, ReopenError):
+        return _check("runbook", Mark.WARN, f"{UNKNOWN}: the control store cannot be read", todo)
+    standing = runbook_standing(control, plan, now=now)
+    seconds = None if standing.age is None else timedelta(seconds=int(standing.age.total_seconds()))
+    age = "" if seconds is None else f", written {duration_text(seconds)} ago"
+    words = {"other plan": "of contracts or a site that are no longer these"}
+    value = f"{words.get(standing.verdict, standing.verdict)}{age}"
+    return _check("runbook", Mark.OK, value) if standing.ok else _check("runbook", Mark.WARN, value, todo)
 
 
 def _check_plan(plan: RecoveryPlan, evidence: Sequence[Evidence], unproven: Sequence[str]) -> Check:

@@ -1,0 +1,80 @@
+"""Owns the way from the settings to the run-book of the next failover, and to its copy at the standby."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reopen import __version__
+from reopen.desk.recovery import Wish, plan_wish
+from reopen.desk.session import Session
+from reopen.errors import InvalidInput, NotFound, ReopenError
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.runbook import HeldKey, Surroundings
+from reopen.recover.shelf import StoredRunbook, store_runbook
+from reopen.storage import open_store
+from reopen.vault.keyfiles import KEY_FILE_SUFFIX
+
+if TYPE_CHECKING:
+    from reopen.config import Settings
+
+
+def next_failover(session: Session, *, to: str | None = None) -> RecoveryPlan:
+    """The plan that would be followed if the primary were lost now.
+
+    :param to: where it would reopen; else the standby, or the settings' primary while the standby has the role.
+    :raises NotFound: there is no other site.
+    """
+    primary, settings = session.primary(), session.settings
+    if to is None:
+        homes = (settings.standby.name, settings.primary.name)
+        to = next((name for name in homes if name != primary), None)
+    if to is None or to == primary:
+        raise NotFound(f"{primary} has no other site to fail over to.", hint="Name another one with --to.")
+    return plan_wish(session, Wish(source=primary, to=to))
+
+
+def surroundings_of(session: Session) -> Surroundings:
+    """What the run-book tells beside the plan."""
+    settings = session.settings
+    try:
+        control = settings.control
+    except InvalidInput:
+        control = ""
+    return Surroundings(
+        written_at=session.clock.now(),
+        version=__version__,
+        site=settings.site,
+        settings=str(settings.path),
+        vaults={site.name: site.vault for site in settings.sites.values()},
+        control=control,
+        hooks={site.name: site.hooks for site in settings.sites.values() if site.hooks},
+        keys=_keys_here(settings),
+        recovery_keys=tuple(sorted(recipient.id for recipient in session.vault().recipients)),
+    )
+
+
+def keep_runbook(session: Session, *, plan: RecoveryPlan | None = None) -> StoredRunbook:
+    """Write the run-book of the next failover into the control store.
+
+    :raises ReopenError: the plan cannot be made, or the store cannot be written.
+    """
+    return store_runbook(open_store(session.settings.control), plan or next_failover(session), surroundings_of(session))
+
+
+def try_to_keep_runbook(session: Session) -> str:
+    """The same beside other work, which it never stops (B2): a sentence for people, empty when it was written."""
+    if not any(site.control for site in session.settings.sites.values()):
+        return ""
+    try:
+        keep_runbook(session)
+    except ReopenError as error:
+        return f"the run-book at the standby was not written anew: {error.message}"
+    return ""
+
+
+def _keys_here(settings: Settings) -> tuple[HeldKey, ...]:
+    found = []
+    for path in sorted(settings.keys.glob(f"*{KEY_FILE_SUFFIX}")):
+        role, _, identifier = path.stem.rpartition("-")
+        found.append(HeldKey(role=role, id=identifier, place=str(path)))
+    return tuple(found)
