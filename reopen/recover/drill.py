@@ -26,7 +26,8 @@ from reopen.errors import Internal, TargetUnwritable
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.clocks import Measured, Verdict, measure
 from reopen.recover.context import Delivery, RecoveryContext
-from reopen.recover.driver import Drive, OnOutcome, drive
+from reopen.recover.course import OnOutcome
+from reopen.recover.driver import Drive, drive
 from reopen.recover.evidence import StoredEvidence, make_evidence
 from reopen.recover.journal import MemoryJournal
 from reopen.recover.messages import Messenger, drill_result

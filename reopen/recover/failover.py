@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from reopen.control import rules
 from reopen.control.log import EpochLog
@@ -20,10 +21,18 @@ from reopen.errors import Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
-from reopen.recover.driver import Drive, OnOutcome, drive
+from reopen.recover.course import OnOutcome
+from reopen.recover.driver import Drive, drive
 from reopen.recover.evidence import StoredEvidence, make_evidence
 from reopen.recover.journal import LogJournal, open_journal
-from reopen.recover.messages import Messenger, declared, failover_finished, objective_missed, tier_restored
+from reopen.recover.messages import (
+    Messenger,
+    decision_needed,
+    declared,
+    failover_finished,
+    objective_missed,
+    tier_restored,
+)
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.record import record_recovery
 from reopen.recover.steps import Outcomes, Step, Verb
@@ -43,6 +52,9 @@ class FailoverResult:
     evidence: StoredEvidence
     problems: tuple[str, ...] = ()
     """What could not be laid beside the evidence."""
+
+    aborted: str = ""
+    """Who ended it and why; empty for one that came to its end. What was promoted serves."""
 
     @property
     def verdict(self) -> Verdict:
@@ -95,7 +107,8 @@ def execute_failover(
     messenger = Messenger(context.notify)
 
     def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
-        for notice in notices_after(plan, step, outcome, outcomes, reason=reason):
+        within = context.patience.decide_within
+        for notice in notices_after(plan, step, outcome, outcomes, reason=reason, decide_within=within):
             messenger.send(notice)
         on_outcome(step, outcome, outcomes)
 
@@ -123,6 +136,7 @@ def conclude_failover(
     messages = messenger.collect()
     records = journal.log.records()
     epoch = rules.epoch_record(records)
+    abort = rules.abort(records, plan.digest)
     evidence = make_evidence(
         plan,
         measured,
@@ -148,13 +162,20 @@ def conclude_failover(
         messages=messages,
         evidence=stored,
         problems=recorded.problems,
+        aborted="" if abort is None else f"{abort.by}: {abort.why}",
     )
 
 
 def notices_after(
-    plan: RecoveryPlan, step: Step, outcome: StepOutcome, outcomes: Outcomes, *, reason: str
+    plan: RecoveryPlan, step: Step, outcome: StepOutcome, outcomes: Outcomes, *, reason: str, decide_within: timedelta
 ) -> tuple[Notice, ...]:
-    """What people are told after an outcome: the role moved, a tier is settled, an objective is missed."""
+    """What people are told after an outcome: the role moved, a tier is settled, an objective is missed, somebody has to
+    decide."""
+    if outcome.result is StepResult.FAILED and step.id not in outcomes:
+        names, until = ", ".join(step.datasets), outcome.finished_at + decide_within
+        return (
+            decision_needed(plan, step=step.id, dataset=names, reason=outcome.reason, hint=outcome.hint, until=until),
+        )
     if outcome.result is not StepResult.DONE:
         return ()
     if step.verb is Verb.FENCE:

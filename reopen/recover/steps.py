@@ -60,7 +60,7 @@ class Step:
     """One step: ``needs`` must be done before it, ``after`` must only be settled (done or not).
 
     ``members`` are the datasets of a promotion that switches a consistency group. ``path`` is the work from the
-    beginning of this step to the end of its tier, along what waits for it: of steps that may begin, the one with the
+    beginning of this step to the end of its tier, along what waits for it: of restores that may begin, the one with the
     longest goes first. Its unit is that of the datasets' costs, and it compares within a plan only.
     """
 
@@ -201,7 +201,8 @@ def ready_steps(
     depends_on: Mapping[str, tuple[str, ...]],
     running: Iterable[str] = (),
 ) -> tuple[Step, ...]:
-    """Steps that may begin now: the longest critical path first, else in the order of recovery.
+    """Steps that may begin now: what ends a dataset before what begins one, the longest critical path first, else in the
+    order of recovery.
 
     :param depends_on: dependencies by dataset, as the plan has them: a dataset whose dependency failed does not even
         begin to restore.
@@ -218,7 +219,8 @@ def ready_steps(
         and all(_is_done(outcomes.get(needed)) for needed in step.needs)
         and all(before in outcomes for before in step.after)
     )
-    return tuple(sorted(ready, key=lambda step: -step.path))
+    # What was restored is judged and serves before anything else is begun: a dataset's clock runs until it serves.
+    return tuple(sorted(ready, key=lambda step: (step.verb is Verb.RESTORE, step.tier or 0, -step.path)))
 
 
 def blocked_steps(
@@ -252,7 +254,7 @@ def dead_datasets(
     dead: dict[str, str] = {}
     groups: dict[str, Step] = {}
     for step in steps:
-        groups |= {name: step for name in step.members}
+        groups |= dict.fromkeys(step.members, step)
         outcome = outcomes.get(step.id)
         if outcome is not None and outcome.result in (StepResult.FAILED, StepResult.SKIPPED):
             for name in step.datasets:
