@@ -250,11 +250,13 @@ def _failover_answer(result: FailoverResult) -> Answer:
         "epoch": result.epoch,
         "primary": result.primary,
         "resumed": result.resumed,
+        "aborted": result.aborted,
         "plan": result.plan.digest,
         **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
         f"{result.primary} is the primary, epoch {result.epoch}: {result.verdict}",
+        *([f"aborted by {result.aborted}; `reopen rollback` gives the role back"] if result.aborted else []),
         *_measured_tables(result.measured),
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]

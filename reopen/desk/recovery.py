@@ -13,7 +13,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -25,7 +25,7 @@ from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
-from reopen.recover.context import RecoveryContext
+from reopen.recover.context import Patience, RecoveryContext
 from reopen.recover.drill import drill_folder
 from reopen.recover.failover import unfinished_plan
 from reopen.recover.plan import RecoveryPlan, plan_drill, plan_failover
@@ -150,7 +150,8 @@ def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Ite
         clock=session.clock,
         publisher=open_publisher(session),
     ) as context:
-        yield context
+        patience = Patience(decide_within=settings.recovery.decide_within)
+        yield replace(context, patience=patience)
 
 
 def fence_of(*, asserted: str, accepted_risks: Sequence[str], by: str | None) -> Fence:

@@ -66,7 +66,7 @@ def unfinished_plan(log: EpochLog) -> RecoveryPlan | None:
     """The plan of a failover that the log shows as begun and not wholly done: what to hand to :func:`execute_failover`
     to go on. None when nothing is open."""
     records = log.records()
-    digest = _newest_plan(records)
+    digest = newest_plan(records)
     if digest is None:
         return None
     plan = read_plan(log.load_plan(digest), f"plans/{digest}.json")
@@ -190,7 +190,7 @@ def notices_after(
     return ()
 
 
-def _newest_plan(records: Sequence[Record]) -> str | None:
-    """The plan that was begun last: of its first intent, or of the epoch whose driver died before it."""
+def newest_plan(records: Sequence[Record]) -> str | None:
+    """The digest of the plan that was begun last: of its first intent, or of the epoch whose driver died before it."""
     plans = [record.value.plan for record in records if isinstance(record.value, (Epoch, Intent))]
     return next((plan for plan in reversed(plans) if plan is not None), None)

@@ -163,7 +163,8 @@ def decision_needed(
 ) -> Notice:
     """A dataset failed and waits for a person; its siblings go on.
 
-    :param step: the id of the step that waits; ``dataset``: what it is about, for people; ``until``: when it counts as failed without a decision.
+    :param step: the id of the step that waits; ``dataset``: what it is about, for people; ``until``: when it counts as
+        failed without a decision.
     """
     return _notice(
         Event.DECISION_NEEDED,

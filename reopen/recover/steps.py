@@ -201,8 +201,8 @@ def ready_steps(
     depends_on: Mapping[str, tuple[str, ...]],
     running: Iterable[str] = (),
 ) -> tuple[Step, ...]:
-    """Steps that may begin now: what ends a dataset before what begins one, the longest critical path first, else in the
-    order of recovery.
+    """Steps that may begin now: what ends a dataset before what begins one, the longest critical path first, else in
+    the order of recovery.
 
     :param depends_on: dependencies by dataset, as the plan has them: a dataset whose dependency failed does not even
         begin to restore.
