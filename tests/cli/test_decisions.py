@@ -6,19 +6,20 @@ import pytest
 
 from tests.cli.place import Place
 
+VERSIONS = "standby/.reopen-versions/papers"
 FAILOVER = ("failover", "--reason", "a test", "--accept-risk", "old-primary-may-write")
 
 
 @pytest.fixture
 def stuck(place: Place) -> Place:
-    """A failover in which one of two datasets cannot be restored: a file lies where its folder should be."""
+    """A failover in which one of two datasets cannot be restored: a file lies where its versions should be."""
     place.contract("memos")
     place.write("memos", one="memo")
     place.run("snapshot")
     place.run("verify", "--level", "stored")
     place.run("replicate")
-    (place.folder / "standby").mkdir(exist_ok=True)
-    (place.folder / "standby/papers").write_text("in the way")
+    (place.folder / VERSIONS).parent.mkdir(parents=True)
+    (place.folder / VERSIONS).write_text("in the way")
     place.run(*FAILOVER, code=3)
     return place
 
@@ -49,7 +50,7 @@ def test_an_abort_is_told_and_the_next_failover_plans_anew(stuck: Place) -> None
     aborted = stuck.json(*FAILOVER, code=3)
     assert aborted["aborted"] == "anna: a false alarm"
 
-    (stuck.folder / "standby/papers").unlink()
+    (stuck.folder / VERSIONS).unlink()
     anew = stuck.json(*FAILOVER)
     assert (anew["resumed"], anew["aborted"], anew["epoch"]) == (False, "", aborted["epoch"])
     assert anew["plan"] != aborted["plan"]

@@ -87,7 +87,10 @@ def test_a_dataset_that_is_tried_again_begins_with_its_restore_and_serves(tmp_pa
     result = fail_over(LocalStore(tmp_path), person.context(verbs), plan)
 
     assert result.verdict is Verdict.MET
-    assert [verb for verb, name in verbs.calls if name == "region"] == ["restore", "check", "validate"] * 2
+    assert [verb for verb, name in verbs.calls if name == "region"] == [
+        *["restore", "check", "validate"] * 2,
+        "publish",
+    ]
     assert person.waits == 1
 
 
