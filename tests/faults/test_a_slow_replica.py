@@ -106,6 +106,7 @@ def test_the_lag_is_from_each_commit_to_its_arrival_and_the_rate_is_kept(site: S
     plan = plan_replicate(reopened(site.vault), ThrottledStore(slow, bucket))
     result = execute_replicate(plan, workers=1)
 
+    assert result.lag_seconds is not None
     waits = [(slow.arrived_at[item.name] - item.committed_at).total_seconds() for item in site.records]
     assert result.lag_seconds == pytest.approx(max(waits), abs=2 * SECONDS_A_CALL)
     assert result.lag_seconds > len(slow.mutations()) * SECONDS_A_CALL
