@@ -25,7 +25,7 @@ from reopen.desk.recovery import SIDE_BY_SIDE, Wish, choose_failover, fence_of, 
 from reopen.desk.session import open_session
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
-from reopen.recover.driver import OnOutcome, not_executed, standing_outcomes
+from reopen.recover.course import Course, OnOutcome
 from reopen.recover.failover import FailoverResult, execute_failover
 from reopen.recover.journal import Journal
 from reopen.recover.plan import RecoveryPlan
@@ -58,19 +58,19 @@ def recover_in_order(
     plan: RecoveryPlan, context: RecoveryContext, journal: Journal, *, workers: int, on_outcome: OnOutcome
 ) -> dict[str, StepOutcome]:
     """Run every step of a plan that can be run, ``workers`` at a time, each as a task run; a drill does it too."""
-    outcomes = standing_outcomes(plan, journal)
+    course = Course(plan, context, journal, on_outcome=on_outcome)
     tasks = StepTasks(plan, context, journal)
     while True:
-        for step, reason in plan.blocked(outcomes, running=tasks.running):
-            outcomes[step.id] = not_executed(step, reason, context, journal)
-            on_outcome(step, outcomes[step.id], outcomes)
-        for step in plan.ready(outcomes, running=tasks.running)[: workers - len(tasks.running)]:
+        for step in course.next_steps(tasks.running)[: workers - len(tasks.running)]:
             tasks.begin(step)
-        if not tasks.running:
-            return outcomes
-        step, outcome = tasks.next_settled()
-        outcomes[step.id] = outcome
-        on_outcome(step, outcome, outcomes)
+        if tasks.running:
+            settled = tasks.next_settled(within_seconds=course.look_seconds)
+            if settled is not None:
+                course.take(*settled)
+        elif course.is_waiting:
+            course.wait()
+        else:
+            return course.conclude()
 
 
 def wish_of(request: FailoverRequest) -> Wish:

@@ -41,15 +41,18 @@ class StepTasks:
 
     def begin(self, step: Step) -> None:
         """Run a step that is ready, as a task run with the step's name."""
-        tags = [tag for tag in (step.dataset, step.tier and f"tier-{step.tier}") if tag]
+        tags = [*step.datasets, *([f"tier-{step.tier}"] if step.tier else [])]
         self._running[submit_attempt(str(step.verb), run_name(step), partial(self._run, step), tags=tags)] = step
 
-    def next_settled(self) -> tuple[Step, StepOutcome]:
-        """Wait until a step is settled, and return it with its outcome (T1).
+    def next_settled(self, *, within_seconds: float | None = None) -> tuple[Step, StepOutcome] | None:
+        """Wait until a step is settled, and return it with its outcome (T1); None when none was in time.
 
         :raises ReopenError: the recovery must stop (T2).
         """
-        future = next(as_completed(list(self._running)))
+        try:
+            future = next(as_completed(list(self._running), timeout=within_seconds))
+        except TimeoutError:
+            return None
         step = self._running.pop(future)
         outcome = self._journal.outcomes().get(step.id)
         error = future.result(raise_on_failure=False)
@@ -78,4 +81,6 @@ def run_name(step: Step) -> str:
     """What people read: ``restore orders``, ``tier 1 is settled``."""
     if step.dataset is not None:
         return f"{step.verb} {step.dataset}"
+    if step.members:
+        return f"{step.verb} {step.id.partition(':')[2]} ({', '.join(step.members)})"
     return f"tier {step.tier} is settled" if step.tier is not None else str(step.verb)

@@ -122,7 +122,8 @@ def _vault_note(vault: VaultStatus) -> str:
 def _row(dataset: DatasetStatus) -> tuple[object, ...]:
     proven, drill = dataset.proven, dataset.drill
     behind = {site: count for site, count in dataset.behind.items() if count}
-    replica = ", ".join(f"{site} lacks {count}" for site, count in behind.items())
+    waited = dataset.lag_seconds
+    replica = ", ".join(f"{site} lacks {count} for {duration_text(waited[site])}" for site, count in behind.items())
     note = dataset.reason if dataset.contract.value == "in force" else f"contract {dataset.contract.value}"
     if dataset.holds:
         held = ", ".join(f"{count_text(count, 'hold')} at {site}" for site, count in dataset.holds.items())

@@ -118,7 +118,7 @@ def judge_dataset(
     """One dataset's clocks and verdict, also while others still run. ``clock_zero`` is when its RTA begins to count."""
     restore = outcomes.get(step_id(Verb.RESTORE, dataset.name))
     validate = outcomes.get(step_id(Verb.VALIDATE, dataset.name))
-    last = outcomes.get(step_id(Verb.PROMOTE, dataset.name)) if plan.kind is PlanKind.FAILOVER else validate
+    last = outcomes.get(plan.last_step(dataset))
     is_open = last is not None and last.result is StepResult.DONE
     t_validated = last.finished_at if last is not None and is_open else None
     rta = None if t_validated is None else t_validated - clock_zero

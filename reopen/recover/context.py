@@ -6,8 +6,10 @@ one is made in :mod:`reopen.recover.wiring`, and tests hand in fakes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from reopen.clock import Clock
@@ -114,6 +116,18 @@ Sign = Callable[[bytes], tuple[str, str]]
 """Signs evidence: message -> (key id, signature as hex)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How a recovery waits for people. ``decide_within``: how long a step that failed waits for a decision; zero: not
+    at all."""
+
+    decide_within: timedelta = timedelta(0)
+    look_seconds: float = 2.0
+    """How often the log is looked at meanwhile: a person does not notice it, and a store does not either."""
+    wait: Callable[[float], object] = field(default_factory=lambda: threading.Event().wait)
+    """Lets seconds pass."""
+
+
 def tell_nobody(notice: Notice) -> Sequence[Delivery]:
     """The notifier of a site that has no channel."""
     return ()
@@ -135,3 +149,4 @@ class RecoveryContext:
     record_drilled: Callable[[PlannedDataset, Mapping[str, Any]], str] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of software and environment, for the evidence."""
+    patience: Patience = field(default_factory=Patience)

@@ -1,7 +1,7 @@
 """Owns the running of steps: one step with its intent and outcome, and the engine's own thread driver over a plan.
 
-The Prefect flow calls :func:`execute_step` from its tasks and :meth:`RecoveryPlan.ready` between them; :func:`drive` is
-the same loop for when the orchestrator is what was lost.
+The Prefect flow calls :func:`execute_step` from its tasks and asks the :class:`~reopen.recover.course.Course` between
+them; :func:`drive` is the same loop for when the orchestrator is what was lost.
 
 Invariants (docs/0003-epochs-and-recovery.md)
     R1  Intent before, outcome after. An error inside a step is a ``failed`` outcome; an interrupt leaves it open.
@@ -20,9 +20,10 @@ from reopen.control.records import StepOutcome, StepResult
 from reopen.control.rules import Superseded
 from reopen.errors import Internal, NotFound, ReopenError
 from reopen.recover.context import Integrity, RecoveryContext
+from reopen.recover.course import Course, OnOutcome
 from reopen.recover.journal import Journal
-from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
-from reopen.recover.steps import Outcomes, Step, Verb, step_id
+from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.steps import Step, Verb, step_id
 
 TEXT_MAX = 240
 """Characters of one observed value or sample that an outcome keeps: a record is small, the raw result is elsewhere."""
@@ -37,9 +38,6 @@ class _Report:
     problem: str = ""
     hint: str = ""
 
-
-OnOutcome = Callable[[Step, StepOutcome, Outcomes], None]
-"""Told of a step, its outcome, and all outcomes so far."""
 
 Act = Callable[[RecoveryPlan, Step, RecoveryContext, Journal], _Report]
 
@@ -75,8 +73,8 @@ def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journ
 
 
 class Drive(Protocol):
-    """Runs every step of a plan that can be run: :func:`drive`, or an orchestrator's own loop over the same functions
-    (:func:`standing_outcomes`, :meth:`RecoveryPlan.blocked`, :meth:`RecoveryPlan.ready`, :func:`execute_step`)."""
+    """Runs every step of a plan that can be run: :func:`drive`, or an orchestrator's own loop over the same
+    :class:`~reopen.recover.course.Course` and :func:`execute_step`."""
 
     def __call__(
         self, plan: RecoveryPlan, context: RecoveryContext, journal: Journal, *, workers: int, on_outcome: OnOutcome
@@ -97,66 +95,27 @@ def drive(
 
     ``on_outcome`` is called in this thread after each outcome.
     """
-    outcomes = standing_outcomes(plan, journal)
+    course = Course(plan, context, journal, on_outcome=on_outcome)
     running: dict[Future[StepOutcome], Step] = {}
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="recover")
     try:
         while True:
-            busy = [step.id for step in running.values()]
-            for step, reason in plan.blocked(outcomes, running=busy):
-                outcomes[step.id] = not_executed(step, reason, context, journal)
-                on_outcome(step, outcomes[step.id], outcomes)
             # No more than there are workers, so that the intent stands when the step acts and not while it queues.
-            for step in plan.ready(outcomes, running=busy)[: workers - len(running)]:
+            for step in course.next_steps([step.id for step in running.values()])[: workers - len(running)]:
                 running[pool.submit(execute_step, plan, step, context, journal)] = step
-            if not running:
-                break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in sorted(finished, key=lambda future: running[future].id):
-                step = running.pop(future)
-                outcomes[step.id] = future.result()
-                on_outcome(step, outcomes[step.id], outcomes)
+            if running:
+                finished, _ = wait(running, timeout=course.look_seconds, return_when=FIRST_COMPLETED)
+                for future in sorted(finished, key=lambda future: running[future].id):
+                    step = running.pop(future)
+                    course.take(step, future.result())
+            elif course.is_waiting:
+                course.wait()
+            else:
+                return course.conclude()
     finally:
         # After an interrupt nothing new begins. What runs is waited for: a drill removes its folder next, and a restore
         # that went on writing would bring it back.
         pool.shutdown(wait=True, cancel_futures=True)
-    unsettled = [step.id for step in plan.steps if step.id not in outcomes]
-    if unsettled:
-        raise Internal(f"R6: the plan ended with unsettled steps: {', '.join(unsettled)}.")
-    return outcomes
-
-
-def standing_outcomes(plan: RecoveryPlan, journal: Journal) -> dict[str, StepOutcome]:
-    """The outcomes of earlier runs that stand when a recovery begins or goes on.
-
-    Steps that are done stay done. A dataset that failed begins anew, from its restore: whoever runs a recovery again
-    wants it tried again, and a validation that found wrong bytes is only helped by other bytes. A barrier whose tier is
-    tried again is judged again, and so is the finish.
-    """
-    found = journal.outcomes()
-    failed = {step.dataset for step in plan.steps if step.id in found and found[step.id].result is StepResult.FAILED}
-    standing: dict[str, StepOutcome] = {}
-    for step in plan.steps:
-        outcome = found.get(step.id)
-        if outcome is None or outcome.result not in (StepResult.DONE, StepResult.SKIPPED):
-            continue
-        if step.dataset is not None and step.dataset in failed:
-            continue
-        judges = step.verb in (Verb.BARRIER, Verb.FINISH)
-        if judges and any(before not in standing for before in (*step.after, *step.needs)):
-            continue
-        standing[step.id] = outcome
-    return standing
-
-
-def not_executed(step: Step, reason: str, context: RecoveryContext, journal: Journal) -> StepOutcome:
-    """Record that a step never began, and why."""
-    now = context.clock.now()
-    outcome = StepOutcome(
-        step=step.id, attempt=0, started_at=now, finished_at=now, result=StepResult.NOT_EXECUTED, reason=reason
-    )
-    journal.settle(outcome)
-    return outcome
 
 
 def _fence(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
@@ -212,17 +171,17 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
 
 
 def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
-    dataset = _dataset(plan, step)
-    rechecked = not journal.settled_here(step_id(Verb.VALIDATE, dataset.name))
-    if rechecked:
+    datasets = tuple(plan.dataset(name) for name in step.datasets)
+    rechecked = [dataset for dataset in datasets if not journal.settled_here(step_id(Verb.VALIDATE, dataset.name))]
+    for dataset in rechecked:
         # Another process said that these bytes are good; time has passed since, so they are hashed again.
         integrity = context.verbs.check_tree(dataset)
         if integrity.bad_count:
-            details = {"integrity": _integrity_details(integrity)}
+            details = {"dataset": dataset.name, "integrity": _integrity_details(integrity)}
             return _Report(
                 details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity)
             )
-    promotion = journal.promote(dataset)
+    promotion = journal.promote(datasets)
     # After the record, from which it is derived: a driver that dies here is followed by one that comes this way again.
     pointer = context.verbs.publish([member.dataset for member in promotion.members])
     return _Report(
@@ -232,26 +191,27 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
             "number": promotion.number,
             "epoch": promotion.epoch,
             "term": promotion.term,
-            "rechecked": rechecked,
-            "url": dataset.target_url,
+            "rechecked": bool(rechecked),
+            "url": datasets[0].target_url,
         }
+        | ({"urls": {dataset.name: dataset.target_url for dataset in datasets}} if len(datasets) > 1 else {})
     )
 
 
 def _barrier(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
     outcomes = journal.outcomes()
-    last = Verb.PROMOTE if plan.kind is PlanKind.FAILOVER else Verb.VALIDATE
     datasets = plan.tier(step.tier) if step.tier is not None else ()
-    results = {dataset.name: str(outcomes[step_id(last, dataset.name)].result) for dataset in datasets}
+    results = {dataset.name: str(outcomes[plan.last_step(dataset)].result) for dataset in datasets}
     return _Report(details={"datasets": dict(sorted(results.items()))})
 
 
 def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
     outcomes = journal.outcomes()
     promoted = [
-        step.dataset
+        name
         for step in plan.steps
         if step.verb is Verb.PROMOTE and step.id in outcomes and outcomes[step.id].result is StepResult.DONE
+        for name in step.datasets
     ]
     return _Report(details={"promoted": len(promoted), "datasets": len(plan.datasets)})
 

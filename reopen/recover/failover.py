@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from reopen.control import rules
 from reopen.control.log import EpochLog
@@ -18,13 +19,20 @@ from reopen.control.records import Epoch, Fence, Intent, Record, StepOutcome, St
 from reopen.control.values import to_json
 from reopen.errors import Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
-from reopen.recover.account import account_of
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
-from reopen.recover.driver import Drive, OnOutcome, drive
-from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
+from reopen.recover.course import OnOutcome
+from reopen.recover.driver import Drive, drive
+from reopen.recover.evidence import StoredEvidence, make_evidence
 from reopen.recover.journal import LogJournal, open_journal
-from reopen.recover.messages import Messenger, declared, failover_finished, objective_missed, tier_restored
+from reopen.recover.messages import (
+    Messenger,
+    decision_needed,
+    declared,
+    failover_finished,
+    objective_missed,
+    tier_restored,
+)
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.record import record_recovery
 from reopen.recover.steps import Outcomes, Step, Verb
@@ -45,6 +53,9 @@ class FailoverResult:
     problems: tuple[str, ...] = ()
     """What could not be laid beside the evidence."""
 
+    aborted: str = ""
+    """Who ended it and why; empty for one that came to its end. What was promoted serves."""
+
     @property
     def verdict(self) -> Verdict:
         """The worst of all datasets."""
@@ -55,7 +66,7 @@ def unfinished_plan(log: EpochLog) -> RecoveryPlan | None:
     """The plan of a failover that the log shows as begun and not wholly done: what to hand to :func:`execute_failover`
     to go on. None when nothing is open."""
     records = log.records()
-    digest = _newest_plan(records)
+    digest = newest_plan(records)
     if digest is None:
         return None
     plan = read_plan(log.load_plan(digest), f"plans/{digest}.json")
@@ -96,7 +107,8 @@ def execute_failover(
     messenger = Messenger(context.notify)
 
     def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
-        for notice in notices_after(plan, step, outcome, outcomes, reason=reason):
+        within = context.patience.decide_within
+        for notice in notices_after(plan, step, outcome, outcomes, reason=reason, decide_within=within):
             messenger.send(notice)
         on_outcome(step, outcome, outcomes)
 
@@ -124,6 +136,7 @@ def conclude_failover(
     messages = messenger.collect()
     records = journal.log.records()
     epoch = rules.epoch_record(records)
+    abort = rules.abort(records, plan.digest)
     evidence = make_evidence(
         plan,
         measured,
@@ -135,8 +148,6 @@ def conclude_failover(
         fence={} if epoch is None else to_json(epoch.fence),
         epoch=rules.current_epoch(records),
         resumed=resumed,
-        account=account_of(records, plan, outcomes),
-        last=last_drill(journal.log.store, plan),
     )
     recorded = record_recovery(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
     stored = recorded.evidence
@@ -151,13 +162,20 @@ def conclude_failover(
         messages=messages,
         evidence=stored,
         problems=recorded.problems,
+        aborted="" if abort is None else f"{abort.by}: {abort.why}",
     )
 
 
 def notices_after(
-    plan: RecoveryPlan, step: Step, outcome: StepOutcome, outcomes: Outcomes, *, reason: str
+    plan: RecoveryPlan, step: Step, outcome: StepOutcome, outcomes: Outcomes, *, reason: str, decide_within: timedelta
 ) -> tuple[Notice, ...]:
-    """What people are told after an outcome: the role moved, a tier is settled, an objective is missed."""
+    """What people are told after an outcome: the role moved, a tier is settled, an objective is missed, somebody has to
+    decide."""
+    if outcome.result is StepResult.FAILED and step.id not in outcomes:
+        names, until = ", ".join(step.datasets), outcome.finished_at + decide_within
+        return (
+            decision_needed(plan, step=step.id, dataset=names, reason=outcome.reason, hint=outcome.hint, until=until),
+        )
     if outcome.result is not StepResult.DONE:
         return ()
     if step.verb is Verb.FENCE:
@@ -172,7 +190,7 @@ def notices_after(
     return ()
 
 
-def _newest_plan(records: Sequence[Record]) -> str | None:
-    """The plan that was begun last: of its first intent, or of the epoch whose driver died before it."""
+def newest_plan(records: Sequence[Record]) -> str | None:
+    """The digest of the plan that was begun last: of its first intent, or of the epoch whose driver died before it."""
     plans = [record.value.plan for record in records if isinstance(record.value, (Epoch, Intent))]
     return next((plan for plan in reversed(plans) if plan is not None), None)

@@ -15,6 +15,7 @@ from typing import Protocol
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import (
+    Decision,
     Epoch,
     Evidenced,
     Fence,
@@ -56,8 +57,24 @@ class Journal(Protocol):
         """Declare the epoch and pin the plan, or find it declared; returns the epoch."""
         ...
 
-    def promote(self, dataset: PlannedDataset) -> Promotion:
-        """Let the dataset serve."""
+    def promote(self, datasets: Sequence[PlannedDataset]) -> Promotion:
+        """Let a dataset serve, or the members of a consistency group together (F8)."""
+        ...
+
+    def is_promoted(self, dataset: PlannedDataset) -> bool:
+        """Whether this plan let the dataset serve, in the epoch that stands."""
+        ...
+
+    @property
+    def takes_decisions(self) -> bool:
+        """Whether people can decide about steps of it."""
+        ...
+
+    def decisions(self) -> dict[tuple[str, int], Decision]:
+        """What people decided, by step and attempt.
+
+        :raises Superseded: another orchestrator acts now.
+        """
         ...
 
 
@@ -82,8 +99,19 @@ class MemoryJournal:
     def fence(self) -> int:
         raise Internal("a drill has no fence (R7).")
 
-    def promote(self, dataset: PlannedDataset) -> Promotion:
+    def promote(self, datasets: Sequence[PlannedDataset]) -> Promotion:
         raise Internal("a drill promotes nothing (R7).")
+
+    def is_promoted(self, dataset: PlannedDataset) -> bool:
+        return False
+
+    @property
+    def takes_decisions(self) -> bool:
+        # Nobody is called for a drill: what fails in it has failed.
+        return False
+
+    def decisions(self) -> dict[tuple[str, int], Decision]:
+        return {}
 
 
 class LogJournal:
@@ -147,18 +175,8 @@ class LogJournal:
         self._log.append(self._pinned, by=self._by)
         return self.epoch
 
-    def promote(self, dataset: PlannedDataset) -> Promotion:
-        point = dataset.point
-        if point is None:
-            raise Internal(f"{dataset.name} has no recovery point and was validated.")
-        member = Promoted(
-            dataset=dataset.name,
-            snapshot=point.snapshot,
-            seq=point.seq,
-            consistent_at=point.consistent_at,
-            url=dataset.target_url,
-            record_digest=point.record_digest,
-        )
+    def promote(self, datasets: Sequence[PlannedDataset]) -> Promotion:
+        members = tuple(_member(dataset) for dataset in datasets)
 
         def promotion(records: Sequence[Record]) -> Promotion:
             now = rules.require_holder(records, self._by)
@@ -167,20 +185,37 @@ class LogJournal:
                 term=now.term,
                 number=rules.next_promotion_number(records),
                 plan=self._digest,
-                group=dataset.name,
-                members=(member,),
+                group=datasets[0].unit,
+                members=members,
             )
 
         with self._lock:
-            standing = rules.serving(self._log.records()).get(dataset.name)
-            if standing is not None and standing.promoted == member:
+            standing = rules.serving(self._log.records())
+            found = [standing[member.dataset] for member in members if member.dataset in standing]
+            if [serving.promoted for serving in found] == list(members):
                 # A driver that died between the promotion and its outcome: the record stands, nothing is repeated.
-                found = self._promotion(standing.number)
-                if found.plan == self._digest and found.epoch == self.epoch:
-                    return found
+                before = self._promotion(found[0].number)
+                if before.plan == self._digest and before.epoch == self.epoch and before.members == members:
+                    return before
             value = self._log.append(promotion, by=self._by).value
         assert isinstance(value, Promotion)
         return value
+
+    def is_promoted(self, dataset: PlannedDataset) -> bool:
+        standing = rules.serving(self._log.records()).get(dataset.name)
+        if standing is None or standing.epoch != self.epoch:
+            return False
+        return self._promotion(standing.number).plan == self._digest
+
+    @property
+    def takes_decisions(self) -> bool:
+        return True
+
+    def decisions(self) -> dict[tuple[str, int], Decision]:
+        records = self._log.records()
+        rules.require_holder(records, self._by)
+        found = (value for value in rules.values(records, Decision) if value.plan == self._digest)
+        return {(value.step, value.attempt): value for value in found}
 
     def check_declarable(self) -> None:
         """Refuse a failover whose epoch would be refused, before anything is recorded.
@@ -189,6 +224,12 @@ class LogJournal:
         :raises Conflict: the target has the role already, and serves datasets that this plan would restore over.
         """
         records = self._log.records()
+        abort = rules.abort(records, self._digest)
+        if abort is not None and rules.is_concluded(records, self._digest):
+            raise Conflict(
+                f"the failover of plan {self._digest[:16]} was aborted by {abort.by}: {abort.why}.",
+                hint="`reopen failover` plans what does not serve anew; `reopen rollback` gives the role back.",
+            )
         if rules.is_concluded(records, self._digest):
             raise Conflict(
                 f"the failover of plan {self._digest[:16]} is done, and its evidence is written.",
@@ -279,3 +320,17 @@ def open_journal(
     journal.check_declarable()
     log.store_plan(plan.encoded)
     return journal, journal.take_over()
+
+
+def _member(dataset: PlannedDataset) -> Promoted:
+    point = dataset.point
+    if point is None:
+        raise Internal(f"{dataset.name} has no recovery point and was validated.")
+    return Promoted(
+        dataset=dataset.name,
+        snapshot=point.snapshot,
+        seq=point.seq,
+        consistent_at=point.consistent_at,
+        url=dataset.target_url,
+        record_digest=point.record_digest,
+    )

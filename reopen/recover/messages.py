@@ -163,13 +163,14 @@ def decision_needed(
 ) -> Notice:
     """A dataset failed and waits for a person; its siblings go on.
 
-    :param step: the id of the step that waits; ``until``: when it counts as failed without a decision.
+    :param step: the id of the step that waits; ``dataset``: what it is about, for people; ``until``: when it counts as
+        failed without a decision.
     """
     return _notice(
         Event.DECISION_NEEDED,
         plan,
-        (plan.dataset(dataset),),
-        dataset=dataset,
+        [plan.dataset(name) for name in plan.step(step).datasets] or plan.datasets,
+        dataset=dataset or "the recovery",
         step=step,
         reason=reason,
         hint=hint or "none",

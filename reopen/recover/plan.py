@@ -33,7 +33,7 @@ from reopen.recover.points import (
 )
 from reopen.recover.standby.records import Staged, Standby
 from reopen.recover.standby.versions import version_name, version_url
-from reopen.recover.steps import DatasetOrder, Outcomes, Step, blocked_steps, lay_out, ready_steps
+from reopen.recover.steps import DatasetOrder, Outcomes, Step, Verb, blocked_steps, lay_out, ready_steps, step_id
 from reopen.storage.canonical import decode, encode
 from reopen.vault.record import Fact, SnapshotRecord
 
@@ -125,6 +125,13 @@ class PlannedDataset:
     """The version at the target that is taken as it is, when it still is what was validated."""
     version: Annotated[str, later("")] = ""
     """The version that ``target_url`` names; empty for a drill."""
+    group: Annotated[str, later("")] = ""
+    """The consistency group with which it begins to serve, or does not."""
+
+    @property
+    def unit(self) -> str:
+        """What it is promoted with: its group, or itself."""
+        return self.group or self.name
 
 
 @stored
@@ -214,6 +221,12 @@ class RecoveryPlan:
     def step(self, identifier: str) -> Step:
         """The step of that id; ``KeyError`` is a programmer's mistake."""
         return {step.id: step for step in self.steps}[identifier]
+
+    def last_step(self, dataset: PlannedDataset) -> str:
+        """The id of the step with which a dataset is recovered: its promotion, or in a drill its validation."""
+        if self.kind is PlanKind.DRILL:
+            return step_id(Verb.VALIDATE, dataset.name)
+        return step_id(Verb.PROMOTE, dataset.unit)
 
     def tier(self, number: int) -> tuple[PlannedDataset, ...]:
         """The datasets of an effective tier."""
@@ -352,11 +365,10 @@ def _plan(
                 temperature=standby.temperatures.get(name, dataset.temperature).value,
                 staged=staged,
                 version=version,
+                group=dataset.consistency_group,
             )
         )
-    order = [
-        DatasetOrder(name=d.name, tier=d.tier, depends_on=tuple(n for n in d.depends_on if n in scope)) for d in planned
-    ]
+    order = [_order(dataset, scope) for dataset in planned]
     return RecoveryPlan(
         kind=kind,
         vault=vault.id,
@@ -393,6 +405,19 @@ def _version(point: RecoveryPoint | None, staged: Staged | None, standby: Standb
     return version_name(point.seq, point.snapshot, epoch=standby.epoch, taken=standby.taken.get(name, ()))
 
 
+def _order(dataset: PlannedDataset, scope: Collection[str]) -> DatasetOrder:
+    # Bytes stand for time where nothing is predicted: what takes longest in a tier has to begin first.
+    size = 0.0 if dataset.point is None else float(dataset.point.size_bytes)
+    return DatasetOrder(
+        name=dataset.name,
+        tier=dataset.tier,
+        depends_on=tuple(name for name in dataset.depends_on if name in scope),
+        group=dataset.group,
+        restore_cost=size,
+        validate_cost=size,
+    )
+
+
 def _scope(
     contracts: Contracts, protected: Collection[str], datasets: Collection[str] | None, served: Mapping[str, str]
 ) -> tuple[set[str], tuple[LeftOut, ...]]:
@@ -414,18 +439,22 @@ def _scope(
 
 
 def _needed(contracts: Contracts, name: str) -> bool:
-    # What others depend on stays in the plan without a snapshot, so that its dependants fail with that reason.
-    return any(name in dataset.depends_on for dataset in contracts.datasets.values())
+    # What others depend on stays in the plan without a snapshot, so that its dependants fail with that reason; so does
+    # the member of a group, which holds the group back.
+    together = any(name in members and len(members) > 1 for members in contracts.groups().values())
+    return together or any(name in dataset.depends_on for dataset in contracts.datasets.values())
 
 
 def _with_dependencies(contracts: Contracts, names: Collection[str]) -> set[str]:
+    groups = contracts.groups()
     closure: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
         if name not in closure:
             closure.add(name)
-            todo += contracts.datasets[name].depends_on
+            dataset = contracts.datasets[name]
+            todo += [*dataset.depends_on, *groups.get(dataset.consistency_group, ())]
     return closure
 
 

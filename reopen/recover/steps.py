@@ -1,22 +1,27 @@
 """Owns the steps of a recovery and the whole of its scheduling: which may begin, and which never will. Pure.
 
 The engine's thread driver and the Prefect flow both call :func:`ready_steps` and :func:`blocked_steps` after every
-outcome, and nothing else decides an order.
+outcome (:mod:`reopen.recover.course`), and nothing else decides an order. What waits for a person's decision counts as
+running.
 
 Invariants (docs/0003-epochs-and-recovery.md)
     R2  No step is ready before what it ``needs`` is done and what it comes ``after`` is settled.
-    R3  A failed dataset blocks its own later steps and those of its dependants, and nothing else.
+    R3  A failed dataset blocks its own later steps, those of its dependants and of its consistency group (and of their
+        dependants), and nothing else.
+    F8  The members of a consistency group are promoted by one step, which needs all of them validated.
     R6  While a step is neither settled nor blocked, some step is ready or running: every recovery ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Annotated
 
 from reopen.control.records import StepOutcome, StepResult
-from reopen.control.values import stored
+from reopen.control.values import later, stored
+from reopen.errors import Internal
 
 FENCE = "fence"
 FINISH = "finish"
@@ -52,7 +57,12 @@ class Verb(StrEnum):
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step: ``needs`` must be done before it, ``after`` must only be settled (done or not)."""
+    """One step: ``needs`` must be done before it, ``after`` must only be settled (done or not).
+
+    ``members`` are the datasets of a promotion that switches a consistency group. ``path`` is the work from the
+    beginning of this step to the end of its tier, along what waits for it: of restores that may begin, the one with the
+    longest goes first. Its unit is that of the datasets' costs, and it compares within a plan only.
+    """
 
     id: str
     verb: Verb
@@ -60,15 +70,26 @@ class Step:
     tier: int | None = None
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    members: Annotated[tuple[str, ...], later(())] = ()
+    path: Annotated[float, later(0.0)] = 0.0
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets that it is about; none for a fence, a barrier and the like."""
+        return self.members or (() if self.dataset is None else (self.dataset,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetOrder:
-    """What the order of steps depends on: a dataset's effective tier, and its dependencies that are in scope."""
+    """What the order of steps depends on: a dataset's effective tier, its dependencies that are in scope, its
+    consistency group, and what its steps cost, in a unit that all share."""
 
     name: str
     tier: int
     depends_on: tuple[str, ...]
+    group: str = ""
+    restore_cost: float = 0.0
+    validate_cost: float = 0.0
 
 
 def step_id(verb: Verb, dataset: str) -> str:
@@ -88,15 +109,17 @@ def lay_out(datasets: Sequence[DatasetOrder], *, promotes: bool) -> tuple[Step, 
     """
     start = (FENCE,) if promotes else ()
     steps = [Step(id=FENCE, verb=Verb.FENCE)] if promotes else []
+    units = {dataset.name: dataset.group or dataset.name for dataset in datasets}
     barrier_before: tuple[str, ...] = ()
     for tier in sorted({dataset.tier for dataset in datasets}):
-        for dataset in (dataset for dataset in datasets if dataset.tier == tier):
-            steps += _dataset_steps(dataset, needs=start + barrier_before, promotes=promotes)
+        members = [dataset for dataset in datasets if dataset.tier == tier]
+        within = _tier_steps(members, units, needs=start + barrier_before, promotes=promotes)
+        steps += _with_paths(within, members)
         # After every step of the tier, not only the last of each dataset: one whose dependency died while it restores
         # is given up at once, and its bytes still move. The barrier before it is named too: a tier whose datasets are
         # all dead settles early, and must not open the next one while an earlier tier still restores.
-        within = tuple(step.id for step in steps if step.tier == tier)
-        barrier = Step(id=barrier_id(tier), verb=Verb.BARRIER, tier=tier, needs=start + barrier_before, after=within)
+        after = tuple(step.id for step in within)
+        barrier = Step(id=barrier_id(tier), verb=Verb.BARRIER, tier=tier, needs=start + barrier_before, after=after)
         steps.append(barrier)
         barrier_before = (barrier.id,)
     if promotes:
@@ -104,29 +127,71 @@ def lay_out(datasets: Sequence[DatasetOrder], *, promotes: bool) -> tuple[Step, 
     return tuple(steps)
 
 
-def _dataset_steps(dataset: DatasetOrder, *, needs: tuple[str, ...], promotes: bool) -> list[Step]:
-    name, tier = dataset.name, dataset.tier
-    restore, validate = step_id(Verb.RESTORE, name), step_id(Verb.VALIDATE, name)
-
-    def of_dependencies(verb: Verb) -> tuple[str, ...]:
-        return tuple(step_id(verb, needed) for needed in dataset.depends_on)
-
-    steps = [
+def _tier_steps(
+    datasets: Sequence[DatasetOrder], units: Mapping[str, str], *, needs: tuple[str, ...], promotes: bool
+) -> list[Step]:
+    """The steps of a tier, what is needed before what needs it. ``units`` are what is promoted at once, by dataset."""
+    steps: list[Step] = []
+    waiting = {
+        units[dataset.name]: [d for d in datasets if units[d.name] == units[dataset.name]] for dataset in datasets
+    }
+    laid_out: set[str] = set()
+    for dataset in datasets:
+        name, tier = dataset.name, dataset.tier
+        restore, validate = step_id(Verb.RESTORE, name), step_id(Verb.VALIDATE, name)
+        judged = tuple(step_id(Verb.VALIDATE, needed) for needed in dataset.depends_on)
         # Bytes of a tier move side by side; only judging and serving wait for dependencies.
-        Step(id=restore, verb=Verb.RESTORE, dataset=name, tier=tier, needs=needs),
-        Step(
-            id=validate,
-            verb=Verb.VALIDATE,
-            dataset=name,
-            tier=tier,
-            needs=(restore, *of_dependencies(Verb.VALIDATE)),
-        ),
-    ]
-    if promotes:
-        promote = step_id(Verb.PROMOTE, name)
-        waits_for = (validate, *of_dependencies(Verb.PROMOTE))
-        steps.append(Step(id=promote, verb=Verb.PROMOTE, dataset=name, tier=tier, needs=waits_for))
+        steps.append(Step(id=restore, verb=Verb.RESTORE, dataset=name, tier=tier, needs=needs))
+        steps.append(Step(id=validate, verb=Verb.VALIDATE, dataset=name, tier=tier, needs=(restore, *judged)))
+        laid_out.add(name)
+        while promotes:
+            # A unit's promotion follows on those of everything that its members need.
+            unit = next(
+                (unit for unit, members in waiting.items() if _is_next(members, units, laid_out, waiting)), None
+            )
+            if unit is None:
+                break
+            steps.append(_promotion(unit, waiting.pop(unit), units))
+    if promotes and waiting:
+        raise Internal(f"consistency groups that cannot open at once: {', '.join(waiting)}.")
     return steps
+
+
+def _is_next(
+    members: Sequence[DatasetOrder], units: Mapping[str, str], laid_out: Collection[str], waiting: Collection[str]
+) -> bool:
+    own = {member.name for member in members}
+    needed = {needed for member in members for needed in member.depends_on} - own
+    return own <= set(laid_out) and not any(units[name] in waiting for name in needed)
+
+
+def _promotion(unit: str, members: Sequence[DatasetOrder], units: Mapping[str, str]) -> Step:
+    own = [member.name for member in members]
+    needed = dict.fromkeys(units[name] for member in members for name in member.depends_on if name not in own)
+    grouped = bool(members[0].group)
+    return Step(
+        id=step_id(Verb.PROMOTE, unit),
+        verb=Verb.PROMOTE,
+        dataset=None if grouped else unit,
+        tier=members[0].tier,
+        needs=(*(step_id(Verb.VALIDATE, name) for name in own), *(step_id(Verb.PROMOTE, name) for name in needed)),
+        members=tuple(own) if grouped else (),
+    )
+
+
+def _with_paths(steps: Sequence[Step], datasets: Sequence[DatasetOrder]) -> list[Step]:
+    """The steps of a tier with their critical paths; each comes before those that need it."""
+    cost = {step_id(Verb.RESTORE, dataset.name): dataset.restore_cost for dataset in datasets}
+    cost |= {step_id(Verb.VALIDATE, dataset.name): dataset.validate_cost for dataset in datasets}
+    behind = {step.id: 0.0 for step in steps}
+    found = {}
+    for step in reversed(steps):
+        path = round(behind[step.id] + cost.get(step.id, 0.0), 3)
+        found[step.id] = replace(step, path=path)
+        for needed in step.needs:
+            if needed in behind:
+                behind[needed] = max(behind[needed], path)
+    return [found[step.id] for step in steps]
 
 
 def ready_steps(
@@ -136,7 +201,8 @@ def ready_steps(
     depends_on: Mapping[str, tuple[str, ...]],
     running: Iterable[str] = (),
 ) -> tuple[Step, ...]:
-    """Steps that may begin now, in the order of recovery.
+    """Steps that may begin now: what ends a dataset before what begins one, the longest critical path first, else in
+    the order of recovery.
 
     :param depends_on: dependencies by dataset, as the plan has them: a dataset whose dependency failed does not even
         begin to restore.
@@ -144,15 +210,17 @@ def ready_steps(
     """
     dead = dead_datasets(steps, outcomes, depends_on)
     busy = set(running)
-    return tuple(
+    ready = (
         step
         for step in steps
         if step.id not in outcomes
         and step.id not in busy
-        and step.dataset not in dead
+        and not any(name in dead for name in step.datasets)
         and all(_is_done(outcomes.get(needed)) for needed in step.needs)
         and all(before in outcomes for before in step.after)
     )
+    # What was restored is judged and serves before anything else is begun: a dataset's clock runs until it serves.
+    return tuple(sorted(ready, key=lambda step: (step.verb is Verb.RESTORE, step.tier or 0, -step.path)))
 
 
 def blocked_steps(
@@ -170,8 +238,9 @@ def blocked_steps(
         if step.id in outcomes or step.id in busy:
             continue
         lost = [needed for needed in step.needs if needed in blocked or _is_lost(outcomes.get(needed))]
-        if step.dataset is not None and step.dataset in dead:
-            blocked[step.id] = step, dead[step.dataset]
+        given_up = next((name for name in step.datasets if name in dead), None)
+        if given_up is not None:
+            blocked[step.id] = step, dead[given_up]
         elif lost:
             blocked[step.id] = step, f"{lost[0]} was not done"
     return tuple(blocked.values())
@@ -180,23 +249,42 @@ def blocked_steps(
 def dead_datasets(
     steps: Sequence[Step], outcomes: Outcomes, depends_on: Mapping[str, tuple[str, ...]]
 ) -> Mapping[str, str]:
-    """Datasets that cannot be recovered any more, each with the reason: a step failed, or a dependency is dead."""
+    """Datasets that cannot be recovered any more, each with the reason: a step failed or was skipped, a dependency is
+    dead, or another member of its consistency group is."""
     dead: dict[str, str] = {}
+    groups: dict[str, Step] = {}
     for step in steps:
+        groups |= dict.fromkeys(step.members, step)
         outcome = outcomes.get(step.id)
-        if step.dataset is not None and outcome is not None and outcome.result is StepResult.FAILED:
-            dead.setdefault(step.dataset, f"{step.id} failed")
-    # ``depends_on`` is in the order of recovery, so one pass carries a death through every chain.
-    for name, needs in depends_on.items():
-        for needed in needs:
-            if needed in dead and name not in dead:
-                dead[name] = f"it depends on {needed}: {_root(dead[needed])}"
+        if outcome is not None and outcome.result in (StepResult.FAILED, StepResult.SKIPPED):
+            for name in step.datasets:
+                dead.setdefault(name, f"{step.id} {_HOW[outcome.result]}")
+    # A group carries a death both up and down the chains of dependencies, so it is carried until nothing more dies.
+    count = -1
+    while count != len(dead):
+        count = len(dead)
+        for name, needs in depends_on.items():
+            promotion = groups.get(name)
+            held_back = promotion is not None and not _is_done(outcomes.get(promotion.id))
+            mates = promotion.members if promotion is not None and held_back else ()
+            lost = next((needed for needed in needs if needed in dead), None)
+            mate = next((other for other in mates if other in dead), None)
+            if name in dead:
+                continue
+            if lost is not None:
+                dead[name] = f"it depends on {lost}: {_root(dead[lost])}"
+            elif mate is not None and promotion is not None:
+                group = promotion.id.partition(":")[2]
+                dead[name] = f"it switches together with {mate} (group {group}): {_root(dead[mate])}"
     return dead
 
 
+_HOW = {StepResult.FAILED: "failed", StepResult.SKIPPED: "was skipped"}
+
+
 def _root(reason: str) -> str:
-    # "it depends on b: restore:a failed" carried on says the cause once, not the whole chain.
-    return reason.rpartition(": it depends on ")[2].partition(": ")[2] if reason.startswith("it depends") else reason
+    # A reason carried on says the cause once, not the whole chain; a cause has no ": ".
+    return reason.rpartition(": ")[2]
 
 
 def _is_done(outcome: StepOutcome | None) -> bool:
