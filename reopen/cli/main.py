@@ -29,6 +29,7 @@ from reopen.cli import (
     retention,
     runbook,
     setup,
+    standby,
     state,
     upkeep,
 )
@@ -56,6 +57,7 @@ GROUPS = (
     recovery,
     runbook,
     decisions,
+    standby,
     evidence,
     notices,
     about,

@@ -13,7 +13,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from reopen.errors import NotFound, Transient
-from reopen.sources.files import SCAN, Selection, SourceFile, Stamp, unreadable
+from reopen.sources.files import SCAN, VERSIONS_FOLDER, Selection, SourceFile, Stamp, unreadable
 from reopen.storage import open_filesystem
 from reopen.storage.filesystem import modified_at_of, walk_files
 
@@ -67,6 +67,8 @@ class RemoteFiles:
     def _left_out(self, path: str) -> bool:
         parts = path.split("/")
         folders = ("/".join(parts[:count]) for count in range(1, len(parts)))
+        if VERSIONS_FOLDER in parts[:-1]:
+            return True
         return self._selection.leaves_out(path, folder=False) or any(
             self._selection.leaves_out(folder, folder=True) for folder in folders
         )

@@ -148,3 +148,20 @@ def test_patterns_apply_to_folders_of_a_remote_source(bucket: str) -> None:
 def test_a_missing_remote_prefix_is_an_error(bucket: str) -> None:
     with pytest.raises(NotFound, match="does not exist"):
         scanned(bucket)
+
+
+def test_the_folder_of_versions_is_part_of_no_dataset(bucket: str, tmp_path: Path) -> None:
+    files = {".reopen-versions/a/v/x": b"1", "sub/.reopen-versions/y": b"2", "sub/kept": b"3"}
+    fill(bucket, files)
+    assert set(scanned(bucket)) == {"sub/kept"}
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert set(scanned(tmp_path)) == {"sub", "sub/kept"}
+
+
+def test_a_place_that_is_a_link_is_scanned_as_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "version").mkdir()
+    (tmp_path / "version" / "a").write_text("1")
+    (tmp_path / "place").symlink_to("version")
+    assert set(scanned(tmp_path / "place")) == {"a"}

@@ -160,7 +160,7 @@ def find_files(subject: Subject, folder: str) -> list[DataFile]:
 def open_table(con: duckdb.DuckDBPyConnection, subject: Subject, folder: str) -> RestoredTable:
     """Find a table's files and read what each says about itself (I2, I3)."""
     declared = contract_types(con, subject)
-    files = [_opened(con, subject, file, declared) for file in find_files(subject, folder)]
+    files = [opened(con, subject, file, declared) for file in find_files(subject, folder)]
     return RestoredTable(subject=subject, folder=str(Path(folder).absolute()), files=tuple(files))
 
 
@@ -174,7 +174,15 @@ def contract_types(con: duckdb.DuckDBPyConnection, subject: Subject) -> dict[str
     return types
 
 
-def _opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: Mapping[str, str]) -> DataFile:
+def table_patterns(subject: Subject, pattern: str) -> list[str]:
+    """A contract's file pattern as DuckDB takes it: one that stands for everything names the table's own endings."""
+    if PurePosixPath(pattern).name != "**":
+        return [pattern]
+    return [f"{pattern}/*{suffix}" for suffix in _SUFFIXES[subject.format]]
+
+
+def opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: Mapping[str, str]) -> DataFile:
+    """A file with what it says of itself (I2, I3); ``declared`` are the :func:`contract_types`."""
     if reason := _unnameable(file.location):
         return DataFile(path=file.path, location=file.location, error=reason)
     try:
@@ -213,8 +221,21 @@ def relation(
     """The table function that reads ``files`` (I1). CSV files must hold the same ``columns``."""
     paths = ", ".join(_path(file.location) for file in files)
     carried = [f"filename = {literal(FILE_COLUMN)}"] if with_file else []
+    return _reading(subject, paths, carried, columns=columns, by_name=by_name)
+
+
+def growing_relation(
+    subject: Subject, folder: str, patterns: Sequence[str], *, columns: Columns = (), by_name: bool = False
+) -> str:
+    """The table function that reads whatever matches a pattern below a folder at the time of the query, and carries
+    each row's file: for views of consumers, whose table grows. CSV files must hold the same ``columns``."""
+    paths = ", ".join(literal(f"{_escaped(str(Path(folder).absolute()))}/{pattern}") for pattern in patterns)
+    return _reading(subject, paths, [f"filename = {literal(FILE_COLUMN)}"], columns=columns, by_name=by_name)
+
+
+def _reading(subject: Subject, paths: str, carried: list[str], *, columns: Columns, by_name: bool) -> str:
     # Off: it would also take `name=value` segments of folders above the dataset for columns.
-    carried.append("hive_partitioning = false")
+    carried = [*carried, "hive_partitioning = false"]
     if subject.format is TableFormat.PARQUET:
         return f"read_parquet([{paths}], {', '.join([*carried, f'union_by_name = {str(by_name).lower()}'])})"
     typed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns)
@@ -233,7 +254,7 @@ def create_view(
         without, 11 s with). Parquet is read where it lies.
     """
     groups = table.groups()
-    partitions = _partitions(con, table)
+    partitions = partition_columns(con, table)
     chosen = ", ".join([f"* EXCLUDE ({identifier(FILE_COLUMN)}){_seen_nan(table)}", *partitions])
     if table.subject.format is TableFormat.PARQUET:
         source = relation(table.subject, table.readable, by_name=len(groups) > 1, with_file=True)
@@ -286,7 +307,8 @@ def partition_names(table: RestoredTable) -> list[str]:
     return [name for name in wanted if all(f"/{name}=" in f"/{file.path}" for file in table.readable)]
 
 
-def _partitions(con: duckdb.DuckDBPyConnection, table: RestoredTable) -> list[str]:
+def partition_columns(con: duckdb.DuckDBPyConnection, table: RestoredTable) -> list[str]:
+    """SQL for the columns of :func:`partition_names`, over rows that carry their file."""
     types = contract_types(con, table.subject)
     parts = []
     for name in partition_names(table):

@@ -21,6 +21,7 @@ from reopen.errors import ReopenError
 from reopen.recover.standby.links import point_place
 from reopen.recover.standby.locate import Whereabouts, locate
 from reopen.recover.standby.versions import version_of, version_url
+from reopen.recover.standby.views import SERVING_DATABASE, make_views
 from reopen.recover.tree import target_error
 from reopen.storage import local_path, open_store
 from reopen.storage.canonical import JsonObject, encode
@@ -71,7 +72,7 @@ class Publisher:
 
         :param datasets: those whose link must be right afterwards; for others a failure is told in ``problems``.
         :param at: the site whose pointer is made; the primary's when None. Links are only at the primary.
-        :raises ReopenError: the link of one of ``datasets``, or ``serving.json``, cannot be made.
+        :raises ReopenError: the link of one of ``datasets``, or a file of the pointer, cannot be made.
         """
         with self._lock:
             primary = rules.primary_site(self._log.records(), initial=self._initial)
@@ -81,7 +82,12 @@ class Publisher:
                 records = self._log.records()
                 found = locate(records, self._contracts, initial=self._initial)
                 linked, kept, problems = _link(found, datasets) if at in (None, primary) else ({}, {}, [])
-                open_store(folder).put(SERVING_NAME, [encode(serving_value(found))])
+                store = open_store(folder)
+                store.put(SERVING_NAME, [encode(serving_value(found))])
+                if at in (None, primary):
+                    made = make_views(self._contracts, {item.dataset: item.url for item in found if item.serves})
+                    store.put(SERVING_DATABASE, [made.data])
+                    problems += made.problems
                 return Published(
                     site=at or primary,
                     epoch=rules.current_epoch(records),

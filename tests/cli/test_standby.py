@@ -1,0 +1,82 @@
+"""Commands about what a site has ready and where consumers find it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.cli.place import Place
+
+RISK = "old-primary-may-write"
+
+
+@pytest.fixture
+def proven(place: Place) -> Place:
+    """A verified snapshot that is replicated."""
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    place.run("replicate")
+    return place
+
+
+def fail_over(place: Place) -> None:
+    place.run("failover", "--reason", "fire", "--accept-risk", RISK)
+
+
+def test_before_a_failover_a_dataset_is_where_its_contract_says(place: Place) -> None:
+    [found] = place.json("locate", "papers")["datasets"]
+    assert (found["site"], found["epoch"], found["url"]) == ("production", 0, str(place.folder / "data/papers"))
+
+
+def test_after_a_failover_it_is_a_version_at_the_standby_and_the_place_leads_there(
+    proven: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_over(proven)
+    [found] = proven.json("locate")["datasets"]
+    assert (found["site"], found["epoch"], found["promotion"]) == ("standby", 1, 1)
+    assert os.path.realpath(found["place"]) == found["url"]
+    serving = proven.folder / ".reopen/standby/serving"
+    assert json.loads((serving / "serving.json").read_text())["datasets"]["papers"]["url"] == found["url"]
+    assert "papers" in proven.run("locate", "papers").stdout
+
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+    (serving / "serving.json").unlink()
+    os.unlink(found["place"])
+    pointer = proven.json("locate", "--refresh")["pointer"]
+    assert (pointer["site"], pointer["problems"]) == ("standby", [])
+    assert (serving / "serving.json").exists()
+    assert os.path.realpath(found["place"]) == found["url"]
+
+
+def test_a_dataset_that_serves_nowhere_exits_with_3(proven: Place) -> None:
+    fail_over(proven)
+    proven.contract("memos")
+    proven.write("memos", one="1")
+    ran = proven.run("locate", "memos", code=3)
+    assert "nowhere" in ran.stdout
+    assert "it was not promoted there" in ran.stdout
+    proven.run("locate", "papers")
+    proven.run("locate", "nonsense", code=4)
+
+
+def test_a_snapshot_at_the_new_primary_takes_the_promoted_version_and_nothing_of_the_others(
+    proven: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_over(proven)
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+    (proven.folder / "standby/papers/three").write_text("written after the failover")
+    [row] = proven.json("snapshot")["datasets"]
+    assert (row["state"], row["totals"]["files"], row["totals"]["added"]) == ("complete", 3, 1)
+    listed = {entry["path"] for entry in proven.json("ls", "papers")["entries"]}
+    assert listed == {"one", "sub", "sub/two", "three"}
+
+
+def test_the_folder_of_versions_is_part_of_no_dataset(proven: Place) -> None:
+    fail_over(proven)
+    versions = proven.folder / "data/papers/.reopen-versions/other/0000000001-0123456789abcdef"
+    versions.mkdir(parents=True)
+    (versions / "x").write_text("not ours")
+    proven.run("snapshot", code=None)
+    assert not [entry for entry in proven.json("ls", "papers")["entries"] if "reopen" in entry["path"]]
