@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from reopen import durations
 from reopen.protect.verify.verify import Level
 from reopen.recover.points import LAST_VERIFIED
+from reopen.recover.scenarios.model import DrillScenario
 
 POINT_TEXT = "last-verified, latest, at:<time with offset>, or a snapshot's id."
 RECOVERED_TEXT = "Datasets to recover, with what they depend on; none stands for all."
@@ -131,6 +132,16 @@ class DrillRequest(Request):
     datasets: Datasets = Field(default=(), title="Datasets", description=RECOVERED_TEXT)
     tier: int | None = Field(default=None, ge=1, title="Tier", description="Only the datasets of this tier.")
     point: str = Field(default=LAST_VERIFIED, title="Recovery point", description=POINT_TEXT)
+    scenario: DrillScenario | None = Field(
+        default=None,
+        title="Scenario",
+        description="site-loss: nothing of the primary is opened. ransomware: from the newest point that is not "
+        "suspect. operator-error: one removed file comes back. bit-rot: a byte of the replica is wrong, in memory.",
+    )
+    random_within: DurationText | None = Field(
+        default=None, title="Random within", description="Points as of a random moment in the last so long, as 30d."
+    )
+    seed: int | None = Field(default=None, ge=0, title="Seed", description="Makes the same choices again; recorded.")
     assumed_detection: DurationText = Field(
         default="0s",
         title="Assumed detection",

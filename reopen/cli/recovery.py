@@ -1,4 +1,4 @@
-"""Owns the commands that run again from copies: ``restore``, ``plan failover``, ``failover``, ``drill``."""
+"""Owns the commands that run again from copies: ``restore``, ``plan failover``, ``failover``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen import durations
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from reopen.desk.recovery import Wish
     from reopen.recover.clocks import Measured
     from reopen.recover.context import Delivery
-    from reopen.recover.drill import DrillResult
     from reopen.recover.failover import FailoverResult
     from reopen.recover.plan import RecoveryPlan
 
@@ -59,7 +57,6 @@ def register(app: typer.Typer) -> None:
         panel=PANEL,
         example="reopen failover --reason 'production burnt down' --assert-fenced 'it is ashes'",
     )(failover)
-    command(app, "drill", panel=PANEL, example="reopen drill --tier 1")(drill)
 
 
 def restore(
@@ -252,83 +249,21 @@ def _failover_answer(result: FailoverResult) -> Answer:
         "resumed": result.resumed,
         "aborted": result.aborted,
         "plan": result.plan.digest,
-        **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
+        **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
         f"{result.primary} is the primary, epoch {result.epoch}: {result.verdict}",
         *([f"aborted by {result.aborted}; `reopen rollback` gives the role back"] if result.aborted else []),
-        *_measured_tables(result.measured),
+        *measured_tables(result.measured),
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
 
 
-def drill(
-    face: Face,
-    datasets: DatasetsArgument = None,
-    tier: Annotated[int | None, typer.Option("--tier", help="The datasets of this tier, and what they need.")] = None,
-    point: PointOption = "last-verified",
-    assumed_detection: Annotated[
-        str, typer.Option("--assumed-detection", metavar="TIME", help="What detection and decision would take, as 15m.")
-    ] = "0s",
-    flow: FlowOption = False,
-    vault: VaultOption = None,
-) -> Answer:
-    """Recover into a scratch folder, check everything, measure, and clean up. Exit 3 when it did not pass."""
-    if flow:
-        return _drill_answer(
-            run_flow(
-                face, "drill", datasets=tuple(datasets or ()), tier=tier, point=point,
-                assumed_detection=assumed_detection, vault=vault,
-            )
-        )  # fmt: skip
-    from reopen.desk.recovery import SIDE_BY_SIDE, choose_drill, open_desk
-    from reopen.desk.runbook import try_to_keep_runbook
-    from reopen.ids import new_id
-    from reopen.recover.drill import execute_drill
-    from reopen.storage import open_store
-
-    session, identifier = face.session, new_id()
-    scratch, planned = choose_drill(
-        session, identifier=identifier, datasets=tuple(datasets or ()), tier=tier, point=point, vault=vault
-    )
-    with open_desk(session, vault=vault, progress=face.progress()) as context:
-        result = execute_drill(
-            planned,
-            context,
-            open_store(session.settings.control),
-            scratch=scratch,
-            identifier=identifier,
-            workers=SIDE_BY_SIDE,
-            assumed_detection=_duration(assumed_detection),
-        )
-    if problem := try_to_keep_runbook(session):
-        face.note(problem)
-    return _drill_answer(result)
-
-
-def _drill_answer(result: DrillResult) -> Answer:
-    value = {
-        "ok": result.passed,
-        "verdict": result.measured.verdict.value,
-        "plan": result.plan.digest,
-        "shape": result.plan.shape,
-        "clean_up": plain(result.clean_up),
-        "facts": list(result.facts),
-        **_measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
-    }
-    show: list[RenderableType] = [
-        f"drill {'passed' if result.passed else 'did not pass'}: {result.measured.verdict}",
-        *_measured_tables(result.measured),
-        f"scratch folder removed: {'yes' if result.clean_up.gone else result.clean_up.problem or 'no'}",
-        f"evidence: {result.evidence.name} {result.evidence.digest}",
-    ]
-    return Answer(value=value, show=show, exit_code=EXIT_OK if result.passed else EXIT_NEGATIVE)
-
-
-def _measured_value(
+def measured_value(
     measured: Measured, messages: Sequence[Delivery], evidence: str, evidence_digest: str
 ) -> dict[str, Any]:
+    """The JSON of what every recovery comes to: clocks, messages and where the evidence is."""
     from reopen.control.values import to_json
 
     return {
@@ -338,7 +273,9 @@ def _measured_value(
     }
 
 
-def _measured_tables(measured: Measured) -> list[RenderableType]:
+def measured_tables(measured: Measured) -> list[RenderableType]:
+    """Clocks against objectives, a table of tiers and one of datasets, and what to do where it says so."""
+
     def seconds(duration: timedelta | None) -> str:
         return "-" if duration is None else duration_text(duration.total_seconds())
 
@@ -373,10 +310,3 @@ def _instant(text: str) -> datetime:
         return from_text(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not a time: {error}.", hint="Write it like 2026-11-22T13:00:00Z.") from error
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is a bad duration: {error}; allowed: {durations.ALLOWED_TEXT}.") from error

@@ -22,13 +22,12 @@ from reopen.control.log import EpochLog
 from reopen.control.records import Fence, FenceLevel
 from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
-from reopen.errors import Conflict, InvalidInput, NotFound, Refused
+from reopen.errors import Conflict, InvalidInput, Refused
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
 from reopen.recover.context import Patience, RecoveryContext
-from reopen.recover.drill import drill_folder
 from reopen.recover.failover import unfinished_plan
-from reopen.recover.plan import RecoveryPlan, plan_drill, plan_failover
+from reopen.recover.plan import RecoveryPlan, plan_failover
 from reopen.recover.points import LAST_VERIFIED
 
 SIDE_BY_SIDE = 2
@@ -101,35 +100,6 @@ def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
     )
 
 
-def choose_drill(
-    session: Session,
-    *,
-    identifier: str,
-    datasets: Sequence[str] = (),
-    tier: int | None = None,
-    point: str = LAST_VERIFIED,
-    vault: str | None = None,
-) -> tuple[str, RecoveryPlan]:
-    """The scratch folder of the site that a drill runs at (this one, or the standby), and the drill's plan."""
-    settings = session.settings
-    target = settings.here if settings.here.scratch is not None else settings.standby
-    if target.scratch is None:
-        raise InvalidInput(
-            f"{target.name} has no scratch folder.", hint=f"Add 'scratch' to [sites.{target.name}] in the settings."
-        )
-    plan = plan_drill(
-        session.contracts,
-        session.vault(vault),
-        source_site=settings.primary.name,
-        target_site=target.name,
-        scratch=drill_folder(target.scratch, identifier),
-        started_at=session.clock.now(),
-        point=point,
-        datasets=_of_tier(session, datasets, tier),
-    )
-    return target.scratch, plan
-
-
 @contextmanager
 def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Iterator[RecoveryContext]:
     """The engine wired to the vault of a site (this one's when None), its checks and its channels."""
@@ -175,14 +145,3 @@ def _direction(session: Session, wish: Wish) -> tuple[str, str, dict[str, str]]:
         name: serving.promoted.url for name, serving in rules.serving(records).items() if serving.epoch == epoch.epoch
     }
     return epoch.previous_primary, target, served
-
-
-def _of_tier(session: Session, datasets: Sequence[str], tier: int | None) -> list[str] | None:
-    if tier is None:
-        return list(datasets) or None
-    tiers = session.contracts.effective_tiers()
-    chosen = [name for name, number in tiers.items() if number == tier and (not datasets or name in datasets)]
-    if not chosen:
-        hint = f"Tiers: {', '.join(str(number) for number in sorted(set(tiers.values())))}."
-        raise NotFound(f"no dataset of tier {tier} was asked for.", hint=hint)
-    return chosen

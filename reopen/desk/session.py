@@ -119,6 +119,10 @@ class Session:
             self._vaults[chosen.name] = opened
         return self._vaults[chosen.name]
 
+    def put_in_place(self, site: str, vault: Vault) -> None:
+        """Use this for the vault of a site from now on: the same vault, seen through another store."""
+        self._vaults[site] = vault
+
     def keyring_for(self, store: ObjectStore) -> Keyring:
         """The keys of this site; where there is no key file, the recovery key that the passphrase in the file named by
         ``REOPEN_PASSPHRASE_FILE`` opens in the store. Nothing of it is written down."""

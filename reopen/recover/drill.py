@@ -1,9 +1,9 @@
 """Owns the drill: the same plan into a scratch folder of its own, judged by the same clocks, and cleaned up.
 
 Invariants (docs/0003-epochs-and-recovery.md)
-    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence and ``drilled`` facts. The folder is
-        gone afterwards, also when the drill failed or was interrupted; a folder that a killed drill left is removed by
-        the next one.
+    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence, what is laid beside it, and
+        ``drilled`` facts. The folder is gone afterwards, also when the drill failed or was interrupted; a folder that
+        a killed drill left is removed by the next one.
     R7  It has no way to the epoch log.
 
 A drill holds a lock on its folder's lock file; the kernel gives it up when the process dies, so a folder whose lock can
@@ -24,20 +24,24 @@ from pathlib import Path
 from reopen.control.values import to_json
 from reopen.errors import Internal, TargetUnwritable
 from reopen.ids import RandomBytes, system_random
+from reopen.recover.account import Account
 from reopen.recover.clocks import Measured, Verdict, measure
 from reopen.recover.context import Delivery, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive
-from reopen.recover.evidence import StoredEvidence, make_evidence
+from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
 from reopen.recover.journal import MemoryJournal
 from reopen.recover.messages import Messenger, drill_result
 from reopen.recover.plan import PlanKind, RecoveryPlan
-from reopen.recover.record import record_recovery
+from reopen.recover.record import BESIDE, record_recovery
+from reopen.recover.scenarios.model import PROVING, Setting
 from reopen.recover.steps import Outcomes
 from reopen.storage.base import ObjectStore
 
 FOLDER_PREFIX = "drill-"
 LOCK_SUFFIX = ".lock"
+PLAIN = Setting()
+"""A drill that supposes nothing in particular."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +68,13 @@ class DrillResult:
     """Names of the ``drilled`` facts; empty where the verifier's key is not at hand."""
     problems: tuple[str, ...] = ()
     """What could not be laid beside the evidence."""
+    finding: str = ""
+    """What its scenario found to be wrong, although every step may have been done."""
 
     @property
     def passed(self) -> bool:
-        """Whether it proves the plan: objectives met, checks passed, nothing left behind."""
-        return self.measured.verdict is Verdict.MET and self.clean_up.gone
+        """Whether it proves the plan: objectives met, checks passed, nothing found, nothing left behind."""
+        return self.measured.verdict is Verdict.MET and self.clean_up.gone and not self.finding
 
 
 def drill_folder(scratch: str, identifier: str) -> str:
@@ -87,6 +93,7 @@ def execute_drill(
     assumed_detection: timedelta = timedelta(0),
     driver: Drive = drive,
     on_outcome: OnOutcome = lambda step, outcome, outcomes: None,
+    setting: Setting = PLAIN,
     random_bytes: RandomBytes = system_random,
 ) -> DrillResult:
     """Run a drill and write its evidence to ``store``, the control store.
@@ -95,15 +102,20 @@ def execute_drill(
     :param assumed_detection: what detection and decision would have taken; it counts into the RTA.
     :param driver: what runs the steps: threads of this process, or an orchestrator's tasks.
     :param on_outcome: told of every step, for whoever shows progress.
+    :param setting: what is supposed to have happened; it is arranged in the drill's folder before the clock starts.
     :raises Internal: the plan is no drill's, or aims outside the drill's folder.
     :raises TargetUnwritable: the scratch folder cannot be made.
     """
     _check_isolation(plan, drill_folder(scratch, identifier))
     journal = MemoryJournal()
-    started_at = context.clock.now()
+    # Looked at first, as before a failover; what is found does not stop a drill, whose verdict is what it measures.
+    readiness = setting.readiness or to_json(context.verbs.preflight(plan))
     with scratch_folder(scratch, identifier) as finish_up:
-        outcomes = driver(plan, context, journal, workers=workers, on_outcome=on_outcome)
+        arranged = setting.arrange(plan, context)
+        started_at = context.clock.now()
+        outcomes = driver(plan, arranged.context, journal, workers=workers, on_outcome=on_outcome)
         finished_at = context.clock.now()
+        findings = arranged.findings(outcomes)
         clean_up = finish_up()
     measured = measure(
         plan, outcomes, started_at=started_at, finished_at=finished_at, assumed_detection=assumed_detection
@@ -125,6 +137,12 @@ def execute_drill(
             "problem": clean_up.problem,
             "leftovers_removed": list(clean_up.leftovers_removed),
         },
+        account=Account(readiness=readiness),
+        last=last_drill(store, plan),
+        scenario=setting.scenario,
+        selection=setting.selection,
+        isolation=_isolation(store, clean_up.folder, setting),
+        findings={**findings.facts, **({"problem": findings.problem} if findings.problem else {})},
     )
     recorded = record_recovery(store, evidence, sign=context.sign, random_bytes=random_bytes)
     return DrillResult(
@@ -134,9 +152,25 @@ def execute_drill(
         clean_up=clean_up,
         messages=messages,
         evidence=recorded.evidence,
-        facts=_record_facts(plan, context, measured, recorded.evidence),
+        facts=_record_facts(plan, context, measured, recorded.evidence) if setting.scenario in PROVING else (),
         problems=recorded.problems,
+        finding=findings.problem,
     )
+
+
+def _isolation(store: ObjectStore, folder: str, setting: Setting) -> dict[str, object]:
+    """What the drill could write and what it opened: so that people need not take R5 and R7 on trust."""
+    opened = list(dict.fromkeys(setting.opened()))
+    found: dict[str, object] = {
+        "may_write": [folder, *(f"{store.url}/{prefix}/" for prefix in BESIDE)],
+        "epoch_log": "no handle: a drill's journal is in memory and can neither fence nor promote",
+        "hooks": "none: they belong to the steps of a failover",
+        "stores_opened": opened,
+    }
+    if setting.source_store:
+        found["source_store"] = setting.source_store
+        found["source_store_opened"] = setting.source_store in opened
+    return found
 
 
 @contextmanager

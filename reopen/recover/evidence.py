@@ -22,9 +22,10 @@ from reopen.control.records import StepOutcome
 from reopen.control.values import from_json, stored, to_json
 from reopen.errors import Corrupt
 from reopen.ids import RandomBytes, system_random
+from reopen.recover.account import Account, deviations_of, readiness_in
 from reopen.recover.clocks import Measured
 from reopen.recover.context import Delivery, Sign
-from reopen.recover.plan import RecoveryPlan
+from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.steps import Outcomes
 from reopen.storage.base import ObjectStore
 from reopen.storage.canonical import encode
@@ -105,8 +106,19 @@ def make_evidence(
     epoch: int = 0,
     resumed: bool = False,
     clean_up: Mapping[str, Any] | None = None,
+    account: Account | None = None,
+    last: Evidence | None = None,
+    scenario: str = "",
+    selection: Mapping[str, Any] | None = None,
+    isolation: Mapping[str, Any] | None = None,
+    findings: Mapping[str, Any] | None = None,
 ) -> Evidence:
-    """Gather a recovery that has come to its end."""
+    """Gather a recovery that has come to its end.
+
+    :param account: what the epoch log has of it; of the outcomes alone when None.
+    :param last: the newest drill before it, for what differs since.
+    """
+    account = account or Account(readiness=readiness_in(outcomes))
     return Evidence(
         id=identifier,
         kind=plan.kind,
@@ -122,7 +134,29 @@ def make_evidence(
         clean_up=clean_up or {},
         messages=tuple(asdict(message) for message in messages),
         versions=dict(versions),
+        scenario=scenario or str(plan.scenario if plan.kind is not PlanKind.DRILL else ""),
+        selection=dict(selection or {}),
+        attempts=account.attempts,
+        unsettled=account.unsettled,
+        actions=account.actions,
+        readiness=dict(account.readiness),
+        isolation=dict(isolation or {}),
+        deviations=deviations_of(plan, measured, outcomes, account, last),
+        findings=dict(findings or {}),
     )
+
+
+def last_drill(store: ObjectStore, plan: RecoveryPlan) -> Evidence | None:
+    """The newest drill at a plan's target; None where there was none.
+
+    :raises Corrupt: the chain is broken.
+    """
+    drills = (
+        record.evidence
+        for record in reversed(read_evidence(store))
+        if record.evidence.kind == str(PlanKind.DRILL) and record.evidence.planned.target_site == plan.target_site
+    )
+    return next(drills, None)
 
 
 def write_evidence(

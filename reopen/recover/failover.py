@@ -19,11 +19,12 @@ from reopen.control.records import Epoch, Fence, Intent, Record, StepOutcome, St
 from reopen.control.values import to_json
 from reopen.errors import Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
+from reopen.recover.account import account_of
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive
-from reopen.recover.evidence import StoredEvidence, make_evidence
+from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import (
     Messenger,
@@ -148,6 +149,8 @@ def conclude_failover(
         fence={} if epoch is None else to_json(epoch.fence),
         epoch=rules.current_epoch(records),
         resumed=resumed,
+        account=account_of(records, plan, outcomes),
+        last=last_drill(journal.log.store, plan),
     )
     recorded = record_recovery(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
     stored = recorded.evidence

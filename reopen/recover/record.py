@@ -16,6 +16,9 @@ from reopen.recover.context import Sign
 from reopen.recover.evidence import Evidence, StoredEvidence, read_evidence, write_evidence
 from reopen.storage.base import ObjectStore
 
+BESIDE = ("evidence", "history", "reports", "results")
+"""The prefixes of the control store that the end of a recovery writes below."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from reopen.storage.base import (
     Capabilities,
     LockingStore,
@@ -31,7 +34,23 @@ __all__ = [
     "probe_exclusive_create",
     "proven",
     "scheme_of",
+    "watch_stores",
 ]
+
+_watchers: list[list[str]] = []
+"""Lists that every store's URL is added to while somebody watches."""
+
+
+@contextmanager
+def watch_stores() -> Iterator[list[str]]:
+    """The URLs of the stores that this process opens inside, in order; for whoever must show what was not opened."""
+    opened: list[str] = []
+    _watchers.append(opened)
+    try:
+        yield opened
+    finally:
+        # By identity: two that watch at once may have seen the same.
+        _watchers[:] = [watcher for watcher in _watchers if watcher is not opened]
 
 
 def open_store(url: str) -> ObjectStore:
@@ -39,6 +58,13 @@ def open_store(url: str) -> ObjectStore:
 
     :raises InvalidInput: a scheme that no installed package serves, or a query that nobody knows.
     """
+    store = _store_at(url)
+    for watcher in _watchers:
+        watcher.append(store.url)
+    return store
+
+
+def _store_at(url: str) -> ObjectStore:
     url, lock = split_lock_settings(url)
     if lock is not None:
         return LockedS3Store(url, lock)

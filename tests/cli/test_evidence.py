@@ -44,7 +44,7 @@ def test_list_and_show_tell_what_a_drill_and_a_failover_came_to(proven: Place) -
         (2, "failover", "met"),
     ]
     assert [row["kind"] for row in proven.json("evidence", "list", "--kind", "drill")["evidence"]] == ["drill"]
-    assert "failover, production to standby, epoch 1: met" in shown
+    assert "failover, unplanned, production to standby, epoch 1: met" in shown
     assert "promote:papers" in shown
     assert drill["record"]["planned"]["kind"] == "drill"
     assert proven.json("evidence", "show", drill["id"][:6])["digest"] == drill["digest"]
