@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
-from reopen.cli.demo import business
+from reopen.cli.demo import business, questions, till
+from reopen.cli.demo.story import OLD_TILL
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,10 +43,27 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obje
 def test_the_demo_loses_production_and_opens_again_with_equal_files_and_answers(
     told: tuple[Path, dict[str, object], str],
 ) -> None:
-    folder, result, _ = told
-    assert result["answers_equal"] == sorted(business.QUESTIONS)
+    _, result, _ = told
+    assert result["answers_equal"] == list(questions.QUESTIONS)
     assert int(str(result["files_equal"])) > business.DOCUMENTS
-    assert not (folder / ".reopen/demo/production").exists()
+
+
+@pytest.mark.slow
+def test_the_till_of_the_lost_site_went_on_selling_and_nobody_is_served_what_it_sold(
+    told: tuple[Path, dict[str, object], str],
+) -> None:
+    folder, result, printed = told
+    assert int(str(result["orders_late"])) > 0
+    assert f"{result['orders_late']} orders came after the disaster" in printed
+    assert questions.sold_by(folder / ".reopen/demo/standby/serving/serving.duckdb", OLD_TILL) == 0
+
+
+@pytest.mark.slow
+def test_no_program_of_the_demo_outlives_it(told: tuple[Path, dict[str, object], str]) -> None:
+    folder, _, _ = told
+    lines = [" ".join(_command_line(process)) for process in psutil.process_iter()]
+    alive = [line for line in lines if str(folder) in line]
+    assert alive == []
 
 
 @pytest.mark.slow
@@ -76,3 +96,72 @@ def test_the_demo_refuses_settings_whose_vaults_are_not_its_own(tmp_path: Path) 
     run = reopen(tmp_path, "demo")
     assert run.returncode == 2
     assert "precious" in run.stderr
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A site with one order and one customer, and a database over them."""
+    import duckdb
+
+    columns = "1::BIGINT AS o_orderkey, 7::BIGINT AS o_custkey, 'O' AS o_orderstatus, 10::DECIMAL(15,2) AS o_totalprice"
+    more = "DATE '1997-02-03' AS o_orderdate, '5-LOW' AS o_orderpriority, 'Clerk#000000001' AS o_clerk"
+    rest = "0::INTEGER AS o_shippriority, '' AS o_comment"
+    (tmp_path / "site/data/orders").mkdir(parents=True)
+    target = tmp_path / "site/data/orders/part-00.parquet"
+    duckdb.execute(f"COPY (SELECT {columns}, {more}, {rest}) TO '{target}' (FORMAT parquet)")
+    return tmp_path / "site"
+
+
+def start_till(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "reopen.cli.demo.till", str(folder), "--clerk", "9001", "--pause", "0.01"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def wait_for_orders(folder: Path, orders: int, process: subprocess.Popen[bytes]) -> None:
+    while till.sold_so_far(folder) < orders:
+        assert process.poll() is None
+        threading.Event().wait(0.01)
+
+
+def test_a_till_sells_on_when_its_site_is_cut_off_and_stops_when_it_is_closed(shop: Path) -> None:
+    process = start_till(shop)
+    try:
+        wait_for_orders(shop, 2, process)
+        moved = shop.rename(shop.with_name("elsewhere"))
+        before = till.sold_so_far(moved)
+        wait_for_orders(moved, before + 2, process)
+        (moved / till.CLOSE).touch()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+    assert not (moved / till.OPEN).exists()
+    database = moved / "shop.duckdb"
+    questions.open_shop(moved / "data", database, ["orders"])
+    assert questions.sold_by(database, 9001) == till.sold_so_far(moved) > before
+    assert questions.sold_by(database, 1) == 1
+    assert not shop.exists()
+
+
+def test_an_answer_that_is_not_the_one_before_is_found(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database, answers = shop / "shop.duckdb", str(shop / "answers.json")
+    monkeypatch.setattr(questions, "QUESTIONS", {"How many?": "SELECT count(*) FROM orders"})
+    questions.open_shop(shop / "data", database, ["orders"])
+    assert questions.main([str(database), "--save", answers]) == 0
+    assert questions.main([str(database), "--same-as", answers]) == 0
+    assert "1 of 1 answers are the same" in capsys.readouterr().out
+
+    shutil.copy(shop / "data/orders/part-00.parquet", shop / "data/orders/part-01.parquet")
+
+    assert questions.main([str(database), "--same-as", answers]) == questions.EXIT_OTHER_ANSWERS
+    assert "NOT AS BEFORE" in capsys.readouterr().out
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return [*process.cmdline(), process.cwd()]
+    except psutil.Error:
+        return []  # It has ended meanwhile.
