@@ -46,7 +46,7 @@ def snapshots(
 ) -> Answer:
     """List the snapshots in a vault, and which of them were verified or are held."""
     from reopen.protect.retain.holds import active_holds
-    from reopen.recover.points import proofs_of
+    from reopen.vault.selector import proofs_of
 
     opened = face.session.vault(vault)
     names = opened.datasets()

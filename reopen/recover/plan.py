@@ -23,14 +23,17 @@ from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
 from reopen.control.records import Scenario
 from reopen.control.values import Duration, Instant, digest, from_json, later, stored, to_json
-from reopen.errors import InvalidInput, NotFound
+from reopen.errors import InvalidInput
 from reopen.recover.points import (
     LAST_VERIFIED,
     NoPoint,
     RecoveryPoint,
+    Together,
+    Wanted,
     check_selector,
-    choose_point,
+    choose_together,
 )
+from reopen.recover.scope import LeftOut, check_known, near, scope_of
 from reopen.recover.standby.records import Staged, Standby
 from reopen.recover.standby.versions import version_name, version_url
 from reopen.recover.steps import DatasetOrder, Outcomes, Step, Verb, blocked_steps, lay_out, ready_steps, step_id
@@ -136,15 +139,6 @@ class PlannedDataset:
 
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """A dataset that this plan does not recover, and why."""
-
-    dataset: str
-    reason: str
-
-
-@stored
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
     """The whole plan. ``datasets`` are in the order of recovery; ``served`` are the places of dependencies that
     serve already and are not recovered again."""
@@ -168,6 +162,8 @@ class RecoveryPlan:
     """The digest of the plan that prepared this one; its approval covers this plan."""
     quiesce_max: Annotated[Duration | None, later(None)] = None
     """How long writers are held at most before the fence; then they are given back."""
+    together: Annotated[tuple[Together, ...], later(())] = ()
+    """How the recovery points of datasets that belong together stand to each other."""
 
     @property
     def encoded(self) -> bytes:
@@ -325,18 +321,32 @@ def _plan(
 ) -> RecoveryPlan:
     for selector in (point, *points.values()):
         check_selector(selector)
-    _check_known(contracts, [*(datasets or ()), *points])
+    check_known(contracts, [*(datasets or ()), *points])
     protected = set(vault.datasets())
-    scope, left_out = _scope(contracts, protected, datasets, served)
+    scope, left_out = scope_of(contracts, protected, datasets, served)
     raised_by = {raised.dataset: raised.needed_by for raised in contracts.raised()}
     tiers = contracts.effective_tiers()
+    choices, together = choose_together(
+        {
+            name: Wanted(
+                selector=points.get(name, point),
+                snapshots=vault.records(name),
+                verified=vault.facts("verified", name),
+                rpo=contracts.datasets[name].objective.rpo,
+                near=near(contracts, name),
+                is_fixed=name in points,
+            )
+            for name in contracts.order()
+            if name in scope
+        }
+    )
     planned = []
     for name in contracts.order():
         if name not in scope:
             continue
         dataset = contracts.datasets[name]
         serving_url = dataset.location(target_site).url
-        chosen = choose_point(name, points.get(name, point), vault.records(name), vault.facts("verified", name))
+        chosen = choices[name]
         found = None if isinstance(chosen, NoPoint) else chosen
         staged = None
         if scratch is not None:
@@ -382,6 +392,7 @@ def _plan(
         served={name: url for name, url in sorted(served.items()) if name in contracts.datasets},
         left_out=left_out,
         steps=lay_out(order, promotes=kind is PlanKind.FAILOVER),
+        together=together,
     )
 
 
@@ -416,54 +427,6 @@ def _order(dataset: PlannedDataset, scope: Collection[str]) -> DatasetOrder:
         restore_cost=size,
         validate_cost=size,
     )
-
-
-def _scope(
-    contracts: Contracts, protected: Collection[str], datasets: Collection[str] | None, served: Mapping[str, str]
-) -> tuple[set[str], tuple[LeftOut, ...]]:
-    """The datasets to recover, and every other one with the reason (I2)."""
-    wanted = set(contracts.datasets) if datasets is None else _with_dependencies(contracts, datasets)
-    scope, left_out = set(), []
-    for name in sorted({*contracts.datasets, *protected}):
-        if name not in contracts.datasets:
-            left_out.append(LeftOut(dataset=name, reason="it has snapshots and no contract (retired)"))
-        elif name in served:
-            left_out.append(LeftOut(dataset=name, reason=f"it serves already, at {served[name]}"))
-        elif name not in wanted:
-            left_out.append(LeftOut(dataset=name, reason="it was not asked for, and nothing in the plan needs it"))
-        elif name not in protected and datasets is None and not _needed(contracts, name):
-            left_out.append(LeftOut(dataset=name, reason="it has no snapshot in this vault"))
-        else:
-            scope.add(name)
-    return scope, tuple(left_out)
-
-
-def _needed(contracts: Contracts, name: str) -> bool:
-    # What others depend on stays in the plan without a snapshot, so that its dependants fail with that reason; so does
-    # the member of a group, which holds the group back.
-    together = any(name in members and len(members) > 1 for members in contracts.groups().values())
-    return together or any(name in dataset.depends_on for dataset in contracts.datasets.values())
-
-
-def _with_dependencies(contracts: Contracts, names: Collection[str]) -> set[str]:
-    groups = contracts.groups()
-    closure: set[str] = set()
-    todo = list(names)
-    while todo:
-        name = todo.pop()
-        if name not in closure:
-            closure.add(name)
-            dataset = contracts.datasets[name]
-            todo += [*dataset.depends_on, *groups.get(dataset.consistency_group, ())]
-    return closure
-
-
-def _check_known(contracts: Contracts, names: Collection[str]) -> None:
-    unknown = sorted(set(names) - set(contracts.datasets))
-    if unknown:
-        raise NotFound(
-            f"no contract describes {', '.join(unknown)}.", hint=f"There are: {', '.join(contracts.datasets)}."
-        )
 
 
 def _contract_pin(dataset: Dataset) -> ContractPin:

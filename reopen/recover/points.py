@@ -1,32 +1,56 @@
-"""Owns the choice of recovery points: which snapshot of a dataset a recovery begins from, and why that one.
+"""Owns the choice of recovery points: which snapshot of each dataset a recovery begins from, and why those.
 
-Selectors
-    ``last-verified``  newest complete snapshot whose stored bytes or content were verified and found good (the default)
-    ``latest``         newest complete snapshot, verified or not
-    ``at:<RFC 3339>``  newest complete snapshot that stands for that instant or an earlier one
-    ``<snapshot id>``  exactly that one, complete or not
+What a selector allows is the vault's matter (:mod:`reopen.vault.selector`). Here one of these is chosen for each
+dataset, so that datasets that depend on each other or switch together stand for one time where that can be had.
 
-Only a named id reaches an incomplete snapshot, or one that a fenced site wrote. Pure over what the vault lists.
+Datasets that belong together
+    The one whose newest point is the oldest is the anchor. Each other takes, of its points, the one that was taken in
+    one run with the anchor's, else the newest that is not after it. It is given an older point than its newest only
+    if that costs no more than its RPO. Points are of one run when each writer saw the other's snapshot, or the one
+    before it, as the newest: nothing was taken between them.
+
+Invariants
+    P1  Where all points of the datasets that belong together are of one run, the plan says so; where not, it says how
+        far apart they are.
+    P2  Alignment never costs a dataset more than its RPO, and never changes a point that was asked for by its dataset.
+
+Pure over what the vault lists.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from reopen.clock import from_text, to_text
-from reopen.control.values import Instant, stored
-from reopen.errors import InvalidInput
+from reopen.control.values import Duration, Instant, stored
 from reopen.vault.record import Fact, SnapshotRecord
+from reopen.vault.selector import (
+    AT_PREFIX,
+    LAST_CLEAN,
+    LAST_VERIFIED,
+    LATEST,
+    NO_CLEAN_VERDICTS,
+    NoSnapshot,
+    candidates,
+    check_selector,
+    proofs_of,
+)
 
-LAST_VERIFIED = "last-verified"
-LATEST = "latest"
-AT_PREFIX = "at:"
-SUFFICIENT_LEVELS = ("stored", "content")
-"""Levels of verification that read every byte; ``structure`` alone does not make a snapshot a recovery point."""
+__all__ = [
+    "AT_PREFIX",
+    "LAST_CLEAN",
+    "LAST_VERIFIED",
+    "LATEST",
+    "NO_CLEAN_VERDICTS",
+    "NoPoint",
+    "RecoveryPoint",
+    "check_selector",
+    "choose_point",
+    "choose_together",
+]
 
-_SNAPSHOT_ID = re.compile(r"[0-9a-f]{16}")
+NoPoint = NoSnapshot
 
 
 @stored
@@ -46,98 +70,154 @@ class RecoveryPoint:
     verified_level: str = ""
 
 
+@stored
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoPoint:
-    """Why there is none, and what to do."""
+class Together:
+    """Datasets that depend on each other or switch together, and how their recovery points stand to each other.
 
-    problem: str
-    hint: str
-
-
-def check_selector(selector: str) -> None:
-    """Refuse a text that is no selector.
-
-    :raises InvalidInput: with the selectors that there are.
+    ``one_run``: nothing was taken between them. ``apart`` is the time between the oldest and the newest. ``older`` says
+    for whose point a newer one was passed over, and how much older it is.
     """
-    if selector in (LAST_VERIFIED, LATEST) or _SNAPSHOT_ID.fullmatch(selector):
-        return
-    if selector.startswith(AT_PREFIX):
-        try:
-            from_text(selector.removeprefix(AT_PREFIX))
-        except ValueError as error:
-            raise InvalidInput(
-                f"{selector!r} is not a recovery point: {error}.",
-                hint="Write the instant as RFC 3339 with an offset, for example at:2026-01-31T12:00:00Z.",
-            ) from error
-        return
-    raise InvalidInput(
-        f"{selector!r} is not a recovery point.",
-        hint=f"Choose {LAST_VERIFIED}, {LATEST}, {AT_PREFIX}<time> or a snapshot id of 16 hex digits.",
-    )
+
+    datasets: tuple[str, ...]
+    one_run: bool
+    apart: Duration
+    older: Mapping[str, Duration]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked for one dataset, and what there is. ``rpo`` is what alignment may cost; ``near`` are the datasets
+    that it depends on or switches with."""
+
+    selector: str
+    snapshots: Sequence[SnapshotRecord]
+    verified: Sequence[Fact]
+    rpo: timedelta
+    near: tuple[str, ...] = ()
+    is_fixed: bool = False
+    """Whether the selector was given for this dataset by itself: then others follow it, and it follows nobody."""
 
 
 def choose_point(
     dataset: str, selector: str, snapshots: Sequence[SnapshotRecord], verified: Sequence[Fact]
 ) -> RecoveryPoint | NoPoint:
-    """The recovery point that a selector means for one dataset.
+    """The recovery point that a selector means for one dataset by itself: the newest that it allows.
 
     :param snapshots: the dataset's committed snapshots, in the order of ``seq``.
     :param verified: ``verified`` facts about them.
     """
-    proofs = proofs_of(verified)
-    # What a site wrote without its role confirmed may have diverged from what served: it is taken only by its id.
-    usable = [snapshot for snapshot in snapshots if snapshot.state == "complete" and snapshot.confirmed]
-    if _SNAPSHOT_ID.fullmatch(selector):
-        candidates = [snapshot for snapshot in snapshots if snapshot.id == selector]
-        none = NoPoint(
-            problem=f"{dataset} has no snapshot {selector}", hint=f"`reopen snapshots {dataset}` lists those it has."
-        )
-    elif selector.startswith(AT_PREFIX):
-        limit = from_text(selector.removeprefix(AT_PREFIX))
-        candidates = [s for s in usable if s.consistent_at <= limit]
-        none = NoPoint(
-            problem=f"{dataset} has no complete snapshot of {to_text(limit)} or before",
-            hint=f"`reopen snapshots {dataset}` lists those it has.",
-        )
-    elif selector == LATEST:
-        candidates = usable
-        none = NoPoint(
-            problem=f"{dataset} has no complete snapshot",
-            hint=f"An incomplete one is taken only by its id; `reopen snapshots {dataset}` lists them.",
-        )
-    else:
-        candidates = [s for s in usable if s.id in proofs]
-        none = NoPoint(
-            problem=f"{dataset} has no complete snapshot that was verified",
-            hint=f"`reopen verify --level stored {dataset}` proves one; --point {LATEST} takes the newest unproven.",
-        )
-    if not candidates:
-        return none
-    # ``seq`` is the order of snapshots; clocks are not.
-    chosen = max(candidates, key=lambda snapshot: snapshot.seq)
-    proof = proofs.get(chosen.id)
+    found = candidates(dataset, selector, snapshots, verified)
+    return found if isinstance(found, NoSnapshot) else _point(found[-1], selector, verified)
+
+
+def choose_together(
+    wanted: Mapping[str, Wanted],
+) -> tuple[Mapping[str, RecoveryPoint | NoPoint], tuple[Together, ...]]:
+    """The recovery point of each dataset, and how those of datasets that belong together stand to each other (P1)."""
+    allowed = {name: candidates(name, item.selector, item.snapshots, item.verified) for name, item in wanted.items()}
+    chosen: dict[str, SnapshotRecord] = {}
+    together: list[Together] = []
+    for component in _components(wanted):
+        choices = {
+            name: found[-1:] if wanted[name].is_fixed else found
+            for name in component
+            if not isinstance(found := allowed[name], NoSnapshot)
+        }
+        picked = _align(choices, wanted)
+        chosen |= picked
+        if len(picked) > 1:
+            together.append(_together(picked, choices))
+    points: dict[str, RecoveryPoint | NoPoint] = {}
+    for name, item in wanted.items():
+        record, nothing = chosen.get(name), allowed[name]
+        if record is not None:
+            points[name] = _point(record, item.selector, item.verified)
+        elif isinstance(nothing, NoSnapshot):
+            points[name] = nothing
+    return points, tuple(together)
+
+
+def _align(choices: Mapping[str, Sequence[SnapshotRecord]], wanted: Mapping[str, Wanted]) -> dict[str, SnapshotRecord]:
+    newest = {name: points[-1] for name, points in choices.items()}
+    if len(newest) < 2 or _is_one_run(list(newest.values())):
+        return newest
+    anchor = min(newest.values(), key=lambda record: (record.consistent_at, record.dataset))
+    picked = {}
+    for name, points in choices.items():
+        with_anchor = [point for point in points if point is anchor or _are_of_one_run(point, anchor)]
+        not_after = [point for point in points if point.consistent_at <= anchor.consistent_at]
+        aligned = next((found[-1] for found in (with_anchor, not_after) if found), newest[name])
+        cost = newest[name].consistent_at - aligned.consistent_at
+        picked[name] = aligned if cost <= wanted[name].rpo else newest[name]
+    return picked
+
+
+def _together(picked: Mapping[str, SnapshotRecord], choices: Mapping[str, Sequence[SnapshotRecord]]) -> Together:
+    times = [record.consistent_at for record in picked.values()]
+    return Together(
+        datasets=tuple(sorted(picked)),
+        one_run=_is_one_run(list(picked.values())),
+        apart=max(times) - min(times),
+        older={
+            name: choices[name][-1].consistent_at - record.consistent_at
+            for name, record in sorted(picked.items())
+            if record is not choices[name][-1]
+        },
+    )
+
+
+def _is_one_run(records: Sequence[SnapshotRecord]) -> bool:
+    return all(_are_of_one_run(one, other) for at, one in enumerate(records) for other in records[at + 1 :])
+
+
+def _are_of_one_run(one: SnapshotRecord, other: SnapshotRecord) -> bool:
+    """Whether no snapshot of either dataset was taken between the two: the later writer saw the earlier one's record,
+    or neither saw the other's because both were under way."""
+    return one.site == other.site and _saw_or_is_next(one, other) and _saw_or_is_next(other, one)
+
+
+def _saw_or_is_next(writer: SnapshotRecord, other: SnapshotRecord) -> bool:
+    head = writer.heads.get(other.dataset, "0")
+    seen = int(head.partition("-")[0])
+    return seen in (other.seq, other.seq - 1)
+
+
+def _components(wanted: Mapping[str, Wanted]) -> list[tuple[str, ...]]:
+    """The datasets that belong together, directly or through others; those whose point is named by its id too, because
+    the others may follow them."""
+    neighbours: dict[str, set[str]] = {name: set() for name in wanted}
+    for name, item in wanted.items():
+        for other in item.near:
+            if other in wanted:
+                neighbours[name].add(other)
+                neighbours[other].add(name)
+    seen: set[str] = set()
+    components = []
+    for name in wanted:
+        if name in seen:
+            continue
+        component, todo = {name}, [name]
+        while todo:
+            for other in neighbours[todo.pop()] - component:
+                component.add(other)
+                todo.append(other)
+        seen |= component
+        components.append(tuple(sorted(component)))
+    return components
+
+
+def _point(record: SnapshotRecord, selector: str, verified: Sequence[Fact]) -> RecoveryPoint:
+    proof = proofs_of(verified).get(record.id)
     return RecoveryPoint(
-        snapshot=chosen.id,
-        seq=chosen.seq,
-        consistent_at=chosen.consistent_at,
-        record_digest=chosen.digest,
-        state=chosen.state,
-        files=chosen.totals.files,
-        size_bytes=chosen.totals.size_bytes,
+        snapshot=record.id,
+        seq=record.seq,
+        consistent_at=record.consistent_at,
+        record_digest=record.digest,
+        state=record.state,
+        files=record.totals.files,
+        size_bytes=record.totals.size_bytes,
         selector=selector,
         verified_at=proof.at if proof else None,
         verified_level=str(proof.body["level"]) if proof else "",
     )
-
-
-def proofs_of(verified: Sequence[Fact]) -> dict[str, Fact]:
-    """The fact that proves a snapshot, by snapshot id.
-
-    Of the facts that read every byte, the newest decides: damage found later takes an earlier proof back.
-    """
-    newest = {
-        fact.snapshot: fact
-        for fact in sorted(verified, key=lambda fact: fact.at)
-        if fact.body.get("level") in SUFFICIENT_LEVELS
-    }
-    return {snapshot: fact for snapshot, fact in newest.items() if fact.body.get("result", "ok") == "ok"}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from reopen.clock import SYSTEM_CLOCK, Clock, from_text, to_text
-from reopen.errors import Corrupt, InvalidInput, NotFound, Refused, ReopenError
+from reopen.errors import Corrupt, NotFound, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage import ObjectStore
 from reopen.vault.canonical import JsonObject, encode_envelope, open_envelope, seal_envelope, signed_message
@@ -38,6 +38,7 @@ from reopen.vault.record import (
     fact_name,
     parse_record_name,
 )
+from reopen.vault.selector import LAST_CLEAN, LAST_VERIFIED, NoSnapshot, candidates
 from reopen.vault.trust import ClosingLists, SignedLater, Trust, read_trust
 
 if TYPE_CHECKING:
@@ -184,44 +185,25 @@ class Vault:
     def find(self, dataset: str, selector: str = "latest") -> SnapshotRecord:
         """The snapshot that a selector names.
 
-        :param selector: ``latest`` (newest complete), ``last-verified`` (newest complete whose every byte was
-            verified),
-            ``at:<RFC 3339 time>`` (newest complete whose consistent time is not after it), or a snapshot id or its
-            unambiguous beginning, which may name an incomplete one.
+        :param selector: as :mod:`reopen.vault.selector` reads it, or the unambiguous beginning of an id.
+        :raises InvalidInput: no selector, or the beginning of more than one id.
         :raises NotFound: nothing matches; the message says what there is.
         """
         records = self.records(dataset)
         if not records:
             hint = f"Datasets in this vault: {', '.join(self.datasets()) or 'none'}."
             raise NotFound(f"there is no snapshot of {dataset!r} in {self.store.url}.", hint=hint, dataset=dataset)
-        complete = [record for record in records if record.state == "complete"]
-        if selector == "latest":
-            matching = complete
-        elif selector == "last-verified":
-            # The newest fact decides: damage that was found later takes an earlier proof back.
-            newest = {
-                fact.snapshot: fact
-                for fact in self.facts("verified", dataset)
-                if fact.body.get("level") != "structure" or fact.body.get("result") != "ok"
-            }
-            verified = {snapshot for snapshot, fact in newest.items() if fact.body.get("result") == "ok"}
-            matching = [record for record in complete if record.id in verified]
-        elif selector.startswith("at:"):
-            instant = _parse_instant(selector[3:])
-            matching = [record for record in complete if record.consistent_at <= instant]
-        else:
-            matching = [record for record in records if record.id.startswith(selector)]
-            if len({record.id for record in matching}) > 1:
-                found = ", ".join(record.id for record in matching)
-                raise InvalidInput(f"{selector!r} begins more than one snapshot of {dataset}: {found}.")
-        if not matching:
+        asks_for_proof = selector in (LAST_VERIFIED, LAST_CLEAN)
+        found = candidates(dataset, selector, records, self.facts("verified", dataset) if asks_for_proof else [])
+        if isinstance(found, NoSnapshot):
+            complete = sum(record.state == "complete" for record in records)
             raise NotFound(
-                f"no snapshot of {dataset!r} matches {selector!r}; there are {len(records)}, "
-                f"{len(complete)} of them complete, the newest is {records[-1].id}.",
-                hint="`reopen snapshots` lists them; `latest` takes the newest complete one, verified or not.",
+                f"{found.problem}; there are {len(records)}, {complete} of them complete, the newest is "
+                f"{records[-1].id}.",
+                hint=found.hint,
                 dataset=dataset,
             )
-        return matching[-1]
+        return found[-1]
 
     def check_signature(
         self, body: JsonObject, signer: str, signature: bytes, roles: tuple[str, ...], name: str
@@ -424,12 +406,3 @@ class Vault:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
-
-
-def _parse_instant(text: str) -> datetime:
-    try:
-        return from_text(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text!r} is not a time with a UTC offset.", hint="Write it like at:2026-11-22T13:00:00Z."
-        ) from error

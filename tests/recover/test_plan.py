@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reopen.errors import InvalidInput, NotFound
-from reopen.recover.plan import PlanKind, plan_drill, read_plan
+from reopen.recover.plan import PlanKind, RecoveryPlan, plan_drill, read_plan
 from reopen.vault.record import Fact, SnapshotRecord
 from tests.recover.business import (
     FAILED_AT,
@@ -70,6 +70,7 @@ def test_a_snapshot_that_is_younger_than_the_failure_loses_nothing() -> None:
     ("point", "seq"),
     [
         ("last-verified", 2),
+        ("last-clean", 2),
         ("latest", 3),
         ("at:2026-01-01T11:36:00Z", 1),
         ("at:2026-01-01T12:36:00+01:00", 1),
@@ -189,3 +190,69 @@ def test_an_edited_contract_changes_the_shape() -> None:
     changed = replace(contracts, datasets={**contracts.datasets, "part": edited})
 
     assert plan_of(changed).shape != plan_of().shape
+
+
+def taken(dataset: str, seq: int, minutes_before: int, **seen: int) -> SnapshotRecord:
+    """A snapshot whose writer saw those of other datasets as the newest."""
+    heads = {name: f"{other:010d}-{snapshot_id(name, other)}" for name, other in seen.items()}
+    return a_snapshot(dataset, seq, heads=heads, consistent_at=FAILED_AT - timedelta(minutes=minutes_before))
+
+
+SALES = contracts_of({"orders": (1, ()), "lineitem": (1, ("orders",))})
+RUNS = (
+    taken("orders", 1, 32), taken("lineitem", 1, 31, orders=1),
+    taken("orders", 2, 22, orders=1, lineitem=1), taken("lineitem", 2, 21, orders=2, lineitem=1),
+    taken("orders", 3, 12, orders=2, lineitem=2), taken("lineitem", 3, 11, orders=3, lineitem=2),
+)  # fmt: skip
+
+
+def seqs(plan: RecoveryPlan) -> dict[str, int]:
+    return {dataset.name: dataset.point.seq for dataset in plan.datasets if dataset.point is not None}
+
+
+def test_datasets_that_depend_on_each_other_take_the_newest_points_of_one_run() -> None:
+    """The newest snapshot of lineitem is not verified: orders goes back to the run of the one that is."""
+    vault = history(*RUNS, verified=tuple(a_proof(r.dataset, r.seq) for r in RUNS if r is not RUNS[-1]))
+
+    plan = plan_of(SALES, vault)
+
+    assert seqs(plan) == {"orders": 2, "lineitem": 2}
+    (together,) = plan.together
+    assert (together.datasets, together.one_run) == (("lineitem", "orders"), True)
+    assert (together.apart, together.older) == (timedelta(minutes=1), {"orders": timedelta(minutes=10)})
+    assert plan_of(SALES, vault).digest == plan.digest
+
+
+def test_points_of_one_run_are_not_made_older() -> None:
+    (together,) = plan_of(SALES, history(*RUNS), point="latest").together
+    assert (together.one_run, together.older) == (True, {})
+
+
+def test_alignment_never_costs_more_than_the_rpo_and_the_plan_says_how_far_apart_they_are() -> None:
+    vault = history(*RUNS, verified=(a_proof("orders", 3), a_proof("orders", 1), a_proof("lineitem", 1)))
+    tight = {n: replace(d, objective=replace(d.objective, rpo=timedelta(minutes=5))) for n, d in SALES.datasets.items()}
+
+    plan = plan_of(replace(SALES, datasets=tight), vault)
+
+    assert seqs(plan) == {"orders": 3, "lineitem": 1}
+    (together,) = plan.together
+    assert (together.one_run, together.apart) == (False, timedelta(minutes=19))
+
+
+def test_a_point_that_was_asked_for_by_its_dataset_is_kept_and_the_others_follow() -> None:
+    plan = plan_of(SALES, history(*RUNS), point="latest", points={"lineitem": snapshot_id("lineitem", 2)})
+    assert seqs(plan) == {"orders": 2, "lineitem": 2}
+
+
+def test_datasets_that_have_nothing_to_do_with_each_other_are_not_aligned() -> None:
+    contracts = contracts_of({"orders": (1, ()), "lineitem": (1, ())})
+    vault = history(*RUNS, verified=tuple(a_proof(r.dataset, r.seq) for r in RUNS if r is not RUNS[-1]))
+    plan = plan_of(contracts, vault)
+    assert (seqs(plan), plan.together) == ({"orders": 3, "lineitem": 2}, ())
+
+
+def test_a_group_is_aligned_as_dependants_are() -> None:
+    contracts = contracts_of({"orders": (1, ()), "lineitem": (1, ())})
+    grouped = {name: replace(dataset, consistency_group="sales") for name, dataset in contracts.datasets.items()}
+    vault = history(*RUNS, verified=tuple(a_proof(r.dataset, r.seq) for r in RUNS if r is not RUNS[-1]))
+    assert seqs(plan_of(replace(contracts, datasets=grouped), vault)) == {"orders": 2, "lineitem": 2}

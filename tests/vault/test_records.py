@@ -257,7 +257,7 @@ def test_selectors_choose_as_they_say(vault: Vault) -> None:
 
 def test_a_selector_that_matches_nothing_says_what_there_is(vault: Vault) -> None:
     commit(vault, record(vault, 1), record(vault, 2))
-    with pytest.raises(NotFound, match="no snapshot of 'orders' matches 'last-verified'"):
+    with pytest.raises(NotFound, match="orders has no complete snapshot that was verified; there are 2, 2"):
         vault.find("orders", "last-verified")
     with pytest.raises(NotFound, match="matches 'at:2020"):
         vault.find("orders", "at:2020-01-01T00:00:00Z")
