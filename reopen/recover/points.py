@@ -6,8 +6,9 @@ dataset, so that datasets that depend on each other or switch together stand for
 Datasets that belong together
     The one whose newest point is the oldest is the anchor. Each other takes, of its points, the one that was taken in
     one run with the anchor's, else the newest that is not after it. It is given an older point than its newest only
-    if that costs no more than its RPO. Points are of one run when each writer saw the other's snapshot, or the one
-    before it, as the newest: nothing was taken between them.
+    if that costs no more than its RPO. Two points are of one run when each writer saw the other's snapshot, or the one
+    before it, as the newest, and no other snapshot of the two datasets is nearer in time: nothing was taken between
+    them.
 
 Invariants
     P1  Where all points of the datasets that belong together are of one run, the plan says so; where not, it says how
@@ -48,6 +49,7 @@ __all__ = [
     "check_selector",
     "choose_point",
     "choose_together",
+    "proofs_of",
 ]
 
 NoPoint = NoSnapshot
@@ -127,7 +129,7 @@ def choose_together(
         picked = _align(choices, wanted)
         chosen |= picked
         if len(picked) > 1:
-            together.append(_together(picked, choices))
+            together.append(_together(picked, choices, wanted))
     points: dict[str, RecoveryPoint | NoPoint] = {}
     for name, item in wanted.items():
         record, nothing = chosen.get(name), allowed[name]
@@ -140,12 +142,12 @@ def choose_together(
 
 def _align(choices: Mapping[str, Sequence[SnapshotRecord]], wanted: Mapping[str, Wanted]) -> dict[str, SnapshotRecord]:
     newest = {name: points[-1] for name, points in choices.items()}
-    if len(newest) < 2 or _is_one_run(list(newest.values())):
+    if len(newest) < 2 or _is_one_run(list(newest.values()), wanted):
         return newest
     anchor = min(newest.values(), key=lambda record: (record.consistent_at, record.dataset))
     picked = {}
     for name, points in choices.items():
-        with_anchor = [point for point in points if point is anchor or _are_of_one_run(point, anchor)]
+        with_anchor = [point for point in points if point is anchor or _are_of_one_run(point, anchor, wanted)]
         not_after = [point for point in points if point.consistent_at <= anchor.consistent_at]
         aligned = next((found[-1] for found in (with_anchor, not_after) if found), newest[name])
         cost = newest[name].consistent_at - aligned.consistent_at
@@ -153,11 +155,15 @@ def _align(choices: Mapping[str, Sequence[SnapshotRecord]], wanted: Mapping[str,
     return picked
 
 
-def _together(picked: Mapping[str, SnapshotRecord], choices: Mapping[str, Sequence[SnapshotRecord]]) -> Together:
+def _together(
+    picked: Mapping[str, SnapshotRecord],
+    choices: Mapping[str, Sequence[SnapshotRecord]],
+    wanted: Mapping[str, Wanted],
+) -> Together:
     times = [record.consistent_at for record in picked.values()]
     return Together(
         datasets=tuple(sorted(picked)),
-        one_run=_is_one_run(list(picked.values())),
+        one_run=_is_one_run(list(picked.values()), wanted),
         apart=max(times) - min(times),
         older={
             name: choices[name][-1].consistent_at - record.consistent_at
@@ -167,14 +173,19 @@ def _together(picked: Mapping[str, SnapshotRecord], choices: Mapping[str, Sequen
     )
 
 
-def _is_one_run(records: Sequence[SnapshotRecord]) -> bool:
-    return all(_are_of_one_run(one, other) for at, one in enumerate(records) for other in records[at + 1 :])
+def _is_one_run(records: Sequence[SnapshotRecord], wanted: Mapping[str, Wanted]) -> bool:
+    return all(_are_of_one_run(one, other, wanted) for at, one in enumerate(records) for other in records[at + 1 :])
 
 
-def _are_of_one_run(one: SnapshotRecord, other: SnapshotRecord) -> bool:
-    """Whether no snapshot of either dataset was taken between the two: the later writer saw the earlier one's record,
-    or neither saw the other's because both were under way."""
-    return one.site == other.site and _saw_or_is_next(one, other) and _saw_or_is_next(other, one)
+def _are_of_one_run(one: SnapshotRecord, other: SnapshotRecord, wanted: Mapping[str, Wanted]) -> bool:
+    if one.site != other.site or not (_saw_or_is_next(one, other) and _saw_or_is_next(other, one)):
+        return False
+    apart = abs(one.consistent_at - other.consistent_at)
+    nearest = (
+        min(abs(rival.consistent_at - fixed.consistent_at) for rival in wanted[moving.dataset].snapshots)
+        for moving, fixed in ((one, other), (other, one))
+    )
+    return all(apart <= gap for gap in nearest)
 
 
 def _saw_or_is_next(writer: SnapshotRecord, other: SnapshotRecord) -> bool:

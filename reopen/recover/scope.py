@@ -71,6 +71,7 @@ def _with_dependencies(contracts: Contracts, names: Collection[str]) -> set[str]
 
 
 def check_known(contracts: Contracts, names: Collection[str]) -> None:
+    """Refuse names that no contract describes. :raises NotFound: naming those there are."""
     unknown = sorted(set(names) - set(contracts.datasets))
     if unknown:
         raise NotFound(

@@ -253,20 +253,28 @@ def test_selectors_choose_as_they_say(vault: Vault) -> None:
         "verified", dataset="orders", snapshot="aaaa000000000001", body={"level": "content", "result": "ok"}
     )
     assert vault.find("orders", "last-verified").seq == 1
+    assert vault.find("orders", "last-clean").seq == 1
+
+
+def test_what_was_written_without_the_role_confirmed_is_taken_only_by_its_id(vault: Vault) -> None:
+    commit(vault, record(vault, 1), record(vault, 2, confirmed=False))
+    assert vault.find("orders").seq == 1
+    assert vault.find("orders", "at:2026-03-01T23:00:00Z").seq == 1
+    assert vault.find("orders", f"{2:016x}").seq == 2
 
 
 def test_a_selector_that_matches_nothing_says_what_there_is(vault: Vault) -> None:
     commit(vault, record(vault, 1), record(vault, 2))
     with pytest.raises(NotFound, match="orders has no complete snapshot that was verified; there are 2, 2"):
         vault.find("orders", "last-verified")
-    with pytest.raises(NotFound, match="matches 'at:2020"):
+    with pytest.raises(NotFound, match="no complete snapshot of 2020-01-01"):
         vault.find("orders", "at:2020-01-01T00:00:00Z")
     with pytest.raises(NotFound, match="Datasets in this vault: orders"):
         vault.find("order")
     with pytest.raises(InvalidInput, match="more than one"):
         vault.find("orders", "00")
     for text in ("at:yesterday", "at:2026-03-01T13:30:00"):
-        with pytest.raises(InvalidInput, match="not a time with a UTC offset"):
+        with pytest.raises(InvalidInput, match="is not a recovery point"):
             vault.find("orders", text)
 
 
