@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from reopen.cli.coercion import spare_pydantic
 from reopen.cli.text import plain, printable
 from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
 
@@ -150,7 +151,8 @@ def command(
     def register(function: C) -> C:
         full_name = f"{group} {name}".strip()
         run = _runner(function, full_name)
-        app.command(name, rich_help_panel=panel, epilog=f"Example: {example}", hidden=hidden)(run)
+        epilog = f"Example: {example}"
+        app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog, hidden=hidden)(run)
         return function
 
     return register
@@ -218,8 +220,20 @@ class Interrupted(ReopenError):
     exit_code = EXIT_INTERRUPTED
 
 
+class _Command(TyperCommand):
+    """One command."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:
+        """Its parameters, and ``--help``."""
+        return spare_pydantic(super().get_params(ctx))
+
+
 class ReopenGroup(TyperGroup):
     """The top of the command tree: a wrong option or command is an error of ours, with ``--json`` as JSON (F1)."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:
+        """Its parameters, and ``--help``."""
+        return spare_pydantic(super().get_params(ctx))
 
     def main(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from reopen.cli.main import app
+from reopen.cli.tree import app
 
 CONTRACT = """\
 apiVersion: v3.2.0

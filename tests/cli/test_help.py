@@ -15,7 +15,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from reopen.cli.main import app
+from reopen.cli.tree import app
 
 HEAVY = ("pyarrow", "duckdb", "numpy", "prefect", "great_expectations", "pydantic", "cryptography", "fsspec", "obstore")
 CPU_SECONDS_MAX = 1.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reopen.cli.main import app
+from reopen.cli.tree import app
 from tests.cli.place import Place
 
 
