@@ -34,12 +34,20 @@ def load_settings(path: Path | None = None) -> Settings:
     :raises InvalidInput: with every fault found.
     """
     file = _find(path)
-    # Imported here: pydantic-settings takes a third of a second, and commands such as --help need no settings.
+    # Imported here: commands such as --help need no settings.
+    from reopen.config.remembered import SettingsMemory
+
+    memory = SettingsMemory(file, _place)
+    remembered = memory.recall()
+    if remembered is not None:
+        return remembered
+    # And here: pydantic-settings takes longer than many a command whose settings are remembered.
     from reopen.config.text import read_settings_text
 
     settings = _resolve(file, read_settings_text(file))
     if faults := list(_faults(settings)):
         raise faults_error(file, faults)
+    memory.remember(settings)
     return settings
 
 

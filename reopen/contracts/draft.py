@@ -26,7 +26,6 @@ from reopen.contracts.problems import Problem, did_you_mean, shown
 from reopen.contracts.reader import Custom, Reader, text_list, vendor_properties
 from reopen.contracts.servers import read_locations
 from reopen.contracts.service import read_service_levels
-from reopen.contracts.standard import standard_problems
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TIERS = range(1, 10)
@@ -86,8 +85,7 @@ class Draft:
 def read_draft(document: Document, *, base: Path, sites: Collection[str], tiers: Mapping[int, TierDefaults]) -> Draft:
     """Understand one document; every problem is in the draft, none is raised."""
     key = "name" if "name" in document.data else "id"
-    problems = standard_problems(document)
-    if problems:
+    if problems := _standard_problems(document):
         name = str(document.data.get(key, document.file.name.split(".")[0]))
         return Draft(
             document=document,
@@ -116,6 +114,15 @@ def read_draft(document: Document, *, base: Path, sites: Collection[str], tiers:
         dataset=dataset,
         problems=tuple(reader.problems),
     )
+
+
+def _standard_problems(document: Document) -> list[Problem]:
+    if document.follows_standard:
+        return []
+    # Imported here: the JSON schema's library takes as long as all the rest of loading.
+    from reopen.contracts.standard import standard_problems
+
+    return standard_problems(document)
 
 
 def _dataset(

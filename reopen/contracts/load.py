@@ -17,12 +17,13 @@ from pathlib import Path
 import rfc8785
 from blake3 import blake3
 
-from reopen.contracts.document import UnparseableError, read_document
+from reopen.contracts.document import Document, UnparseableError
 from reopen.contracts.draft import Draft, read_draft
 from reopen.contracts.graph import Raise, effective_tiers, raises, recovery_order, with_groups
 from reopen.contracts.model import Dataset, TierDefaults
 from reopen.contracts.problems import ContractError, Problem, Severity, ordered
 from reopen.contracts.relations import relation_problems
+from reopen.contracts.remembered import ContractMemory
 
 SUFFIX = ".odcs.yaml"
 
@@ -71,18 +72,28 @@ class Contracts:
         return {name: dataset.depends_on for name, dataset in self.datasets.items()}
 
 
-def load_contracts(folder: Path, *, base: Path, sites: Collection[str], tiers: Mapping[int, TierDefaults]) -> Contracts:
+def load_contracts(
+    folder: Path,
+    *,
+    base: Path,
+    sites: Collection[str],
+    tiers: Mapping[int, TierDefaults],
+    home: Path | None = None,
+) -> Contracts:
     """Load every contract of a folder.
 
     :param folder: where the ``*.odcs.yaml`` files are; folders below it are not searched.
     :param base: the folder that relative paths of servers count from: the settings file's.
     :param sites: the sites at which each dataset must have a location.
     :param tiers: what a tier promises where a contract is silent.
+    :param home: the site's home, where it is remembered which files follow the standard; None reads them all anew.
     :raises ContractError: with all errors of all files.
     """
-    drafts, problems = _read(folder, base, sites, tiers)
+    memory = ContractMemory(home)
+    drafts, problems = _read(folder, base, sites, tiers, memory)
     if errors := [problem for problem in problems if problem.severity is Severity.ERROR]:
         raise ContractError(errors)
+    memory.remember(draft.document for draft in drafts)
     datasets = [draft.dataset for draft in drafts if draft.dataset is not None]
     return Contracts(datasets={dataset.name: dataset for dataset in sorted(datasets, key=lambda d: d.name)})
 
@@ -91,11 +102,11 @@ def lint_contracts(
     folder: Path, *, base: Path, sites: Collection[str], tiers: Mapping[int, TierDefaults]
 ) -> tuple[Problem, ...]:
     """Every error and warning about a folder of contracts, in reading order; parameters as :func:`load_contracts`."""
-    return _read(folder, base, sites, tiers)[1]
+    return _read(folder, base, sites, tiers, ContractMemory(None))[1]
 
 
 def _read(
-    folder: Path, base: Path, sites: Collection[str], tiers: Mapping[int, TierDefaults]
+    folder: Path, base: Path, sites: Collection[str], tiers: Mapping[int, TierDefaults], memory: ContractMemory
 ) -> tuple[list[Draft], tuple[Problem, ...]]:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -115,7 +126,7 @@ def _read(
     broken: set[str] = set()
     for file in files:
         try:
-            document = read_document(file)
+            document = memory.document(file) or _read_document(file)
         except UnparseableError as error:
             problems.append(error.problem)
             # What it would have described is unknown; files are usually named after their dataset.
@@ -125,6 +136,13 @@ def _read(
     for draft in drafts:
         problems += draft.problems
     return drafts, ordered([*problems, *relation_problems(drafts, broken)])
+
+
+def _read_document(file: Path) -> Document:
+    # Imported here: the YAML library is not needed for a file that is remembered.
+    from reopen.contracts.parse import read_document
+
+    return read_document(file)
 
 
 def _folder_problem(path: Path, message: str, hint: str, warning: bool = False) -> Problem:

@@ -41,7 +41,13 @@ class Session:
         from reopen.contracts import load_contracts
 
         settings = self.settings
-        return load_contracts(settings.contracts, base=settings.base, sites=tuple(settings.sites), tiers=settings.tiers)
+        return load_contracts(
+            settings.contracts,
+            base=settings.base,
+            sites=tuple(settings.sites),
+            tiers=settings.tiers,
+            home=settings.home,
+        )
 
     @cached_property
     def contracts_or_none(self) -> Contracts:

@@ -19,8 +19,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from reopen.storage import ObjectStore, locking
 from reopen.storage.locked import SPARE_SHARE
 from reopen.vault import SnapshotRecord, Vault
@@ -38,6 +36,9 @@ SHARED_PREFIXES = (VAULT_OBJECT, "keys/", "trust/")
 
 def packs_of(manifest: pa.Table, index: ChunkIndex) -> set[bytes]:
     """The packs (32-byte ids) in which an index finds the chunks of a manifest; what it does not know is left out."""
+    # Imported here, because only a store with object lock asks for it.
+    import numpy as np
+
     from reopen.vault.index import NOT_FOUND
     from reopen.vault.tables import chunk_layout
 
