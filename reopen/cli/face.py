@@ -223,7 +223,7 @@ class Interrupted(ReopenError):
 class _Command(TyperCommand):
     """One command."""
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
         return spare_pydantic(super().get_params(ctx))
 
@@ -231,7 +231,7 @@ class _Command(TyperCommand):
 class ReopenGroup(TyperGroup):
     """The top of the command tree: a wrong option or command is an error of ours, with ``--json`` as JSON (F1)."""
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
         return spare_pydantic(super().get_params(ctx))
 

@@ -11,15 +11,35 @@ Called by :mod:`reopen.control.records` and by the plan of a recovery.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from blake3 import blake3
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, with_config
 
 from reopen.clock import from_text, to_text
 from reopen.errors import Corrupt
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, TypeAdapter
+    from pydantic_core import CoreSchema
+
+
+class _StoredAs:
+    """Tells pydantic how a type is read and written, without importing it: most commands meet no record of an epoch."""
+
+    def __init__(self, kind: type[str | float], read: Callable[[object], object], write: Callable[[Any], Any]) -> None:
+        self._kind = kind
+        self._read = read
+        self._write = write
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        written = core_schema.plain_serializer_function_ser_schema(
+            self._write, return_schema=handler.generate_schema(self._kind), when_used="json"
+        )
+        return core_schema.no_info_before_validator_function(self._read, handler(source), serialization=written)
 
 
 def _instant(value: object) -> object:
@@ -36,16 +56,11 @@ def _seconds(value: timedelta) -> float:
     return value.total_seconds()
 
 
-Instant = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(to_text, return_type=str, when_used="json")]
+Instant = Annotated[datetime, _StoredAs(str, _instant, to_text)]
 """A ``datetime`` whose stored form is :func:`reopen.clock.to_text`."""
 
-Duration = Annotated[
-    timedelta, BeforeValidator(_duration), PlainSerializer(_seconds, return_type=float, when_used="json")
-]
+Duration = Annotated[timedelta, _StoredAs(float, _duration, _seconds)]
 """A ``timedelta`` whose stored form is seconds."""
-
-stored = with_config(ConfigDict(extra="forbid"))
-"""Class decorator, above ``@dataclass``: the class is stored, and fields that it does not have are refused."""
 
 
 def later(default: object) -> Any:
@@ -53,10 +68,20 @@ def later(default: object) -> Any:
 
     :param default: the member's default, which stands for its absence.
     """
+    # An annotation is a text until pydantic asks for it, so this is imported when it is there already.
+    from pydantic import Field
+
     return Field(exclude_if=lambda value: value == default)
 
 
 T = TypeVar("T")
+
+
+def stored(kind: type[T]) -> type[T]:
+    """Class decorator, above ``@dataclass``: the class is stored, and fields that it does not have are refused."""
+    # What pydantic's own `with_config` does.
+    kind.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return kind
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
@@ -65,6 +90,8 @@ _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
 
@@ -81,6 +108,8 @@ def from_json(kind: type[T], value: Mapping[str, Any], name: str) -> T:
 
     :raises Corrupt: a field is missing, unknown or of the wrong type.
     """
+    from pydantic import ValidationError
+
     try:
         result: T = _adapter(kind).validate_python(value)
     except ValidationError as error:
