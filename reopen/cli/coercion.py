@@ -46,7 +46,7 @@ class _Coercion:
         if value is None:
             return () if many else None
         if self._info.parser is None:
-            if many and self._annotation == list[str] and isinstance(value, tuple):
+            if many and self._annotation == list[str] and isinstance(value, list | tuple):
                 if all(type(item) is str for item in value):
                     return list(value)
             elif type(value) is str and not many:

@@ -9,7 +9,7 @@ import typer
 
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
-from reopen.cli.text import count_text, duration_text, make_table, plain, size_text
+from reopen.cli.text import Table, count_text, duration_text, make_table, plain, size_text
 from reopen.errors import (
     EXIT_NEGATIVE,
     EXIT_OK,
@@ -25,7 +25,6 @@ from reopen.errors import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from reopen.contracts import Dataset
     from reopen.protect.plan import SnapshotPlan

@@ -25,10 +25,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from reopen.cli.coercion import spare_pydantic
-from reopen.cli.text import plain, printable
+from reopen.cli.text import Table, plain, printable
 from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console, RenderableType
 
     from reopen.desk.session import Session
@@ -96,7 +98,7 @@ class Face:
     def note(self, text: str) -> None:
         """Something beside the result that people should know, on standard error."""
         if not (self.quiet or self.json):
-            _console(stderr=True).print(f"note: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
+            _say(f"note: {printable(text)}", stderr=True)
 
     def finish(self, answer: Answer) -> int:
         """Print an answer; returns the exit code."""
@@ -106,12 +108,11 @@ class Face:
             value = plain(answer.value)
             print_json(value if answer.bare else {"schema": self.schema, **value})
         else:
-            console = _console()
             for part in answer.show:
                 if isinstance(part, Lines):
                     sys.stdout.writelines(f"{line}\n" for line in part.lines)
                 else:
-                    console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+                    _say(part)
             sys.stdout.flush()
         return answer.exit_code
 
@@ -269,19 +270,41 @@ def show_error(error: ReopenError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": plain(error.as_dict())})
         return
-    from rich.text import Text
-
-    console = _console(stderr=True)
     message = "\n".join(printable(line) for line in error.message.splitlines())
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    _say(message, stderr=True, label=("error: ", "bold red"))
     if error.hint:
-        console.print(Text.assemble(("hint: ", "bold"), printable(error.hint)), soft_wrap=True)
+        _say(printable(error.hint), stderr=True, label=("hint: ", "bold"))
 
 
 def print_json(value: object) -> None:
     """One JSON document and a newline on standard output. ASCII only, so that no locale can break it."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
+
+
+def _say(part: RenderableType, *, stderr: bool = False, label: tuple[str, str] = ("", "")) -> None:
+    """Write a text or a table for people, after a label with its style. To a pipe without Rich, where that gives the
+    same: importing it takes longer than many a command."""
+    stream = sys.stderr if stderr else sys.stdout
+    if _is_pipe(stream):
+        text = part.for_pipe(PIPE_COLUMNS) if isinstance(part, Table) else part
+        if isinstance(text, str) and text.replace("\n", "").isprintable():
+            stream.write(f"{label[0]}{text}\n")
+            stream.flush()
+            return
+    is_text = isinstance(part, str)
+    if isinstance(part, str):
+        from rich.text import Text
+
+        part = Text.assemble(label, part)
+    _console(stderr=stderr).print(part, markup=False, highlight=False, soft_wrap=is_text)
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    """Whether Rich, too, would take this stream for one that shows neither colours nor a width, and takes any text."""
+    is_forced = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+    is_utf = (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+    return is_utf and not is_forced and not stream.isatty()
 
 
 def _console(*, stderr: bool = False) -> Console:

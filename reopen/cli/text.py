@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reopen.clock import to_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import rich.table
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -79,21 +79,56 @@ def printable(text: str) -> str:
     )
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table for people: Rich lays it out, but for a pipe, where importing Rich would take longer than many a command.
+    The cells are printable."""
+
+    columns: tuple[str, ...]
+    """Names; the column of one that begins with ``>`` is right-aligned."""
+    rows: tuple[tuple[str, ...], ...]
+
+    def __rich__(self) -> rich.table.Table:
+        """For a terminal, with colours."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name in self.columns:
+            right = name.startswith(">")
+            table.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        return table
+
+    def for_pipe(self, width_max: int) -> str | None:
+        """The lines that Rich would write to a pipe so many columns wide; None where that is not plain: a wider table,
+        and characters that may be wider than one column."""
+        names = tuple(name.removeprefix(">") for name in self.columns)
+        lines = (names, *self.rows)
+        if not all(cell.isascii() and cell == cell.strip() for line in lines for cell in line):
+            return None
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        rule = "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
+        if not widths or len(rule) > width_max:
+            return None
+        aligns = [str.rjust if name.startswith(">") else str.ljust for name in self.columns]
+        head, *body = (
+            _GAP.join(align(cell, width) for align, cell, width in zip(aligns, line, widths, strict=True))
+            for line in lines
+        )
+        return "\n".join([head, rule, *body])
+
+
+_GAP = "   "
+"""Between two columns: the padding of both and the box's divider."""
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table for people. A column whose name begins with ``>`` is right-aligned; a cell that is a word of
     :data:`STYLES` has its colour."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False)
-    for name in columns:
-        right = name.startswith(">")
-        table.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        cells = [printable(str(cell)) for cell in row]
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
-    return table
+    return Table(tuple(columns), tuple(tuple(printable(str(cell)) for cell in row) for row in rows))
 
 
 def plain(value: object) -> Any:

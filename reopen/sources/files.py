@@ -17,14 +17,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-import pathspec
 import pyarrow as pa
 
 from reopen.errors import SourceUnreadable
 from reopen.storage import local_path
 from reopen.storage.entries import ENTRY_FIELDS
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 SCAN = pa.schema([*ENTRY_FIELDS, pa.field("error", pa.string())])
 """What a scan knows of an entry; ``error`` is set for a folder that could not be listed and for an entry that could not
@@ -96,9 +98,8 @@ class Selection:
     """Which names a contract protects: all, or what ``include`` matches, less what ``exclude`` matches."""
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-        include, exclude = tuple(include), tuple(exclude)
-        self._include = pathspec.GitIgnoreSpec.from_lines(include) if include else None
-        self._exclude = pathspec.GitIgnoreSpec.from_lines(exclude) if exclude else None
+        self._include = _compiled(include)
+        self._exclude = _compiled(exclude)
 
     @property
     def everything(self) -> bool:
@@ -117,6 +118,16 @@ class Selection:
     def takes(self, path: str) -> bool:
         """Whether a file is included."""
         return self._include is None or self._include.match_file(path)
+
+
+def _compiled(patterns: Iterable[str]) -> GitIgnoreSpec | None:
+    """What matches these patterns; None where there are none, as in most contracts."""
+    patterns = tuple(patterns)
+    if not patterns:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(patterns)
 
 
 def text_name(name: bytes) -> tuple[str, bytes | None]:

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlparse
 
@@ -315,6 +314,9 @@ class LockedS3Store:
         if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
             raise self._without_lock()
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+        # Imported here, because few stores lock, and the mail package is large.
+        from email.utils import parsedate_to_datetime
+
         return parsedate_to_datetime(date) - datetime.now(UTC) if date else timedelta(0)
 
     def _without_lock(self) -> ReopenError:

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pyfastcdc import FastCDC
-
 READ_BLOCK_BYTES = 16 << 20
 
 
@@ -60,6 +58,9 @@ def cut_stream(readinto: ReadInto, sizes: ChunkSizes, seed: int, blocks: Blocks 
     :param readinto: fills a buffer and returns how many bytes it wrote; 0 is the end of the stream.
     :param blocks: where buffers come from; its own if there is none.
     """
+    # Imported here, as numpy above, for whoever only needs the sizes.
+    from pyfastcdc import FastCDC
+
     blocks = blocks or Blocks()
     cutter = FastCDC(sizes.avg_size, min_size=sizes.min_size, max_size=sizes.max_size, normalized_chunking=1, seed=seed)
     carried = memoryview(b"")
