@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, command
+from reopen.cli.face import Answer, CommandGroup, Face, command
 from reopen.cli.text import count_text, duration_text, make_table
 from reopen.errors import EXIT_OK, InvalidInput
 
@@ -19,7 +19,10 @@ PANEL = "Set up"
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Check and show the contracts.", no_args_is_help=True, epilog="Example: reopen contracts lint"
+        cls=CommandGroup,
+        help="Check and show the contracts.",
+        no_args_is_help=True,
+        epilog="Example: reopen contracts lint",
     )
     app.add_typer(group, name="contracts", rich_help_panel=PANEL)
 

@@ -229,12 +229,16 @@ class _Command(TyperCommand):
         return spare_pydantic(super().get_params(ctx))
 
 
-class ReopenGroup(TyperGroup):
-    """The top of the command tree: a wrong option or command is an error of ours, with ``--json`` as JSON (F1)."""
+class CommandGroup(TyperGroup):
+    """A group of commands, such as ``reopen keys``."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
         return spare_pydantic(super().get_params(ctx))
+
+
+class ReopenGroup(CommandGroup):
+    """The top of the command tree: a wrong option or command is an error of ours, with ``--json`` as JSON (F1)."""
 
     def main(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refused, ReopenError
 
@@ -59,7 +59,10 @@ class RotatableRole(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Show, change and try the keys of a vault.", no_args_is_help=True, epilog="Example: reopen keys list"
+        cls=CommandGroup,
+        help="Show, change and try the keys of a vault.",
+        no_args_is_help=True,
+        epilog="Example: reopen keys list",
     )
     app.add_typer(group, name="keys", rich_help_panel=PANEL)
     command(group, "list", group="keys", example="reopen keys list")(list_keys)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.clock import from_text
@@ -47,7 +47,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "restore", panel=PANEL, example="reopen restore documents --to /tmp/documents --path '*.pdf'")(restore)
     plans = typer.Typer(
-        help="Show what a recovery would do.", no_args_is_help=True, epilog="Example: reopen plan failover --runbook"
+        cls=CommandGroup,
+        help="Show what a recovery would do.",
+        no_args_is_help=True,
+        epilog="Example: reopen plan failover --runbook",
     )
     app.add_typer(plans, name="plan", rich_help_panel=PANEL)
     command(plans, "failover", group="plan", example="reopen plan failover --runbook > runbook.md")(plan)

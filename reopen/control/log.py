@@ -10,15 +10,17 @@ Plans are stored beside the log by their digest, because a new orchestrator must
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from reopen.clock import Clock
 from reopen.control.chain import Chain, Link
-from reopen.control.records import Record, Value, body_of, record_of
-from reopen.control.rules import check_append
 from reopen.control.values import digest
 from reopen.errors import Conflict, Corrupt
 from reopen.ids import RandomBytes, system_random
 from reopen.storage.base import ObjectStore
+
+if TYPE_CHECKING:
+    from reopen.control.records import Record, Value
 
 LOG_PREFIX = "log"
 PLAN_PREFIX = "plans"
@@ -51,6 +53,8 @@ class EpochLog:
 
         :raises ReopenError: what :func:`check_append` refuses, or the store's errors.
         """
+        from reopen.control.records import body_of, record_of
+        from reopen.control.rules import check_append
 
         def compose(links: tuple[Link, ...]) -> dict[str, object]:
             records = self._records(links)
@@ -84,6 +88,9 @@ class EpochLog:
         # Links are immutable and the chain only grows, so what was parsed stays parsed.
         known = self._parsed
         if len(known) < len(links):
+            # Imported here, because most logs are empty: a snapshot asks, and its site was never failed over.
+            from reopen.control.records import record_of
+
             known = [*known, *(record_of(link) for link in links[len(known) :])]
             self._parsed = known
         return tuple(known[: len(links)])

@@ -24,7 +24,7 @@ import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,8 +35,6 @@ from reopen.errors import Conflict, Transient
 from reopen.ids import new_id
 from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
-from reopen.protect.apart import processes_for, shard_children
-from reopen.protect.capture import Capture
 from reopen.protect.captured import CAPTURED, ShardResult, ShardSummary
 from reopen.protect.locks import keep_locked
 from reopen.protect.manifest import build_manifest, build_profile, counts_of, is_unchanged, same_entries
@@ -46,11 +44,13 @@ from reopen.protect.reliance import look_again
 from reopen.protect.standing import Standing
 from reopen.vault import ContractRef, SnapshotRecord, TableRef, Totals, Vault
 from reopen.vault.canonical import seal_envelope
-from reopen.vault.content import Sealer
 from reopen.vault.indexparts import write_index_part
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART, PackWriter, StoredPack
 from reopen.vault.record import Part, parse_record_name, part_name
 from reopen.vault.tables import MANIFEST, PROFILE, encode_parquet
+
+if TYPE_CHECKING:
+    from reopen.protect.capture import Capture
 
 PART_ROWS = 1_000_000
 """Rows of one manifest part: about 60 MB, so that a reader of a few paths need not fetch them all."""
@@ -187,6 +187,10 @@ class SnapshotRun:
         """This process's reading; made when the first shard is written here."""
         with self._lock:
             if self._capture is None:
+                # Imported here, because most snapshots of most datasets read nothing.
+                from reopen.protect.capture import Capture
+                from reopen.vault.content import Sealer
+
                 vault = self._vault
                 sealer = Sealer(vault.id, vault.recipients, vault.random_bytes)
                 self._packs = PackWriter(
@@ -284,14 +288,14 @@ class SnapshotRun:
 
     def _totals(self, manifest: pa.Table, reused: bool) -> Totals:
         plan, packs, results = self.plan, self._packs, self._results
-        files = manifest.filter(pc.equal(manifest.column("type"), "file"))
+        sizes = manifest.column("size_bytes").filter(pc.equal(manifest.column("type"), "file"))
         changes = {"unchanged": manifest.num_rows} if reused else counts_of(manifest.column("change"))
         states = counts_of(manifest.column("read_state"))
         vanished = sum(counts_of(result.captured.column("state")).get("vanished", 0) for result in results)
         return Totals(
             entries=manifest.num_rows,
-            files=files.num_rows,
-            size_bytes=pc.sum(files.column("size_bytes")).as_py() or 0,
+            files=len(sizes),
+            size_bytes=pc.sum(sizes).as_py() or 0,
             added=changes.get("added", 0),
             modified=changes.get("modified", 0),
             metadata=changes.get("metadata", 0),
@@ -324,9 +328,15 @@ def execute_snapshot(
         (:func:`reopen.protect.apart.processes_for`).
     :raises VaultUnwritable: the vault is full or refuses writes; nothing was committed.
     """
-    count, snapshot = processes_for(vault, plan, processes), new_id(vault.random_bytes)
+    snapshot = new_id(vault.random_bytes)
     with ExitStack() as stack:
-        children = stack.enter_context(shard_children(vault, plan, snapshot, count)) if count > 1 else None
+        children = None
+        if plan.shards:
+            # Imported here, because most snapshots of most datasets read nothing.
+            from reopen.protect.apart import processes_for, shard_children
+
+            count = processes_for(vault, plan, processes)
+            children = stack.enter_context(shard_children(vault, plan, snapshot, count)) if count > 1 else None
         # From here on there are threads: of the progress, of the lease.
         progress.start(plan.dataset.name, plan.read_bytes, "bytes")
         run = stack.enter_context(

@@ -7,10 +7,12 @@ and chosen as a recovery point only by id. Refusing to copy would lose data to k
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from reopen.control import rules
-from reopen.control.log import EpochLog
 from reopen.errors import ReopenError
+
+if TYPE_CHECKING:
+    from reopen.control.log import EpochLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,11 @@ def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
         records = log.records()
     except ReopenError as error:
         return Standing(confirmed=False, reason=f"the epoch log cannot be read: {error.message}")
+    if not records and site == primary:
+        # Nothing to rule on, so the rules, which few snapshots need, are not imported.
+        return Standing()
+    from reopen.control import rules
+
     epoch = rules.current_epoch(records)
     if rules.may_write(records, site=site, epoch=epoch, initial=primary) is rules.WriterState.PRIMARY:
         return Standing(epoch=epoch)

@@ -37,6 +37,10 @@ SAVE_AFTER_PARTS = 16
 SAVE_AFTER_ROWS = 1 << 20
 """Rows that are gathered in memory at most: about 80 MB."""
 
+ROWS_WORTH_A_FILE = 1 << 16
+"""Fresh rows that become a file after a reading, however few their parts are: of so many, reading them again the next
+time takes longer than writing them once."""
+
 GROWTH = 4
 """A file is merged with the smaller ones once they come to more than a fourth of it: each row is written about
 log 4 of the vault's size times, and a hundred million chunks lie in at most a dozen files."""
@@ -79,7 +83,8 @@ class IndexCache:
         :param live: names of the statements in the vault's listing; the rows of other parts are left out of new files.
         """
         unsaved = self._unsaved.get(vault_id, [])
-        if sum(len(run.tables.parts) for run in unsaved) >= SAVE_AFTER_PARTS:
+        parts, rows = sum(len(run.tables.parts) for run in unsaved), sum(map(len, unsaved))
+        if parts >= SAVE_AFTER_PARTS or rows >= ROWS_WORTH_A_FILE:
             self._save(vault_id)
         runs = list(self._open_files(vault_id).values())
         together = _to_merge(runs, live)
