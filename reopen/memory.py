@@ -42,7 +42,7 @@ class Memory:
         """What was remembered under this key; None when it was not, or cannot be read (I2)."""
         try:
             head, _, value = self._path.read_bytes().partition(b"\n")
-        except OSError:
+        except (OSError, ValueError):  # The latter: a name that no file can have.
             return None
         if head.decode("ascii", "replace") != _head(key, value):
             return None
@@ -52,10 +52,10 @@ class Memory:
         """Keep a value instead of what was there. A home that takes no file costs the memory, not the command (I2)."""
         text = json.dumps(value).encode()
         folder = self._path.parent
-        if not folder.parent.is_dir():
-            return
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         with contextlib.suppress(OSError):
+            if not folder.parent.is_dir():
+                return
             folder.mkdir(exist_ok=True)
             temporary.touch(mode=0o600)
             temporary.write_bytes(f"{_head(key, text)}\n".encode() + text)

@@ -109,7 +109,9 @@ class Table:
         lines = (names, *self.rows)
         if not all(cell.isascii() and cell == cell.strip() for line in lines for cell in line):
             return None
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        # A column is at least one wide with its padding, and only a lone one has none.
+        least = 1 if len(names) == 1 else 0
+        widths = [max(least, *map(len, cells)) for cells in zip(*lines, strict=True)]
         rule = "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
         if not widths or len(rule) > width_max:
             return None
