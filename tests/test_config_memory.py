@@ -113,11 +113,8 @@ def test_a_strange_home_says_what_it_said_before(file: Path, home: str) -> None:
 
 def test_every_kind_of_setting_is_remembered_as_it_is(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = '[sites.production.hooks.fence]\ncommand = ["fence", "now"]\nenforces = true\ntimeout = "5s"\n'
-    events = '[notify.events]\ncommitted = "off"\n'
-    recovery = 'decide_within = "2h"'
     written = DEFAULT.replace("[sites.standby]", f"{hooks}\n[sites.standby]", 1)
-    written = written.replace("[limits]", f"{events}\n[limits]", 1)
-    settled.write_text(written + ("" if "[recovery]" in written else f"\n[recovery]\n{recovery}\n"))
+    settled.write_text(written.replace("[notify.events]", '[notify.events]\ncommitted = "off"', 1))
     first = load_settings(settled)
     assert first.here.hooks["fence"].enforces
     assert first.notify.events["committed"].only
@@ -126,8 +123,8 @@ def test_every_kind_of_setting_is_remembered_as_it_is(settled: Path, monkeypatch
 
 
 def test_settings_with_addresses_of_one_event_are_read_each_time(settled: Path) -> None:
-    events = '[notify.events]\ncommitted = ["slack://secret"]\n'
-    settled.write_text(DEFAULT.replace("[limits]", f"{events}\n[limits]", 1))
+    committed = '[notify.events]\ncommitted = ["slack://secret"]'
+    settled.write_text(DEFAULT.replace("[notify.events]", committed, 1))
     for _ in range(2):
         assert load_settings(settled).notify.events["committed"].urls == ("slack://secret",)
     assert memories(settled) == []
