@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
     )
     app.add_typer(group, name="evidence", rich_help_panel=PANEL)
     command(group, "list", group="evidence", example="reopen evidence list --kind drill")(list_evidence)
-    command(group, "show", group="evidence", example="reopen evidence show 3")(show)
+    command(group, "show", group="evidence", example="reopen evidence show 3 --html report.html")(show)
     command(group, "verify", group="evidence", example="reopen evidence verify --expect 9f2c4d1e8a7b6c5d")(verify)
     command(group, "history", group="evidence", example="reopen evidence history --rebuild")(history)
 
@@ -74,7 +74,13 @@ def list_evidence(
     return Answer(value=value, show=show)
 
 
-def show(face: Face, which: IdArgument = "latest") -> Answer:
+def show(
+    face: Face,
+    which: IdArgument = "latest",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it as one self-contained page for a browser.")
+    ] = None,
+) -> Answer:
     """One drill or failover in full: clocks against objectives, every step, what was left out, who decided what."""
     from reopen.control.values import to_json
     from reopen.desk.evidence import control_store, find_evidence
@@ -82,6 +88,11 @@ def show(face: Face, which: IdArgument = "latest") -> Answer:
     record = find_evidence(control_store(face.session), which)
     evidence = record.evidence
     value = {**_row(record), "object": record.name, "digest": record.digest, "record": to_json(evidence)}
+    if html is not None:
+        from reopen.recover.report.render import save_report
+
+        save_report(record, html)
+        return Answer(value=value | {"html": str(html)}, show=[*_head(record), f"the report is in {html}"])
     return Answer(value=value, show=[*_head(record), *_tables(evidence), *_words(evidence)])
 
 

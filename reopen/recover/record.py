@@ -1,8 +1,8 @@
 """Owns the end of every recovery: its evidence is written, and what is made of the evidence is laid beside it.
 
 Order: the evidence first, because it alone is the record. History (Parquet) and whatever else can be made from it come
-after, and none of them can fail a recovery: what could not be written is told, and made again by the next recovery or
-by `reopen evidence history`.
+after, and none of them can fail a recovery: what could not be written is told. History is made again by the next
+recovery or by `reopen evidence history`, a report by `reopen evidence show --html`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def record_recovery(
     :raises ReopenError: the evidence itself could not be written.
     """
     stored = write_evidence(store, evidence, sign=sign, random_bytes=random_bytes)
-    tried = (_tried("history", lambda: _complete_history(store)),)
+    tried = (
+        _tried("history", lambda: _complete_history(store)),
+        _tried("report", lambda: _write_report(store, stored)),
+    )
     return Recorded(evidence=stored, problems=tuple(problem for problem in tried if problem))
 
 
@@ -45,6 +48,12 @@ def _complete_history(store: ObjectStore) -> None:
     from reopen.recover.history import complete_history
 
     complete_history(store, read_evidence(store))
+
+
+def _write_report(store: ObjectStore, stored: StoredEvidence) -> None:
+    from reopen.recover.report.render import write_report
+
+    write_report(store, stored)
 
 
 def _tried(what: str, act: Callable[[], object]) -> str:

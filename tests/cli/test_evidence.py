@@ -120,3 +120,16 @@ def test_history_is_made_again_when_it_is_missing_and_answers_in_sql(proven: Pla
     assert drill == {"verdict": "met", "datasets": 1}
     history.write_bytes(b"not Parquet")
     assert "--rebuild" in proven.run("evidence", "verify", code=3).stdout
+
+
+def test_the_report_is_one_file_and_lies_beside_the_evidence_too(proven: Place) -> None:
+    proven.run("drill")
+    page = proven.folder / "report.html"
+
+    assert proven.json("evidence", "show", "--html", str(page))["html"] == str(page)
+
+    kept = proven.folder / ".reopen/standby/control/reports/0000000001-drill.html"
+    assert page.read_text() == kept.read_text()
+    assert "Objectives met" in page.read_text()
+    nowhere = proven.run("evidence", "show", "--html", str(proven.folder / "nowhere/report.html"), code=None)
+    assert "cannot be written" in nowhere.stderr

@@ -1,0 +1,202 @@
+"""Owns the report: a record of evidence as one HTML file, complete in itself.
+
+Invariants
+    P1  The page needs nothing else: no script, no font, no picture and no style sheet from anywhere.
+    P2  Everything that came from outside (names, reasons, samples) is escaped, by Jinja's autoescape.
+    P3  What went wrong stands before what went well, in words and not by colour alone.
+    P4  The page is made of the evidence and nothing else; making it again gives the same page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reopen.control.records import StepResult
+from reopen.errors import TargetUnwritable
+from reopen.recover.clocks import Verdict
+from reopen.recover.evidence import Evidence, StoredEvidence
+from reopen.recover.report.picture import draw
+from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
+from reopen.recover.steps import Verb, step_id
+from reopen.storage.base import ObjectStore
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+REPORT_PREFIX = "reports"
+_VERDICTS: Mapping[Verdict, str] = {
+    Verdict.MET: "Objectives met",
+    Verdict.MISSED: "Objectives missed",
+    Verdict.FAILED: "Not recovered",
+}
+
+
+def report_name(record: StoredEvidence) -> str:
+    """The object of a report in the control store."""
+    return f"{REPORT_PREFIX}/{record.number:010d}-{record.evidence.kind}.html"
+
+
+def write_report(store: ObjectStore, record: StoredEvidence) -> str:
+    """Write the report of a record into the control store; returns the object's name."""
+    name = report_name(record)
+    store.put(name, [render(record).encode()])
+    return name
+
+
+def save_report(record: StoredEvidence, path: Path) -> None:
+    """Write the report of a record into a local file.
+
+    :raises TargetUnwritable: the file cannot be written.
+    """
+    page = render(record)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise TargetUnwritable(
+            f"{path} cannot be written: {error.strerror}.", hint="Name a file in a folder that can be written."
+        ) from error
+
+
+def render(record: StoredEvidence) -> str:
+    """The page of one record."""
+    evidence, measured = record.evidence, record.evidence.measured
+    checks = list(_checks(evidence))
+    return _template().render(
+        record=record,
+        evidence=evidence,
+        plan=evidence.planned,
+        measured=measured,
+        verdict=_verdict(evidence),
+        headline=_headline(evidence),
+        picture=draw(evidence),
+        owners={dataset.name: dataset for dataset in evidence.planned.datasets},
+        bad_checks=[check for check in checks if check["status"] in ("fail", "error")],
+        good_checks=[check for check in checks if check["status"] not in ("fail", "error")],
+        not_done=_not_done(evidence),
+        steps=_steps(evidence),
+        took=seconds_text((measured.t_finished - measured.t_started).total_seconds()),
+        size=size_text(sum(result.size_bytes for result in measured.datasets if result.rta is not None)),
+        files=sum(result.files for result in measured.datasets if result.rta is not None),
+        deviations=_deviations(evidence),
+        readiness=_readiness(evidence),
+    )
+
+
+@cache
+def _template() -> Template:
+    # Imported here: a recovery must be recorded where templates cannot be rendered.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "instant": instant_text, "plain": plain_text, "seconds": seconds_text, "size": size_text, "span": span_text
+    }  # fmt: skip
+    return environment.get_template("report.html.j2")
+
+
+def _verdict(evidence: Evidence) -> dict[str, str]:
+    """The word at the top: the worst of clocks, clean-up and the scenario's own finding."""
+    problem = evidence.findings.get("problem") or ("" if _clean(evidence) else "the drill's folder is not gone")
+    verdict = evidence.measured.verdict
+    word = _VERDICTS[verdict]
+    if verdict is Verdict.FAILED and any(result.rta is not None for result in evidence.measured.datasets):
+        word = "Partly recovered"
+    if verdict is Verdict.MET and problem:
+        return {"kind": "failed", "word": "Did not pass", "problem": str(problem)}
+    return {"kind": str(verdict), "word": word, "problem": str(problem)}
+
+
+def _clean(evidence: Evidence) -> bool:
+    return not evidence.clean_up or bool(evidence.clean_up.get("gone"))
+
+
+def _headline(evidence: Evidence) -> list[str]:
+    """What happened, in at most four sentences."""
+    measured = evidence.measured
+    total = len(measured.datasets)
+    met = sum(result.verdict is Verdict.MET for result in measured.datasets)
+    lost = [result.name for result in measured.datasets if result.verdict is Verdict.FAILED]
+    late = [result.name for result in measured.datasets if result.verdict is Verdict.MISSED]
+    sentences = [f"{met} of {total} datasets reopened within their objectives."]
+    if lost:
+        sentences.append(f"Not recovered: {', '.join(lost)}.")
+    if late:
+        sentences.append(f"Late, or with more data lost than allowed: {', '.join(late)}.")
+    first = measured.tiers[0] if measured.tiers else None
+    if first is not None and first.rta is not None:
+        rta, rto = span_text(first.rta), span_text(first.rto)
+        sentences.append(f"Tier {first.tier} was open after {rta}; its objective is {rto}.")
+    elif first is not None:
+        sentences.append(f"Tier {first.tier} did not open as a whole.")
+    rpas = [result.rpa for result in measured.datasets if result.rpa is not None]
+    if rpas:
+        sentences.append(f"The most that was lost is {span_text(max(rpas))} of data.")
+    return sentences
+
+
+def _checks(evidence: Evidence) -> Any:
+    outcomes = {outcome.step: outcome for outcome in evidence.steps}
+    for dataset in evidence.planned.datasets:
+        outcome = outcomes.get(step_id(Verb.VALIDATE, dataset.name))
+        for check in outcome.details.get("checks", ()) if outcome is not None else ():
+            yield {
+                "dataset": dataset.name,
+                "rule": "", "kind": "", "severity": "error", "status": "", "column": "", "observed": "",
+                "expected": "", "unexpected_count": None, "sample": "", "message": "",
+                **check,
+            }  # fmt: skip
+
+
+def _not_done(evidence: Evidence) -> list[dict[str, str]]:
+    """Everything that this recovery did not do, with the reason."""
+    rows = [
+        {"what": item.dataset, "how": "left out of the plan", "why": item.reason} for item in evidence.planned.left_out
+    ]
+    rows += [
+        {"what": dataset.name, "how": "has no recovery point", "why": f"{dataset.problem}. {dataset.hint}"}
+        for dataset in evidence.planned.datasets
+        if dataset.problem
+    ]
+    rows += [
+        {"what": outcome.step, "how": str(outcome.result), "why": outcome.reason}
+        for outcome in evidence.steps
+        if outcome.result is not StepResult.DONE
+    ]
+    rows += [
+        {"what": str(entry["step"]), "how": "never ended", "why": f"its driver died in attempt {entry['attempt']}"}
+        for entry in evidence.unsettled
+    ]
+    return rows
+
+
+def _deviations(evidence: Evidence) -> list[str]:
+    """Deviations but for steps that were not done, which have a table of their own."""
+    steps = {outcome.step for outcome in evidence.steps if outcome.result is not StepResult.DONE}
+    return [text for text in evidence.deviations if text.partition(" ")[0] not in steps]
+
+
+def _steps(evidence: Evidence) -> list[dict[str, Any]]:
+    """Every step of the plan in its order, with all attempts; a planned step without an outcome says so."""
+    by_step: dict[str, list[Any]] = {step.id: [] for step in evidence.planned.steps}
+    for outcome in (*evidence.attempts, *evidence.steps):
+        by_step.setdefault(outcome.step, []).append(outcome)
+    return [
+        {"id": identifier, "outcomes": sorted(outcomes, key=lambda outcome: outcome.attempt)}
+        for identifier, outcomes in by_step.items()
+    ]
+
+
+def _readiness(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """The checks of the target before the first step, worst first."""
+    checks = evidence.readiness.get("checks", ())
+    order = {"fail": 0, "warn": 1}
+    return sorted(checks, key=lambda check: order.get(str(check.get("verdict")), 2))

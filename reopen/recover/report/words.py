@@ -1,0 +1,53 @@
+"""Owns how the report writes amounts, times and places. No data of a dataset is shown here but by masked samples."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def seconds_text(seconds: float) -> str:
+    """A time span with its two largest units, for example ``0.4s``, ``3m 20s``, ``2d 4h``."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f}s".replace(".0s", "s")
+    rest = round(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+    return " ".join(part for part in parts[:2] if part)
+
+
+def span_text(span: timedelta | None) -> str:
+    """A time span, or a dash where there is none."""
+    return "–" if span is None else seconds_text(span.total_seconds())
+
+
+def size_text(size_bytes: float) -> str:
+    """Bytes in decimal units, for example ``12.3 MB``."""
+    value = float(size_bytes)
+    for unit in _UNITS[:-1]:
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} {_UNITS[-1]}"
+
+
+def instant_text(instant: datetime | None) -> str:
+    """An instant in UTC to the second, or a dash."""
+    return "–" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def plain_text(value: object) -> str:
+    """A JSON value in one line, for tables of what a scenario or a check found."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {plain_text(part)}" for key, part in sorted(value.items())) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain_text(part) for part in value) or "none"
+    return str(value)
