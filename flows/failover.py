@@ -1,5 +1,7 @@
 """Owns the order of a failover, as a person watches it.
 
+    look how ready the standby is; wait for approval where it is asked for
+    planned: hold the writers, copy what they wrote last
     fence the old primary
     tier 1: restore -> validate -> promote, datasets side by side, dependencies first
     tier 1 is settled: now tier 2, and so on
@@ -14,22 +16,31 @@ Running the flow again goes on where the epoch log says it is, also after its pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
 from prefect import flow
 
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import FailoverRequest
-from reopen.control.records import StepOutcome
+from reopen import durations
+from reopen.control.log import EpochLog
+from reopen.control.records import Scenario, StepOutcome
 from reopen.control.rules import epoch_of
-from reopen.desk.recovery import SIDE_BY_SIDE, Wish, choose_failover, fence_of, open_desk
-from reopen.desk.session import open_session
+from reopen.desk.moves import carry_out, choose_move, failback_wish
+from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
+from reopen.desk.session import Session, open_session
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
 from reopen.recover.course import Course, OnOutcome
-from reopen.recover.failover import FailoverResult, execute_failover
+from reopen.recover.failover import FailoverResult
 from reopen.recover.journal import Journal
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
+from reopen.recover.steps import Verb
+from tasks.approval import ask_for_approval
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
 from tasks.steps import StepTasks
@@ -40,28 +51,43 @@ from tasks.watching import callers_progress
 def failover(request: FailoverRequest) -> FailoverResult:
     """Move the role to another site and open the business there, tier by tier."""
     session = open_session(request.config)
-    chosen = choose_failover(session, wish_of(request), reason=request.reason)
+    chosen = choose(session, request)
     plan, log = chosen.plan, chosen.log
     epoch = epoch_of(log.records(), target=plan.target_site, initial=plan.source_site)
     describe_run(f"failover to {plan.target_site} (epoch {epoch})", *map(_tier_tag, plan.tiers))
     publish_plan(plan)
-    fence = fence_of(asserted=request.assert_fenced, accepted_risks=request.accept_risk, by=request.by)
-    with open_desk(session, vault=request.vault or plan.target_site, progress=callers_progress()) as context:
-        result = execute_failover(
-            plan, context, log, fence=fence, reason=request.reason, workers=SIDE_BY_SIDE, driver=recover_in_order
-        )
-    publish_recovery(plan, result.measured)
+    result = carry_out(
+        session,
+        chosen,
+        fence=fence_of(asserted=request.assert_fenced, accepted_risks=request.accept_risk, by=request.by),
+        reason=request.reason,
+        vault=request.vault,
+        progress=callers_progress(),
+        driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval))),
+    )
+    publish_recovery(result.plan, result.measured)
     return concluded(result, "" if result.verdict is Verdict.MET else f"the failover {result.verdict} its objectives")
 
 
 def recover_in_order(
-    plan: RecoveryPlan, context: RecoveryContext, journal: Journal, *, workers: int, on_outcome: OnOutcome
+    plan: RecoveryPlan,
+    context: RecoveryContext,
+    journal: Journal,
+    *,
+    workers: int,
+    on_outcome: OnOutcome,
+    ask: Callable[[RecoveryPlan], None] = lambda plan: None,
 ) -> dict[str, StepOutcome]:
-    """Run every step of a plan that can be run, ``workers`` at a time, each as a task run; a drill does it too."""
+    """Run every step of a plan that can be run, ``workers`` at a time, each as a task run; a drill does it too.
+
+    :param ask: pauses the flow run until people have spoken about the plan.
+    """
     course = Course(plan, context, journal, on_outcome=on_outcome)
     tasks = StepTasks(plan, context, journal)
     while True:
         for step in course.next_steps(tasks.running)[: workers - len(tasks.running)]:
+            if step.verb is Verb.APPROVE:
+                ask(plan)
             tasks.begin(step)
         if tasks.running:
             settled = tasks.next_settled(within_seconds=course.look_seconds)
@@ -73,6 +99,22 @@ def recover_in_order(
             return course.conclude()
 
 
+def choose(session: Session, request: FailoverRequest) -> Chosen:
+    """The plan that was begun, or a new one of the kind that is asked for."""
+    wish, limit = wish_of(request), durations.parse(request.quiesce_max)
+    if request.failback:
+        back = failback_wish(session, wish)
+        return choose_move(session, back, scenario=Scenario.FAILBACK, reason=request.reason, quiesce_max=limit)
+    if request.planned:
+        return choose_move(session, wish, scenario=Scenario.PLANNED, reason=request.reason, quiesce_max=limit)
+    return choose_failover(session, wish, reason=request.reason)
+
+
+def asking(log: EpochLog, seconds_max: timedelta) -> Callable[[RecoveryPlan], None]:
+    """Asks people in the UI, for so long at most."""
+    return partial(ask_for_approval, log=log, seconds_max=seconds_max)
+
+
 def wish_of(request: FailoverRequest) -> Wish:
     """What the request asks for, in the engine's words."""
     return Wish(
@@ -82,6 +124,7 @@ def wish_of(request: FailoverRequest) -> Wish:
         to=request.to,
         failed_at=request.failed_at,
         vault=request.vault,
+        automatic=request.automatic,
     )
 
 

@@ -173,3 +173,22 @@ class FailoverRequest(Request):
         description="old-primary-may-write: only our own writers stop by themselves; others there could go on.",
     )
     by: str | None = Field(default=None, title="By", description="Who decides; empty: the user that runs this.")
+    planned: bool = Field(
+        default=False, title="Planned", description="The source is there and hands over; nothing written is lost."
+    )
+    failback: bool = Field(
+        default=False, title="Failback", description="Planned, back to the site that the settings call primary."
+    )
+    automatic: bool = Field(
+        default=False,
+        title="Automatic",
+        description="Nobody asked for it: it waits for approval unless every contract allows it without.",
+    )
+    quiesce_max: DurationText = Field(
+        default="1h", title="Hold at most", description="How long a planned move may hold the writers, as 30m."
+    )
+    wait_approval: DurationText = Field(
+        default="0s",
+        title="Wait for approval",
+        description="How long to wait where a plan needs approval, as 4h: here in a form, or by `reopen approve`.",
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen import durations
 from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from reopen.desk.recovery import Wish
     from reopen.recover.clocks import Measured
-    from reopen.recover.context import Delivery
+    from reopen.recover.context import Delivery, WaitFor
     from reopen.recover.failover import FailoverResult
     from reopen.recover.plan import RecoveryPlan
 
@@ -40,6 +41,15 @@ FromOption = Annotated[
 ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the standby.")]
 FailedAtOption = Annotated[
     str | None, typer.Option("--failed-at", metavar="TIME", help="When it failed, with offset; now when left out.")
+]
+
+
+QuiesceMaxOption = Annotated[
+    str,
+    typer.Option("--quiesce-max", metavar="TIME", help="How long a planned move may hold the writers; then it ends."),
+]
+WaitApprovalOption = Annotated[
+    str, typer.Option("--wait-approval", metavar="TIME", help="How long to wait where a plan needs approval, as 30m.")
 ]
 
 
@@ -195,6 +205,11 @@ def failover(
         typer.Option("--accept-risk", metavar="NAME", help="Go without that; the risk is old-primary-may-write."),
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")] = None,
+    planned: Annotated[
+        bool, typer.Option("--planned", help="The source is there and hands over: nothing that was written is lost.")
+    ] = False,
+    quiesce_max: QuiesceMaxOption = "1h",
+    wait_approval: WaitApprovalOption = "0s",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and move nothing.")] = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
@@ -206,26 +221,46 @@ def failover(
     if dry_run:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
     if flow:
-        return _failover_answer(
+        return failover_answer(
             run_flow(
                 face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
                 to=to,
                 failed_at=None if failed_at is None else _instant(failed_at), assert_fenced=assert_fenced,
-                accept_risk=tuple(accept_risk or ()), by=by, vault=vault,
+                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, planned=planned, quiesce_max=quiesce_max,
+                wait_approval=wait_approval,
             )
         )  # fmt: skip
-    from reopen.desk.recovery import SIDE_BY_SIDE, choose_failover, fence_of, open_desk
-    from reopen.recover.failover import execute_failover
+    from reopen.control.records import Scenario
+    from reopen.desk.moves import carry_out, choose_move
+    from reopen.desk.recovery import choose_failover, fence_of
 
     wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
-    chosen = choose_failover(face.session, wish, reason=reason)
-    plan_ = chosen.plan
+    if planned:
+        limit = parse_duration(quiesce_max)
+        chosen = choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
+    else:
+        chosen = choose_failover(face.session, wish, reason=reason)
     if chosen.begun:
-        face.note(f"going on with the failover to {plan_.target_site} that was begun by plan {plan_.digest[:16]}.")
-    with open_desk(face.session, vault=vault or plan_.target_site, progress=face.progress()) as context:
-        fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
-        result = execute_failover(plan_, context, chosen.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE)
-    return _failover_answer(result)
+        face.note(
+            f"going on with the failover to {chosen.plan.target_site} that was begun by plan {chosen.plan.digest[:16]}."
+        )
+    result = carry_out(
+        face.session,
+        chosen,
+        fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
+        reason=reason,
+        vault=vault,
+        progress=face.progress(),
+        wait=waiting(wait_approval),
+    )
+    return failover_answer(result)
+
+
+def waiting(text: str) -> WaitFor:
+    """Waits for people as long as an option says."""
+    from reopen.recover.approvals import polling
+
+    return polling(parse_duration(text))
 
 
 def _wish(
@@ -243,7 +278,8 @@ def _wish(
     return Wish(datasets=tuple(datasets or ()), point=point, source=source, to=to, failed_at=instant, vault=vault)
 
 
-def _failover_answer(result: FailoverResult) -> Answer:
+def failover_answer(result: FailoverResult) -> Answer:
+    """What a failover, planned or not, or a failback came to."""
     value = {
         "ok": result.verdict == "met",
         "verdict": result.verdict.value,
@@ -252,15 +288,33 @@ def _failover_answer(result: FailoverResult) -> Answer:
         "resumed": result.resumed,
         "aborted": result.aborted,
         "plan": result.plan.digest,
+        "scenario": result.plan.scenario.value,
+        "rpo_zero": result.rpo_zero,
+        "fence": dict(result.evidence.evidence.fence),
+        "diverged": list(result.diverged),
         **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
         f"{result.primary} is the primary, epoch {result.epoch}: {result.verdict}",
         *([f"aborted by {result.aborted}; `reopen rollback` gives the role back"] if result.aborted else []),
+        *_role_lines(result),
         *measured_tables(result.measured),
         f"evidence: {result.evidence.name} {result.evidence.digest}",
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def _role_lines(result: FailoverResult) -> list[RenderableType]:
+    """How sure the fence is, whether anything was lost in a planned move, and what is kept for review."""
+    fence = result.evidence.evidence.fence
+    lines: list[RenderableType] = [f"fence: {fence['level']} by {fence['by']}"] if fence else []
+    if result.rpo_zero:
+        why = result.outcomes["confirm"].details.get("why", "")
+        lines.append(f"RPO 0: {result.rpo_zero}" + (f": {why}" if why else ""))
+    if result.diverged:
+        named = ", ".join(f"{found['dataset']} {found['snapshot']}" for found in result.diverged)
+        lines.append(f"kept for review, written at {result.primary} without the role: {named}")
+    return lines
 
 
 def measured_value(
@@ -313,3 +367,11 @@ def _instant(text: str) -> datetime:
         return from_text(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not a time: {error}.", hint="Write it like 2026-11-22T13:00:00Z.") from error
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration as people write it."""
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is a bad duration: {error}; allowed: {durations.ALLOWED_TEXT}.") from error

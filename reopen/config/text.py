@@ -25,6 +25,8 @@ from reopen.config.faults import Fault, faults_error
 PREFIX = "REOPEN_"
 _DELIMITER = "__"
 _OWN_TABLE = "reopen"
+_TOLD = frozenset({"REOPEN_STEP", "REOPEN_EPOCH", "REOPEN_PLAN", "REOPEN_DATASET"})
+"""What a hook is told. A hook may call us again, and these are no misspelt settings then."""
 
 
 def _duration(value: object) -> timedelta:
@@ -299,7 +301,7 @@ def _variable_faults() -> list[Fault]:
     faults = []
     for variable in sorted(os.environ):
         head = variable.split(_DELIMITER)[0]
-        if not variable.startswith(PREFIX) or head in known:
+        if not variable.startswith(PREFIX) or head in known or variable in _TOLD:
             continue
         if head == PREFIX + _OWN_TABLE.upper():
             message = f"The keys of [{_OWN_TABLE}] are set without the table's name."

@@ -39,6 +39,11 @@ class EpochLog:
         """The control store; evidence lives beside the log."""
         return self._chain.store
 
+    @property
+    def clock(self) -> Clock:
+        """By which records are dated."""
+        return self._clock
+
     def records(self) -> tuple[Record, ...]:
         """All records, in order, also those that others appended since the last call.
 
@@ -73,6 +78,11 @@ class EpochLog:
             # The name is the digest, so what stands there is this plan or was damaged; reading tells.
             self.load_plan(name)
         return name
+
+    def plans(self) -> tuple[str, ...]:
+        """Digests of the plans that are kept here, by name."""
+        names = (info.name for info in self.store.list(f"{PLAN_PREFIX}/"))
+        return tuple(name.removeprefix(f"{PLAN_PREFIX}/").removesuffix(".json") for name in names)
 
     def load_plan(self, name: str) -> bytes:
         """The bytes of a stored plan.

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from reopen.clock import from_text, to_text
 from reopen.control.chain import Link
-from reopen.control.values import Instant, from_json, stored, to_json
+from reopen.control.values import Instant, from_json, later, stored, to_json
 from reopen.errors import Corrupt, Refused
 
 
@@ -243,6 +243,7 @@ class Committed:
     epoch: int
     term: int
     why: str
+    by: Annotated[str, later("")] = ""
 
 
 @stored

@@ -145,11 +145,22 @@ def pinned_plan(records: Sequence[Record]) -> str | None:
     return plans[-1] if plans else None
 
 
+def abandoned_epochs(records: Sequence[Record]) -> frozenset[int]:
+    """Epochs whose role was given back by a roll-back: what was promoted in them serves no more (F12)."""
+    abandoned, before = set(), 0
+    for value in values(records, Epoch):
+        if value.scenario is Scenario.ROLLBACK:
+            abandoned.add(before)
+        before = value.epoch
+    return frozenset(abandoned)
+
+
 def serving(records: Sequence[Record]) -> Mapping[str, Serving]:
     """What serves, by dataset: of all promotions the one with the highest (epoch, term, number) (L5)."""
     result: dict[str, Serving] = {}
+    abandoned = abandoned_epochs(records)
     ranked = sorted(values(records, Promotion), key=lambda value: (value.epoch, value.term, value.number))
-    for promotion in ranked:
+    for promotion in (promotion for promotion in ranked if promotion.epoch not in abandoned):
         for member in promotion.members:
             result[member.dataset] = Serving(
                 promoted=member, epoch=promotion.epoch, term=promotion.term, number=promotion.number

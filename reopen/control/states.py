@@ -101,6 +101,14 @@ _RECOVERING: Mapping[Event, State] = {
     E.ROLL_BACK: S.ROLLING_BACK,
 }
 
+_BEGINNING: Mapping[Event, State] = {
+    # The next move begins from a failover that was accepted; or another plan in its epoch, for datasets that failed.
+    E.BEGIN: S.PREFLIGHT,
+    E.ASK: S.APPROVAL,
+    E.QUIESCE: S.QUIESCING,
+    E.FENCE: S.FENCING,
+}
+
 TABLE: Mapping[State, Mapping[Event, State]] = {
     S.PROTECTED: {E.BEGIN: S.PREFLIGHT},
     S.PREFLIGHT: {
@@ -118,7 +126,14 @@ TABLE: Mapping[State, Mapping[Event, State]] = {
         E.ABORT: S.PROTECTED,
         E.PAUSE: S.PAUSED,
     },
-    S.QUIESCING: {E.QUIESCE: S.QUIESCING, E.SYNC: S.FINAL_SYNC, E.ABORT: S.PROTECTED, E.PAUSE: S.PAUSED},
+    S.QUIESCING: {
+        E.QUIESCE: S.QUIESCING,
+        E.SYNC: S.FINAL_SYNC,
+        # The site was lost while it was about to hand over: an unplanned failover goes on.
+        E.FENCE: S.FENCING,
+        E.ABORT: S.PROTECTED,
+        E.PAUSE: S.PAUSED,
+    },
     S.FINAL_SYNC: {
         E.SYNC: S.FINAL_SYNC,
         E.FENCE: S.FINAL_SYNC,
@@ -140,8 +155,8 @@ TABLE: Mapping[State, Mapping[Event, State]] = {
     S.VALIDATING: _RECOVERING,
     S.PROMOTED: _RECOVERING,
     S.FAILED_OVER: {**_RECOVERING, E.COMMIT: S.COMMITTED},
-    S.COMMITTED: {E.BEGIN: S.PREFLIGHT, E.REPROTECT: S.REPROTECTING},
-    S.REPROTECTING: {E.BEGIN: S.PREFLIGHT, E.REPROTECT: S.REPROTECTING, E.PROTECT: S.PROTECTED, E.PAUSE: S.PAUSED},
+    S.COMMITTED: {**_BEGINNING, E.REPROTECT: S.REPROTECTING},
+    S.REPROTECTING: {**_BEGINNING, E.REPROTECT: S.REPROTECTING, E.PROTECT: S.PROTECTED, E.PAUSE: S.PAUSED},
     S.ROLLING_BACK: {E.ROLL_BACK: S.ROLLING_BACK, E.PROTECT: S.PROTECTED, E.PAUSE: S.PAUSED},
     S.PAUSED: {E.ABORT: S.ROLLING_BACK},
 }
@@ -195,7 +210,7 @@ def step(position: Position, event: Event) -> Position:
     raised = position.raised
     if event is E.RAISE:
         raised = True
-    elif event in (E.BEGIN, E.PROTECT) or target is S.PROTECTED:
+    elif event in (E.BEGIN, E.ASK, E.QUIESCE, E.PROTECT) or target is S.PROTECTED:
         raised = False
     return Position(state=target, raised=raised, before_pause=state if target is S.PAUSED else None)
 
@@ -224,8 +239,8 @@ def event_of(value: Value | Unknown, state: State) -> Event | None:
     """The event that a record stands for in a state; None when it moves nothing."""
     match value:
         case Takeover():
-            # A takeover where nothing is under way begins something; else it is only a new driver.
-            return E.BEGIN if state in (S.PROTECTED, S.COMMITTED) else None
+            # A takeover where nothing is under way begins something; else it is only a new driver, or who accepts.
+            return E.BEGIN if state is S.PROTECTED else None
         case Epoch(scenario=Scenario.ROLLBACK):
             return E.ROLL_BACK
         case Epoch(scenario=Scenario.MOVED):
@@ -240,6 +255,8 @@ def event_of(value: Value | Unknown, state: State) -> Event | None:
             return E.FINISH
         case Outcome() if value.outcome.result is StepResult.DONE and value.outcome.step in ("reprotect", "unfence"):
             return E.PROTECT
+        case Outcome() if value.outcome.result is StepResult.DONE and value.outcome.step == "unquiesce":
+            return E.ABORT
         case Committed():
             return E.COMMIT
         case _:

@@ -14,21 +14,29 @@ import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from reopen.control import rules
 from reopen.control.log import EpochLog
-from reopen.control.records import Fence, FenceLevel
+from reopen.control.records import Fence, FenceLevel, Scenario
 from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, Refused
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
-from reopen.recover.context import Patience, RecoveryContext
+from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
+from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.failover import unfinished_plan
+from reopen.recover.hooks import HookKind, SiteHooks
 from reopen.recover.plan import RecoveryPlan, plan_failover
+from reopen.recover.planned import Prepared
 from reopen.recover.points import LAST_VERIFIED
+from reopen.recover.roles import Move
+
+if TYPE_CHECKING:
+    from reopen.recover.source import SiteSource
 
 SIDE_BY_SIDE = 2
 """Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""
@@ -46,6 +54,8 @@ class Wish:
     to: str | None = None
     failed_at: datetime | None = None
     vault: str | None = None
+    automatic: bool = False
+    """Nobody asked for it: approval is needed but where the contracts allow a failover without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +74,12 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
     :raises InvalidInput: no reason for a new failover.
     :raises Conflict: there is nothing left to recover at the target.
     """
-    log = session.log
-    if log is None:
-        raise Refused("a failover needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
+    log = log_of(session)
     begun = unfinished_plan(log) if not wish.datasets and wish.point == LAST_VERIFIED else None
-    if begun is not None:
+    if begun is not None and begun.scenario is Scenario.ROLLBACK:
+        raise Conflict("a roll-back is under way.", hint="`reopen rollback` goes on with it.")
+    if begun is not None and (begun.scenario is Scenario.UNPLANNED or _has_role(log, begun)):
+        # A planned move that has not reached its fence is not gone on with: its source is what was lost.
         return Chosen(plan=begun, log=log, begun=True)
     if not reason.strip():
         raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
@@ -84,25 +95,70 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
 
 def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
     """The plan of a failover as it would begin now; it needs no epoch log."""
+    return plan_of_wish(session, wish)
+
+
+def plan_of_wish(
+    session: Session,
+    wish: Wish,
+    *,
+    scenario: Scenario = Scenario.UNPLANNED,
+    prepares: bool = False,
+    prepared: Prepared | None = None,
+    quiesce_max: timedelta | None = None,
+) -> RecoveryPlan:
+    """The plan of a move of the role.
+
+    :param prepares: it ends with the final sync; ``prepared`` is the one whose final sync this goes on from.
+    """
     source, target, served = _direction(session, wish)
-    now = session.clock.now()
+    now = wish.failed_at if prepared is not None and wish.failed_at is not None else session.clock.now()
+    records = session.log.records() if session.log is not None else ()
+    hooks = session.site(target).hooks
     return plan_failover(
         session.contracts,
-        session.vault(wish.vault or target),
+        SeenByTheLog(session.vault(wish.vault or target), records, initial=session.settings.primary.name),
         source_site=source,
         target_site=target,
         declared_at=now,
         failed_at=wish.failed_at or now,
         point=wish.point,
+        points=None if prepared is None else prepared.points,
         datasets=list(wish.datasets) or None,
         served=served,
         standby=standby_at(session, target),
+        prepares=prepares,
+        move=Move(
+            scenario=scenario,
+            automatic=wish.automatic,
+            opens=HookKind.UNFENCE in hooks or HookKind.UNQUIESCE in hooks,
+            prepared="" if prepared is None else prepared.plan.digest,
+            quiesce_max=quiesce_max if prepared is None else prepared.plan.quiesce_max,
+        ),
     )
 
 
+def log_of(session: Session) -> EpochLog:
+    """The epoch log. :raises Refused: the settings name none."""
+    if session.log is None:
+        raise Refused("this needs the epoch log.", hint="Add 'control' to the standby's section of the settings.")
+    return session.log
+
+
 @contextmanager
-def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Iterator[RecoveryContext]:
-    """The engine wired to the vault of a site (this one's when None), its checks and its channels."""
+def open_desk(
+    session: Session,
+    *,
+    vault: str | None,
+    progress: Progress,
+    plan: RecoveryPlan | None = None,
+    wait: WaitFor = wait_for_nobody,
+) -> Iterator[RecoveryContext]:
+    """The engine wired to the vault of a site (this one's when None), its checks and its channels.
+
+    :param plan: of a failover, whose sites have hooks and whose source can be asked; a drill names none.
+    :param wait: how long, and beside what, people's approval is waited for.
+    """
     # Imported here: it loads Arrow, and a plan is made without.
     from reopen.desk.readiness import look_before
     from reopen.recover.wiring import wire
@@ -120,14 +176,50 @@ def open_desk(session: Session, *, vault: str | None, progress: Progress) -> Ite
         clock=session.clock,
         publisher=open_publisher(session),
     ) as context:
-        patience = Patience(decide_within=settings.recovery.decide_within)
-        yield replace(context, patience=patience)
+        context = replace(context, patience=Patience(decide_within=settings.recovery.decide_within))
+        if plan is None:
+            yield context
+            return
+        hooks = {site.name: site.hooks for site in settings.sites.values()}
+        yield replace(
+            context,
+            hooks=SiteHooks(hooks, folder=settings.base, clock=session.clock),
+            source=_source_of(session, plan, vault, progress),
+            diverged=partial(_diverged, session, vault or plan.target_site),
+            wait=wait,
+        )
+
+
+def _diverged(session: Session, vault: str, site: str) -> tuple[Diverged, ...]:
+    records = session.log.records() if session.log is not None else ()
+    return SeenByTheLog(session.vault(vault), records, initial=session.settings.primary.name).diverged(site=site)
+
+
+def _source_of(session: Session, plan: RecoveryPlan, vault: str | None, progress: Progress) -> SiteSource:
+    from reopen.protect.standing import standing_at
+    from reopen.recover.source import SiteSource
+
+    site, settings = plan.source_site, session.settings
+    return SiteSource(
+        site,
+        session.contracts,
+        source=lambda: session.vault(site),
+        target=lambda: session.vault(vault or plan.target_site),
+        standing=lambda: standing_at(session.log, site=site, primary=settings.primary.name),
+        workers=settings.limits.workers,
+        rate=settings.limits.replicate_rate,
+        progress=progress,
+    )
 
 
 def fence_of(*, asserted: str, accepted_risks: Sequence[str], by: str | None) -> Fence:
     """The fence as an operator gives it: asserted with a reason, else cooperative with the risks that are accepted."""
     level = FenceLevel.ASSERTED if asserted else FenceLevel.COOPERATIVE
     return Fence(level=level, by=by or getpass.getuser(), why=asserted, accepted_risks=tuple(accepted_risks))
+
+
+def _has_role(log: EpochLog, plan: RecoveryPlan) -> bool:
+    return rules.primary_site(log.records(), initial=plan.source_site) == plan.target_site
 
 
 def _direction(session: Session, wish: Wish) -> tuple[str, str, dict[str, str]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from reopen.clock import Clock
+from reopen.errors import Refused
+from reopen.recover.hooks import NO_HOOKS, Hooks
 from reopen.recover.plan import Contact, PlannedDataset, RecoveryPlan
 from reopen.recover.readiness.model import Readiness
 
@@ -84,6 +86,69 @@ class Verbs(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """The snapshot of a final sync, as it arrived in the target's vault."""
+
+    snapshot: str
+    seq: int
+    consistent_at: datetime
+    files: int
+    size_bytes: int
+    read_bytes: int
+
+
+class Source(Protocol):
+    """The site that hands over in a planned move. Each may be called again after it was interrupted or done (R1)."""
+
+    def final_sync(self, dataset: PlannedDataset) -> Synced:
+        """Take a snapshot of the dataset at the source, bring it to the target's vault, and read back what came.
+
+        :raises ReopenError: it cannot be read, or not in full.
+        """
+        ...
+
+    def arrived(self, dataset: PlannedDataset, *, since: datetime) -> Synced:
+        """The newest snapshot in the target's vault, which the site's hook took and which stands for an instant after
+        ``since``.
+
+        :raises NotFound: there is none.
+        """
+        ...
+
+    def confirm(self, dataset: PlannedDataset) -> str:
+        """What differs now between the source and the recovery point; empty when nothing does."""
+        ...
+
+
+class NoSource:
+    """A source that is not reached from here."""
+
+    def final_sync(self, dataset: PlannedDataset) -> Synced:
+        raise self._refusal(dataset)
+
+    def arrived(self, dataset: PlannedDataset, *, since: datetime) -> Synced:
+        raise self._refusal(dataset)
+
+    def confirm(self, dataset: PlannedDataset) -> str:
+        raise self._refusal(dataset)
+
+    def _refusal(self, dataset: PlannedDataset) -> Refused:
+        return Refused(
+            f"the site that {dataset.name} is moved from is not reached from here.",
+            hint="Give it a final_sync hook in the settings, or run this where its data and its vault are reached.",
+        )
+
+
+WaitFor = Callable[[Callable[[], bool]], bool]
+"""Waits until a condition holds, and says whether it does; how long, and what happens meanwhile, is its matter."""
+
+
+def wait_for_nobody(holds: Callable[[], bool]) -> bool:
+    """Looks once: whoever is asked runs the command again afterwards."""
+    return holds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something that people are told: the event names the template, ``fields`` fill it."""
 
@@ -144,6 +209,12 @@ class RecoveryContext:
     clock: Clock
     orchestrator: str
     verbs: Verbs
+    source: Source = field(default_factory=NoSource)
+    hooks: Hooks = NO_HOOKS
+    wait: WaitFor = wait_for_nobody
+    """Waits for people's approval."""
+    diverged: Callable[[str], Sequence[Any]] = lambda site: ()
+    """Snapshots that a site wrote without the role: what is kept for review (:mod:`reopen.recover.diverged`)."""
     notify: Notify = tell_nobody
     sign: Sign | None = None
     record_drilled: Callable[[PlannedDataset, Mapping[str, Any]], str] | None = None

@@ -28,8 +28,8 @@ from reopen.recover.steps import Outcomes, Step, Verb, step_id
 OnOutcome = Callable[[Step, StepOutcome, Outcomes], None]
 """Told of a step, its outcome, and all outcomes so far; these lack the step while it waits for a decision."""
 
-UNDECIDABLE = frozenset({Verb.BARRIER, Verb.FINISH})
-"""What these note is in the outcomes of the steps before them; there is nothing to decide."""
+UNDECIDABLE = frozenset({Verb.BARRIER, Verb.FINISH, Verb.APPROVE})
+"""What these note is in the outcomes of the steps before them, or in an approval; there is nothing to decide."""
 
 
 class Course:

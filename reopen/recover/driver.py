@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reopen.control.records import StepOutcome, StepResult
 from reopen.control.rules import Superseded
 from reopen.errors import Internal, NotFound, ReopenError
+from reopen.recover import moves
 from reopen.recover.context import Integrity, RecoveryContext
 from reopen.recover.course import Course, OnOutcome
 from reopen.recover.journal import Journal
+from reopen.recover.moves import Report
 from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.recover.steps import Step, Verb, step_id
 
@@ -30,16 +31,7 @@ TEXT_MAX = 240
 FAILED_CHECKS_NAMED_MAX = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    """How the act of a step ended, before it has times and an attempt."""
-
-    details: Mapping[str, Any] = field(default_factory=dict)
-    problem: str = ""
-    hint: str = ""
-
-
-Act = Callable[[RecoveryPlan, Step, RecoveryContext, Journal], _Report]
+Act = Callable[[RecoveryPlan, Step, RecoveryContext, Journal], Report]
 
 
 def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> StepOutcome:
@@ -55,9 +47,9 @@ def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journ
     except Superseded:
         raise
     except ReopenError as error:
-        report = _Report(problem=error.message, hint=error.hint, details={"error": error.kind})
+        report = Report(problem=error.message, hint=error.hint, details={"error": error.kind})
     except Exception as error:  # noqa: BLE001 - one dataset's surprise must not close the others; it is recorded.
-        report = _Report(problem=f"{type(error).__name__}: {error}", details={"error": "unexpected"})
+        report = Report(problem=f"{type(error).__name__}: {error}", details={"error": "unexpected"})
     outcome = StepOutcome(
         step=step.id,
         attempt=attempt,
@@ -118,16 +110,12 @@ def drive(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fence(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
-    return _Report(details={"epoch": journal.fence(), "primary": plan.target_site})
-
-
-def _restore(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+def _restore(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
     dataset = _dataset(plan, step)
     if dataset.point is None:
         raise NotFound(f"{dataset.problem}.", hint=dataset.hint, dataset=dataset.name)
     restored = context.verbs.restore(dataset)
-    return _Report(
+    return Report(
         details={
             "snapshot": dataset.point.snapshot,
             "target": dataset.target_url,
@@ -140,7 +128,7 @@ def _restore(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
     )
 
 
-def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
     dataset = _dataset(plan, step)
     integrity = context.verbs.check_tree(dataset)
     details: dict[str, Any] = {
@@ -149,7 +137,7 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
     }
     if integrity.bad_count:
         # Checks on the meaning of wrong bytes would only hide which bytes are wrong.
-        return _Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity))
+        return Report(details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity))
     checked = context.verbs.validate(dataset, related_folders(plan, dataset))
     details |= {
         "status": checked.status,
@@ -158,19 +146,19 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
         "versions": dict(checked.versions),
     }
     if checked.status == "pass":
-        return _Report(details=details)
+        return Report(details=details)
     # Broken rules of a lesser severity are kept in the details; they do not fail a dataset.
     bad = [c for c in checked.checks if c["status"] in ("fail", "error") and c.get("severity", "error") == "error"]
     named = "; ".join(str(check.get("message") or check.get("rule")) for check in bad[:FAILED_CHECKS_NAMED_MAX])
     more = f"; and {len(bad) - FAILED_CHECKS_NAMED_MAX} more" if len(bad) > FAILED_CHECKS_NAMED_MAX else ""
-    return _Report(
+    return Report(
         details=details,
         problem=f"{len(bad)} of {len(checked.checks)} checks did not pass: {named}{more}",
         hint="Try an earlier recovery point, or correct the contract if it is wrong.",
     )
 
 
-def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
     datasets = tuple(plan.dataset(name) for name in step.datasets)
     rechecked = [dataset for dataset in datasets if not journal.settled_here(step_id(Verb.VALIDATE, dataset.name))]
     for dataset in rechecked:
@@ -178,13 +166,13 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
         integrity = context.verbs.check_tree(dataset)
         if integrity.bad_count:
             details = {"dataset": dataset.name, "integrity": _integrity_details(integrity)}
-            return _Report(
+            return Report(
                 details=details, problem=_integrity_problem(dataset, integrity), hint=_integrity_hint(integrity)
             )
     promotion = journal.promote(datasets)
     # After the record, from which it is derived: a driver that dies here is followed by one that comes this way again.
     pointer = context.verbs.publish([member.dataset for member in promotion.members])
-    return _Report(
+    return Report(
         details={
             "pointer": dict(pointer),
             "group": promotion.group,
@@ -198,14 +186,14 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
     )
 
 
-def _barrier(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+def _barrier(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
     outcomes = journal.outcomes()
     datasets = plan.tier(step.tier) if step.tier is not None else ()
     results = {dataset.name: str(outcomes[plan.last_step(dataset)].result) for dataset in datasets}
-    return _Report(details={"datasets": dict(sorted(results.items()))})
+    return Report(details={"datasets": dict(sorted(results.items()))})
 
 
-def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> _Report:
+def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
     outcomes = journal.outcomes()
     promoted = [
         name
@@ -213,11 +201,19 @@ def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: J
         if step.verb is Verb.PROMOTE and step.id in outcomes and outcomes[step.id].result is StepResult.DONE
         for name in step.datasets
     ]
-    return _Report(details={"promoted": len(promoted), "datasets": len(plan.datasets)})
+    return Report(details={"promoted": len(promoted), "datasets": len(plan.datasets)})
 
 
 _ACTS: Mapping[Verb, Act] = {
-    Verb.FENCE: _fence,
+    Verb.PREFLIGHT: moves.preflight,
+    Verb.APPROVE: moves.approve,
+    Verb.QUIESCE: moves.quiesce,
+    Verb.UNQUIESCE: moves.unquiesce,
+    Verb.FINAL_SYNC: moves.final_sync,
+    Verb.FENCE: moves.fence,
+    Verb.CONFIRM: moves.confirm,
+    Verb.OPEN: moves.unfence,
+    Verb.UNFENCE: moves.unfence,
     Verb.RESTORE: _restore,
     Verb.VALIDATE: _validate,
     Verb.PROMOTE: _promote,

@@ -9,13 +9,14 @@ evidence. Messages go out beside the work and never hold it up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
-from reopen.control import rules
+from reopen.control import rules, tenure
 from reopen.control.log import EpochLog
-from reopen.control.records import Epoch, Fence, Intent, Record, StepOutcome, StepResult
+from reopen.control.records import Committed, Epoch, Fence, Intent, Record, Scenario, StepOutcome, StepResult
 from reopen.control.values import to_json
 from reopen.errors import Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
@@ -28,6 +29,7 @@ from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import (
     Messenger,
+    approval_needed,
     decision_needed,
     declared,
     failover_finished,
@@ -35,8 +37,10 @@ from reopen.recover.messages import (
     tier_restored,
 )
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
+from reopen.recover.planned import giving_back, require_done
 from reopen.recover.record import record_recovery
-from reopen.recover.steps import Outcomes, Step, Verb
+from reopen.recover.roles import APPROVE, CONFIRM, UNFENCE, UNQUIESCE
+from reopen.recover.steps import FENCE, Outcomes, Step, Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,16 @@ class FailoverResult:
     evidence: StoredEvidence
     problems: tuple[str, ...] = ()
     """What could not be laid beside the evidence."""
-
     aborted: str = ""
     """Who ended it and why; empty for one that came to its end. What was promoted serves."""
+    diverged: tuple[Mapping[str, Any], ...] = ()
+    """Snapshots that the target wrote while it had not the role; they are kept for review."""
+
+    @property
+    def rpo_zero(self) -> str:
+        """``proven`` or ``unproven`` for a planned move; empty for another one."""
+        confirmed = self.outcomes.get(CONFIRM)
+        return "" if confirmed is None else str(confirmed.details.get("rpo_zero", "unproven"))
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +82,25 @@ def unfinished_plan(log: EpochLog) -> RecoveryPlan | None:
     if digest is None:
         return None
     plan = read_plan(log.load_plan(digest), f"plans/{digest}.json")
-    return None if rules.is_concluded(records, digest) else plan
+    return None if _is_over(records, plan) else plan
+
+
+def _is_over(records: Sequence[Record], plan: RecoveryPlan) -> bool:
+    """Whether nothing of a plan is left to go on with."""
+    ended = rules.outcomes(records, plan.digest)
+    if UNQUIESCE in ended and ended[UNQUIESCE].result is StepResult.DONE:
+        return True
+    if plan.kind is PlanKind.PREPARE and rules.abort(records, plan.digest) is not None:
+        return not tenure.is_quiesced(records)
+    if plan.scenario is Scenario.ROLLBACK:
+        return UNFENCE in ended and ended[UNFENCE].result is StepResult.DONE
+    return rules.is_concluded(records, plan.digest) or _was_committed(records, plan)
+
+
+def _was_committed(records: Sequence[Record], plan: RecoveryPlan) -> bool:
+    """Whether the failover was accepted after this plan's last step: what had failed needs a plan of its own."""
+    last = max((r.number for r in records if isinstance(r.value, Intent) and r.value.plan == plan.digest), default=0)
+    return any(isinstance(record.value, Committed) and record.number > last > 0 for record in records)
 
 
 def execute_failover(
@@ -92,19 +121,23 @@ def execute_failover(
     :param reason: why, in a person's words; it stands in the epoch record.
     :param driver: what runs the steps: threads of this process, or an orchestrator's tasks.
     :param on_outcome: told of every step, for whoever shows progress.
+    :raises NotMoved: nobody has approved, or the fence could not be achieved; the role is where it was.
     :raises Refused: the fence does not suffice (L6), or nothing of the plan has a recovery point.
     :raises Conflict: the target serves datasets that this plan would restore over; or nothing is left to do.
     :raises Superseded: another orchestrator took over meanwhile; what it does not redo stands.
     """
     if plan.kind is not PlanKind.FAILOVER:
-        raise Internal("a drill's plan was handed to a failover.")
+        raise Internal(f"the plan of a {plan.kind} was handed to a failover.")
     if plan.datasets and all(dataset.point is None for dataset in plan.datasets):
         # The role must not move to a site that can serve nothing.
         first = plan.datasets[0]
         raise Refused(
             f"no dataset of the plan has a recovery point: {first.problem}. Nothing was moved.", hint=first.hint
         )
-    journal, resumed = open_journal(log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason)
+    journal, resumed = open_journal(
+        log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason,
+        enforceable=context.hooks.enforces(plan.source_site),
+    )  # fmt: skip
     messenger = Messenger(context.notify)
 
     def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
@@ -114,7 +147,11 @@ def execute_failover(
         on_outcome(step, outcome, outcomes)
 
     with messenger:
-        outcomes = driver(plan, context, journal, workers=workers, on_outcome=tell)
+        with giving_back(plan, context, journal):
+            outcomes = driver(plan, context, journal, workers=workers, on_outcome=tell)
+            if rules.abort(log.records(), plan.digest) is None:
+                # What a person ended is concluded below, whatever it had reached.
+                require_done(plan, outcomes, [APPROVE, FENCE])
         return conclude_failover(
             plan, context, journal, outcomes, messenger, resumed=resumed, random_bytes=random_bytes
         )
@@ -152,6 +189,8 @@ def conclude_failover(
         account=account_of(records, plan, outcomes),
         last=last_drill(journal.log.store, plan),
     )
+    diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
+    evidence = replace(evidence, findings={**evidence.findings, **_findings(outcomes, diverged)})
     recorded = record_recovery(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
     stored = recorded.evidence
     journal.conclude(stored.name, stored.digest)
@@ -166,7 +205,17 @@ def conclude_failover(
         evidence=stored,
         problems=recorded.problems,
         aborted="" if abort is None else f"{abort.by}: {abort.why}",
+        diverged=diverged,
     )
+
+
+def _findings(outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was found beside the datasets: whether anything was lost in a planned move, and what is kept for review."""
+    found: dict[str, Any] = {"diverged": list(diverged)} if diverged else {}
+    if CONFIRM in outcomes:
+        confirmed = outcomes[CONFIRM].details
+        found["rpo_zero"] = {"verdict": confirmed.get("rpo_zero", "unproven"), "why": confirmed.get("why", "")}
+    return found
 
 
 def notices_after(
@@ -179,6 +228,9 @@ def notices_after(
         return (
             decision_needed(plan, step=step.id, dataset=names, reason=outcome.reason, hint=outcome.hint, until=until),
         )
+    if step.verb is Verb.PREFLIGHT and plan.approvals:
+        # The next thing that happens is that somebody is waited for.
+        return (approval_needed(plan, asked_by=plan.approvals),)
     if outcome.result is not StepResult.DONE:
         return ()
     if step.verb is Verb.FENCE:

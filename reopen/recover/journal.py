@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from reopen.control import rules
+from reopen.control import rules, tenure
 from reopen.control.log import EpochLog
 from reopen.control.records import (
+    Approval,
     Decision,
     Epoch,
     Evidenced,
     Fence,
+    FenceLevel,
     Intent,
     Outcome,
     Pinned,
@@ -30,6 +33,8 @@ from reopen.control.records import (
     Takeover,
 )
 from reopen.errors import Conflict, Internal
+from reopen.recover.approvals import approval_of
+from reopen.recover.permits import check_permitted, check_settled
 from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.recover.steps import Step
 
@@ -53,7 +58,36 @@ class Journal(Protocol):
         """Whether this process settled the step; what another one settled is observed again before it counts."""
         ...
 
-    def fence(self) -> int:
+    @property
+    def epoch(self) -> int:
+        """The epoch that stands."""
+        ...
+
+    def in_doubt(self, step: str) -> bool:
+        """Whether the attempt before the one that runs may have acted with nobody knowing (F1)."""
+        ...
+
+    def was_begun(self, step: str) -> bool:
+        """Whether any driver began a step of this plan."""
+        ...
+
+    def approval(self) -> Approval | None:
+        """The newest word of people about the plan."""
+        ...
+
+    def given_fence(self) -> Fence:
+        """The fence as people vouch for it, before any hook."""
+        ...
+
+    def role_is_moved(self) -> bool:
+        """Whether the target has the role."""
+        ...
+
+    def achieved_level(self) -> FenceLevel:
+        """How sure the fence of the epoch that stands is."""
+        ...
+
+    def fence(self, fence: Fence) -> int:
         """Declare the epoch and pin the plan, or find it declared; returns the epoch."""
         ...
 
@@ -96,7 +130,29 @@ class MemoryJournal:
     def settled_here(self, step: str) -> bool:
         return step in self._outcomes
 
-    def fence(self) -> int:
+    @property
+    def epoch(self) -> int:
+        raise Internal("a drill has no epoch (R7).")
+
+    def in_doubt(self, step: str) -> bool:
+        raise Internal("a drill calls no hook (F1).")
+
+    def was_begun(self, step: str) -> bool:
+        return step in self._outcomes
+
+    def approval(self) -> Approval | None:
+        raise Internal("a drill waits for no approval (R7).")
+
+    def given_fence(self) -> Fence:
+        raise Internal("a drill has no fence (R7).")
+
+    def role_is_moved(self) -> bool:
+        raise Internal("a drill moves no role (R7).")
+
+    def achieved_level(self) -> FenceLevel:
+        raise Internal("a drill has no fence (R7).")
+
+    def fence(self, fence: Fence) -> int:
         raise Internal("a drill has no fence (R7).")
 
     def promote(self, datasets: Sequence[PlannedDataset]) -> Promotion:
@@ -121,11 +177,14 @@ class LogJournal:
     orchestrator acts, and the process must stop.
     """
 
-    def __init__(self, log: EpochLog, plan: RecoveryPlan, fence: Fence, orchestrator: str, reason: str) -> None:
+    def __init__(
+        self, log: EpochLog, plan: RecoveryPlan, fence: Fence, orchestrator: str, reason: str, *, enforceable: bool
+    ) -> None:
         self._log = log
         self._plan = plan
         self._digest = plan.digest
         self._fence = fence
+        self._enforceable = enforceable
         self._by = orchestrator
         self._reason = reason
         self._settled_here: set[str] = set()
@@ -148,6 +207,8 @@ class LogJournal:
     def begin(self, step: Step) -> int:
         def intent(records: Sequence[Record]) -> Intent:
             now = rules.require_holder(records, self._by)
+            if not self._role_is_moved(records):
+                check_permitted(records, self._plan, step, now=self._log.clock.now())
             attempt = rules.attempts(records, self._digest, step.id) + 1
             return Intent(epoch=now.epoch, term=now.term, plan=self._digest, step=step.id, attempt=attempt)
 
@@ -166,10 +227,35 @@ class LogJournal:
     def settled_here(self, step: str) -> bool:
         return step in self._settled_here
 
-    def fence(self) -> int:
+    def in_doubt(self, step: str) -> bool:
+        records = self._log.records()
+        return tenure.in_doubt(records, self._digest, step, before=rules.attempts(records, self._digest, step))
+
+    def was_begun(self, step: str) -> bool:
+        return rules.attempts(self._log.records(), self._digest, step) > 0
+
+    def approval(self) -> Approval | None:
+        return approval_of(self._log.records(), self._plan)
+
+    def given_fence(self) -> Fence:
+        return self._fence
+
+    def role_is_moved(self) -> bool:
+        return self._role_is_moved(self._log.records())
+
+    def achieved_level(self) -> FenceLevel:
+        epoch = rules.epoch_record(self._log.records())
+        if epoch is None:
+            raise Internal("no epoch was declared.")
+        return epoch.fence.level
+
+    def fence(self, fence: Fence) -> int:
         records = self._log.records()
         if not self._role_is_moved(records):
-            self._log.append(self._epoch(records), by=self._by)
+            self._log.append(self._epoch(records, fence), by=self._by)
+        if self._plan.scenario is Scenario.ROLLBACK:
+            # Nothing is promoted, so there is nothing to pin: the site serves what it served.
+            return self.epoch
         # Pinned only under the new epoch: steps of a plan never run before the role is theirs. Pinned anew by a driver
         # that passes the fence again, because its intent to fence has put the log back before the pin.
         self._log.append(self._pinned, by=self._by)
@@ -236,7 +322,12 @@ class LogJournal:
                 hint="`reopen status` shows who is primary and what serves.",
             )
         if not self._role_is_moved(records):
-            rules.check_append(records, self._epoch(records), by=self._by)
+            fence = self._fence
+            if self._enforceable:
+                # Whether the hook gets it done is seen when it runs; here the fence must only be possible.
+                fence = replace(fence, level=FenceLevel.ENFORCED)
+            rules.check_append(records, self._epoch(records, fence), by=self._by)
+            check_settled(records, self._plan)
             return
         epoch = rules.epoch_record(records)
         if epoch is not None and self._digest in (epoch.plan, rules.pinned_plan(records)):
@@ -288,16 +379,16 @@ class LogJournal:
     def _role_is_moved(self, records: Sequence[Record]) -> bool:
         return rules.primary_site(records, initial=self._plan.source_site) == self._plan.target_site
 
-    def _epoch(self, records: Sequence[Record]) -> Epoch:
+    def _epoch(self, records: Sequence[Record], fence: Fence) -> Epoch:
         return Epoch(
             epoch=rules.current_epoch(records) + 1,
             primary=self._plan.target_site,
             previous_primary=rules.primary_site(records, initial=self._plan.source_site),
-            scenario=Scenario.UNPLANNED,
+            scenario=self._plan.scenario,
             reason=self._reason,
             failed_at=self._plan.failed_at,
             declared_at=self._plan.declared_at,
-            fence=self._fence,
+            fence=fence,
             plan=self._digest,
         )
 
@@ -310,13 +401,15 @@ class LogJournal:
 
 
 def open_journal(
-    log: EpochLog, plan: RecoveryPlan, *, fence: Fence, orchestrator: str, reason: str
+    log: EpochLog, plan: RecoveryPlan, *, fence: Fence, orchestrator: str, reason: str, enforceable: bool = False
 ) -> tuple[LogJournal, bool]:
     """The journal of a failover whose term this orchestrator now holds, and whether it goes on with one begun before.
 
     The plan is stored first: the epoch quotes it, and whoever reads the epoch must be able to read the plan.
+
+    :param enforceable: the source has a hook that enforces a fence, so that people need not vouch for one.
     """
-    journal = LogJournal(log, plan, fence, orchestrator, reason)
+    journal = LogJournal(log, plan, fence, orchestrator, reason, enforceable=enforceable)
     journal.check_declarable()
     log.store_plan(plan.encoded)
     return journal, journal.take_over()

@@ -33,6 +33,7 @@ from reopen.recover.points import (
     check_selector,
     choose_together,
 )
+from reopen.recover.roles import Move, asks_for_approval, prepare_steps, with_role_steps
 from reopen.recover.scope import LeftOut, check_known, near, scope_of
 from reopen.recover.standby.records import Staged, Standby
 from reopen.recover.standby.versions import version_name, version_url
@@ -258,6 +259,8 @@ def plan_failover(
     datasets: Collection[str] | None = None,
     served: Mapping[str, str] | None = None,
     standby: Standby | None = None,
+    move: Move | None = None,
+    prepares: bool = False,
 ) -> RecoveryPlan:
     """Plan the recovery of a lost site at another one.
 
@@ -267,6 +270,8 @@ def plan_failover(
         recovery, and are never restored over.
     :param standby: what the target site has ready, and the epoch in which it will serve; of a site that was never
         promoted when None.
+    :param move: how the role moves; unplanned when None.
+    :param prepares: this is the plan up to the final sync of a planned move.
     :raises InvalidInput: a selector that is none, a failure after its declaration.
     :raises NotFound: a dataset that no contract describes.
     """
@@ -275,10 +280,11 @@ def plan_failover(
             f"the failure ({failed_at}) is said to be after its declaration ({declared_at}).",
             hint="Give the time of the failure with its offset from UTC.",
         )
+    kind = PlanKind.PREPARE if prepares else PlanKind.FAILOVER
     return _plan(
-        PlanKind.FAILOVER, contracts, vault, source_site=source_site, target_site=target_site,
+        kind, contracts, vault, source_site=source_site, target_site=target_site,
         declared_at=declared_at, failed_at=failed_at, point=point, points=points or {}, datasets=datasets,
-        served=served or {}, scratch=None, standby=standby or Standby(epoch=1),
+        served=served or {}, scratch=None, standby=standby or Standby(epoch=1), move=move or Move(),
     )  # fmt: skip
 
 
@@ -299,7 +305,7 @@ def plan_drill(
     return _plan(
         PlanKind.DRILL, contracts, vault, source_site=source_site, target_site=target_site,
         declared_at=started_at, failed_at=started_at, point=point, points=points or {}, datasets=datasets,
-        served={}, scratch=scratch, standby=Standby(epoch=1),
+        served={}, scratch=scratch, standby=Standby(epoch=1), move=Move(),
     )  # fmt: skip
 
 
@@ -318,6 +324,7 @@ def _plan(
     served: Mapping[str, str],
     scratch: str | None,
     standby: Standby,
+    move: Move,
 ) -> RecoveryPlan:
     for selector in (point, *points.values()):
         check_selector(selector)
@@ -379,6 +386,8 @@ def _plan(
             )
         )
     order = [_order(dataset, scope) for dataset in planned]
+    asking = [contracts.datasets[d.name] for d in planned] if kind is not PlanKind.DRILL else []
+    approvals = asks_for_approval(asking, automatic=move.automatic)
     return RecoveryPlan(
         kind=kind,
         vault=vault.id,
@@ -391,9 +400,24 @@ def _plan(
         datasets=tuple(planned),
         served={name: url for name, url in sorted(served.items()) if name in contracts.datasets},
         left_out=left_out,
-        steps=lay_out(order, promotes=kind is PlanKind.FAILOVER),
+        steps=_steps(kind, order, move, approval=bool(approvals)),
+        scenario=move.scenario,
+        approvals=approvals,
+        prepared=move.prepared,
+        quiesce_max=move.quiesce_max,
         together=together,
     )
+
+
+def _steps(kind: PlanKind, order: Sequence[DatasetOrder], move: Move, *, approval: bool) -> tuple[Step, ...]:
+    match kind:
+        case PlanKind.DRILL:
+            return lay_out(order, promotes=False)
+        case PlanKind.PREPARE:
+            return prepare_steps([(dataset.name, dataset.tier) for dataset in order], approval=approval)
+        case PlanKind.FAILOVER:
+            steps = lay_out(order, promotes=True)
+            return with_role_steps(steps, scenario=move.scenario, approval=approval, opens=move.opens)
 
 
 def _usable(

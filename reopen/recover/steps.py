@@ -41,9 +41,13 @@ class Verb(StrEnum):
     """Hold the writers of the source."""
     FINAL_SYNC = "final-sync"
     """Copy what they wrote last."""
+    UNQUIESCE = "unquiesce"
+    """Give the writers of the source back, where a move ends before its fence; no plan lays it out."""
     FENCE = "fence"
     CONFIRM = "confirm"
     """See whether anything was written after the final sync."""
+    OPEN = "open"
+    """Let the writers of the target write, where they were held or fenced before."""
     UNFENCE = "unfence"
     """Let the site that gets the role back write again."""
     RESTORE = "restore"
@@ -220,7 +224,13 @@ def ready_steps(
         and all(before in outcomes for before in step.after)
     )
     # What was restored is judged and serves before anything else is begun: a dataset's clock runs until it serves.
-    return tuple(sorted(ready, key=lambda step: (step.verb is Verb.RESTORE, step.tier or 0, -step.path)))
+    # The source is compared when nothing else can begin: nobody waits for it.
+    return tuple(
+        sorted(
+            ready,
+            key=lambda step: (step.verb is Verb.CONFIRM, step.verb is Verb.RESTORE, step.tier or 0, -step.path),
+        )
+    )
 
 
 def blocked_steps(

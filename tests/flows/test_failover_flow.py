@@ -54,9 +54,9 @@ def test_tier_one_is_promoted_before_tier_two_begins_to_restore(standby: Scene) 
 
     run = newest_flow_run("tier-1")
     assert run.name == "failover to standby (epoch 1)"
-    steps = task_runs_of(run, 10)
+    steps = task_runs_of(run, 11)
     assert set(steps) == {
-        "fence", "finish", "tier 1 is settled", "tier 2 is settled",
+        "preflight", "fence", "finish", "tier 1 is settled", "tier 2 is settled",
         *(f"{verb} {name}" for verb in ("restore", "validate", "promote") for name in ("ledger", "papers")),
     }  # fmt: skip
     ended, started = steps["promote ledger"].end_time, steps["restore papers"].start_time
@@ -90,14 +90,14 @@ def test_a_step_that_fails_stops_its_own_dataset_and_shows_as_a_failed_task_run(
     verbs = FakeVerbs()
     verbs.failing_checks.add("ledger")
     context = context_of(verbs)
-    monkeypatch.setattr("flows.failover.open_desk", lambda session, vault, progress: nullcontext(context))
+    monkeypatch.setattr("reopen.desk.moves.open_desk", lambda session, **_: nullcontext(context))
 
     with pytest.raises(BadFinding, match="failed its objectives") as caught:
         failover(FailoverRequest(config=standby.standby, reason="fire", assert_fenced="ashes"))
 
     results = {result.name: result.verdict for result in caught.value.result.measured.datasets}
     assert results == {"ledger": "failed", "papers": "met"}
-    steps = task_runs_of(newest_flow_run("tier-1"), 9)
+    steps = task_runs_of(newest_flow_run("tier-1"), 10)
     state = steps["validate ledger"].state
     assert state is not None
     assert state.is_failed()

@@ -1,0 +1,174 @@
+"""Owns the commands about the role: ``approve``, ``commit``, ``rollback``, ``failback``, ``reprotect``."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.recovery import (
+    PANEL,
+    QuiesceMaxOption,
+    ToOption,
+    WaitApprovalOption,
+    failover_answer,
+    parse_duration,
+    waiting,
+)
+from reopen.cli.text import duration_text
+
+RISK = "--accept-risk old-primary-may-write"
+ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in your words; it stands in the log.")]
+AssertOption = Annotated[
+    str, typer.Option("--assert-fenced", metavar="REASON", help="You attest that the other site cannot write, and why.")
+]
+RiskOption = Annotated[
+    list[str] | None,
+    typer.Option("--accept-risk", metavar="NAME", help="Go without that; the risk is old-primary-may-write."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "approve", panel=PANEL, example="reopen approve --reason 'agreed with the shop'")(approve)
+    command(app, "commit", panel=PANEL, example="reopen commit --reason 'the numbers of the day are right'")(commit)
+    command(app, "rollback", panel=PANEL, example=f"reopen rollback --reason 'false alarm' {RISK}")(rollback)
+    command(app, "failback", panel=PANEL, example=f"reopen failback --reason 'rebuilt' {RISK}")(failback)
+
+
+def approve(
+    face: Face,
+    plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="The plan's digest, or how it begins.")] = None,
+    reason: ReasonOption = "",
+    refuse: Annotated[bool, typer.Option("--refuse", help="The plan must not be carried out.")] = False,
+    by: ByOption = None,
+) -> Answer:
+    """Approve the plan that waits for it, or refuse it. No server is needed, and whoever waits goes on by itself."""
+    from reopen.desk.moves import plan_to_approve
+    from reopen.ids import new_id
+    from reopen.recover.approvals import give_approval
+
+    log, found = plan_to_approve(face.session, plan)
+    given = give_approval(log, found, by=by or getpass.getuser(), why=reason, granted=not refuse, identifier=new_id())
+    lost = max((dataset.rpa for dataset in found.datasets if dataset.rpa is not None), default=None)
+    value = {
+        "plan": found.digest,
+        "granted": given.granted,
+        "by": given.by,
+        "why": given.why,
+        "scenario": found.scenario.value,
+        "source": found.source_site,
+        "target": found.target_site,
+        "asked_for_by": list(found.approvals),
+        "lost_seconds": None if lost is None else lost.total_seconds(),
+    }
+    said = "approved" if given.granted else "refused"
+    worst = "unknown" if lost is None else duration_text(lost.total_seconds())
+    what = f"{found.scenario} failover from {found.source_site} to {found.target_site}, plan {found.digest[:16]}"
+    return Answer(value=value, show=[f"{said} by {given.by}: {what}; data lost at worst: {worst}"])
+
+
+def commit(face: Face, reason: ReasonOption = "", by: ByOption = None) -> Answer:
+    """Accept the failover that is done. From here on there is no roll-back; the way back is a failback."""
+    from reopen.control.rules import current_epoch
+    from reopen.desk.moves import accept
+
+    committed = accept(face.session, by=by or getpass.getuser(), why=reason)
+    value = {"epoch": committed.epoch, "by": committed.by, "why": committed.why, "primary": face.session.primary()}
+    assert face.session.log is not None
+    epoch = current_epoch(face.session.log.records())
+    return Answer(
+        value=value, show=[f"committed by {committed.by}: {value['primary']} stays the primary, epoch {epoch}"]
+    )
+
+
+def rollback(
+    face: Face,
+    reason: ReasonOption = "",
+    assert_fenced: AssertOption = "",
+    accept_risk: RiskOption = None,
+    by: ByOption = None,
+) -> Answer:
+    """Give the role back to the site that had it, as long as the failover is not committed.
+
+    What was written at the abandoned site since then is kept as diverged. A planned move that has not reached its fence
+    is ended, and its writers are given back.
+    """
+    from reopen.desk.moves import choose_rollback, give_role_back
+    from reopen.desk.recovery import fence_of
+
+    chosen = choose_rollback(face.session, reason=reason)
+    if chosen.begun:
+        face.note(f"ending what plan {chosen.plan.digest[:16]} began.")
+    fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
+    result = give_role_back(face.session, chosen, fence=fence, reason=reason, progress=face.progress())
+    diverged = [f"{found.dataset} {found.snapshot}" for found in result.diverged]
+    value = {
+        "moved": result.moved,
+        "primary": result.primary,
+        "epoch": result.epoch,
+        "plan": result.plan.digest,
+        "diverged": diverged,
+    }
+    lines = [
+        f"{result.primary} is the primary, epoch {result.epoch}"
+        if result.moved
+        else f"the writers of {result.primary} are given back; the role has not moved"
+    ]
+    if diverged:
+        lines.append(f"kept for review, written at {result.plan.source_site}: {', '.join(diverged)}")
+    return Answer(value=value, show=lines)
+
+
+def failback(
+    face: Face,
+    reason: ReasonOption = "",
+    to: ToOption = None,
+    assert_fenced: AssertOption = "",
+    accept_risk: RiskOption = None,
+    by: ByOption = None,
+    quiesce_max: QuiesceMaxOption = "1h",
+    wait_approval: WaitApprovalOption = "0s",
+    flow: FlowOption = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Move the business back: a planned failover in the other direction, after the first one was committed.
+
+    What the returning site wrote without the role is kept, and listed. Exit 3 when a dataset missed its objective.
+    """
+    from reopen.control.records import Scenario
+    from reopen.desk.moves import carry_out, choose_move, failback_wish
+    from reopen.desk.recovery import Wish, fence_of
+
+    if flow:
+        return failover_answer(
+            run_flow(
+                face, "failover", reason=reason, to=to, assert_fenced=assert_fenced,
+                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, failback=True, quiesce_max=quiesce_max,
+                wait_approval=wait_approval,
+            )
+        )  # fmt: skip
+    session = face.session
+    chosen = choose_move(
+        session,
+        failback_wish(session, Wish(to=to, vault=vault)),
+        scenario=Scenario.FAILBACK,
+        reason=reason,
+        quiesce_max=parse_duration(quiesce_max),
+    )
+    if chosen.begun:
+        face.note(f"going on with the failback to {chosen.plan.target_site}, plan {chosen.plan.digest[:16]}.")
+    result = carry_out(
+        session,
+        chosen,
+        fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
+        reason=reason,
+        vault=vault,
+        progress=face.progress(),
+        wait=waiting(wait_approval),
+    )
+    return failover_answer(result)
