@@ -21,6 +21,7 @@ TEST_MARK = "TEST, nothing happened: "
 
 _SAMPLES: Mapping[str, str] = {
     "source_site": "production",
+    "happened": "production is lost",
     "target_site": "standby",
     "dataset": "orders",
     "datasets": "9",

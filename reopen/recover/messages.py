@@ -14,6 +14,7 @@ from types import TracebackType
 
 from reopen.clock import to_the_second
 from reopen.config.events import Event
+from reopen.control.records import Scenario
 from reopen.durations import to_text as duration_text
 from reopen.recover.clocks import DatasetResult, Measured, TierResult, Verdict
 from reopen.recover.context import Delivery, Notice, Notify
@@ -78,13 +79,18 @@ class Messenger:
 
 def declared(plan: RecoveryPlan, *, reason: str) -> Notice:
     """The role has moved; the recovery begins."""
+    failed, begun = to_the_second(plan.failed_at), to_the_second(plan.declared_at)
+    if plan.scenario is Scenario.UNPLANNED:
+        happened, times = f"{plan.source_site} is lost", f"The failure was at {failed}, it was declared at {begun}."
+    else:
+        happened, times = f"{plan.source_site} hands over", f"This is planned; it was begun at {begun}."
     return _notice(
         Event.DECLARED,
         plan,
         plan.datasets,
         reason=reason,
-        failed_at=to_the_second(plan.failed_at),
-        declared_at=to_the_second(plan.declared_at),
+        happened=happened,
+        times=times,
         datasets=str(len(plan.datasets)),
         tiers=str(len(plan.tiers)),
         left_out=", ".join(item.dataset for item in plan.left_out) or "nothing",

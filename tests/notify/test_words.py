@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from reopen.config.events import Event
+from reopen.control.records import Scenario
 from reopen.errors import NotFound
 from reopen.notify.words import TEST_MARK, render, sample_fields, template
 from reopen.recover import alarms
@@ -85,6 +87,14 @@ def test_the_declaration_says_what_happened_and_what_not_to_do() -> None:
     assert subject == "production is lost: standby takes over"
     assert "the site burnt down" in text
     assert "Do not write at production." in text
+
+
+def test_a_planned_move_is_not_declared_as_a_loss() -> None:
+    subject, text = render(declared(replace(PLAN, scenario=Scenario.FAILBACK), reason="the site is back"))
+
+    assert subject == "production hands over: standby takes over"
+    assert "This is planned; it was begun at 2026-01-01T12:00:00Z." in text
+    assert "failure" not in text
 
 
 def test_who_approves_is_told_what_is_lost_and_what_to_type() -> None:
