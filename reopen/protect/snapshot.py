@@ -47,13 +47,10 @@ from reopen.vault.canonical import seal_envelope
 from reopen.vault.indexparts import write_index_part
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART, PackWriter, StoredPack
 from reopen.vault.record import Part, parse_record_name, part_name
-from reopen.vault.tables import MANIFEST, PROFILE, encode_parquet
+from reopen.vault.tables import MANIFEST, PROFILE, encode_parquet, part_tables
 
 if TYPE_CHECKING:
     from reopen.protect.capture import Capture
-
-PART_ROWS = 1_000_000
-"""Rows of one manifest part: about 60 MB, so that a reader of a few paths need not fetch them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,8 +242,8 @@ class SnapshotRun:
     def _write_table(self, kind: Literal["manifests", "profiles"], table: pa.Table, schema: pa.Schema) -> TableRef:
         vault, key = self._vault, self._vault.metadata_key_number
         parts = []
-        for number, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
-            data = encode_parquet(table.slice(start, PART_ROWS), schema, vault.metadata_key(key))
+        for number, part in enumerate(part_tables(table)):
+            data = encode_parquet(part, schema, vault.metadata_key(key))
             name = part_name(kind, key, self.plan.dataset.name, self.id, number)
             vault.store.create(name, [data])
             parts.append(Part(name=name, size=len(data), digest=blake3(data).hexdigest()))

@@ -7,6 +7,8 @@ Invariants
         nested columns and for a second page ("Computed AES tag differs"). Hence row groups of at most
         :data:`ROW_GROUP_ROWS_MAX` rows, dictionaries only for columns of few values, and chunk lists as one BLOB.
     I3  A column is never removed and never changes its meaning; readers take the columns they know by name.
+    I4  Reading takes memory for what a part may hold (:data:`DECODED_BYTES_MAX` and so on), whatever it says it holds:
+        see :mod:`reopen.vault.pages`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from reopen.errors import Corrupt
 from reopen.storage.entries import ENTRY_FIELDS
 from reopen.vault.pack import FRAME_BYTES_MAX
+from reopen.vault.pages import check_pages, expanded_bytes
 from reopen.vault.rows import check_index, check_manifest
 
 ROW_GROUP_ROWS_MAX = 20_000
@@ -33,11 +36,19 @@ _PAGE_BYTES_MAX = 1 << 28
 CHUNK_ID_BYTES = 32
 
 PART_ROWS_MAX = 1_000_000
-"""Rows of one part of a manifest or profile: about 60 MB."""
+"""Rows of one part of a manifest or profile: about 60 MB, so that a reader of a few paths need not fetch them all."""
 INDEX_ROWS_MAX = 1 << 26
 """Rows of one index part: a thousand packs of chunks of a kilobyte."""
 TABLE_BYTES_MAX = 8 << 30
 """What the columns of one part say they take, uncompressed."""
+PART_TEXT_BYTES_MAX = 256 << 20
+"""Text and blobs of one part when it is written, unless one row alone has more: names of 250 bytes for a million."""
+DECODED_BYTES_MAX = 512 << 20
+DECODED_BYTES_PER_BYTE_MAX = 32
+"""What the values of one part may take when it is read: so many bytes, and so many more for each byte that is stored.
+The first alone is twice what is written; the second is for one row of many chunks, whose ids no codec makes fewer."""
+INDEX_ROW_BYTES_MIN = 8
+"""A row of the index names its chunk by 32 bytes that no codec makes fewer; a chunk may have a few rows."""
 
 MANIFEST = pa.schema(
     [
@@ -140,9 +151,18 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
     try:
         properties = pe.create_decryption_properties(footer_key=key)
         with pq.ParquetFile(io.BytesIO(data), decryption_properties=properties) as file:
-            _check_size(file.metadata, schema)
-            table = file.read()
-        table = table.select(schema.names).cast(schema)
+            _check_size(file.metadata, schema, len(data))
+            bytes_max = DECODED_BYTES_MAX + DECODED_BYTES_PER_BYTE_MAX * len(data)
+            dictionaries = check_pages(data, file.metadata, key, schema.names, bytes_max)
+        with pq.ParquetFile(
+            io.BytesIO(data),
+            read_dictionary=dictionaries,
+            decryption_properties=pe.create_decryption_properties(footer_key=key),
+        ) as file:
+            table = file.read(columns=schema.names).select(schema.names)
+        if expanded_bytes(table, dictionaries) > bytes_max:
+            raise ValueError(f"its values take more than {bytes_max} bytes")
+        table = table.cast(schema)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise Corrupt(
             f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
@@ -156,15 +176,17 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
     return table
 
 
-def _check_size(metadata: Any, schema: pa.Schema) -> None:
+def _check_size(metadata: Any, schema: pa.Schema, size_bytes: int) -> None:
     """Refuse before memory is taken: a few bytes of Parquet can stand for any number of equal rows."""
-    rows_max = PART_ROWS_MAX if schema is MANIFEST or schema is PROFILE else INDEX_ROWS_MAX
+    rows_max = PART_ROWS_MAX
+    if schema is INDEX:
+        rows_max = min(INDEX_ROWS_MAX, size_bytes // INDEX_ROW_BYTES_MIN)
     if metadata.num_rows > rows_max:
         raise ValueError(f"it has {metadata.num_rows} rows, more than {rows_max}")
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    size_bytes = sum(group.total_byte_size for group in groups)
-    if size_bytes > TABLE_BYTES_MAX:
-        raise ValueError(f"its columns take {size_bytes} bytes, more than {TABLE_BYTES_MAX}")
+    stated_bytes = sum(group.total_byte_size for group in groups)
+    if stated_bytes > TABLE_BYTES_MAX:
+        raise ValueError(f"its columns take {stated_bytes} bytes, more than {TABLE_BYTES_MAX}")
 
 
 def split_ids(blob: bytes) -> list[bytes]:
@@ -227,20 +249,35 @@ def _values(array: pa.Array) -> NDArray[np.uint8]:
     return np.frombuffer(buffer, np.uint8)[offsets[0] : offsets[-1]]
 
 
+def part_tables(table: pa.Table) -> Iterator[pa.Table]:
+    """A table as the parts that it is stored in, one at least; together they have its rows in order. A part stays well
+    below what a reader takes (I4)."""
+    names = [field.name for field in table.schema if _is_of_any_length(field.type)]
+    return _slices(table, names, PART_ROWS_MAX, PART_TEXT_BYTES_MAX)
+
+
 def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
+    names = [name for name in _BLOB_COLUMNS if name in table.schema.names]
+    return _slices(table, names, ROW_GROUP_ROWS_MAX, ROW_GROUP_BLOB_BYTES_MAX)
+
+
+def _slices(table: pa.Table, names: list[str], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
+    """Slices of so many rows, and of so many bytes in some columns unless one row alone has more."""
     if table.num_rows == 0:
         yield table
         return
-    blob_bytes = np.zeros(table.num_rows, dtype=np.int64)
-    for name in _BLOB_COLUMNS:
-        if name in table.schema.names:
-            for_column = pc.binary_length(table.column(name)).fill_null(0)
-            blob_bytes += for_column.to_numpy()
-    cumulative = np.cumsum(blob_bytes)
+    lengths = np.zeros(table.num_rows, dtype=np.int64)
+    for name in names:
+        lengths += pc.binary_length(table.column(name)).fill_null(0).to_numpy()
+    cumulative = np.cumsum(lengths)
     start = 0
     while start < table.num_rows:
         before = int(cumulative[start - 1]) if start else 0
-        within = int(np.searchsorted(cumulative, before + ROW_GROUP_BLOB_BYTES_MAX, side="right"))
-        end = min(table.num_rows, start + ROW_GROUP_ROWS_MAX, max(within, start + 1))
+        within = int(np.searchsorted(cumulative, before + bytes_max, side="right"))
+        end = min(table.num_rows, start + rows_max, max(within, start + 1))
         yield table.slice(start, end - start)
         start = end
+
+
+def _is_of_any_length(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))

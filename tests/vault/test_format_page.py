@@ -16,7 +16,7 @@ from pyfastcdc.py.constants import GEAR, GEAR_LS, MASKS
 
 from reopen.clock import FixedClock
 from reopen.ids import seeded_random
-from reopen.protect import lease, snapshot
+from reopen.protect import lease
 from reopen.storage.canonical import RECORD_BYTES_MAX
 from reopen.vault import Totals, pack, passphrase, tables, trust
 from reopen.vault.content import COMPRESSION_LEVEL, ChunkHasher
@@ -91,7 +91,8 @@ def test_limits_and_parameters_are_those_of_the_code() -> None:
     }
     assert (RECORD_BYTES_MAX, pack.FRAME_BYTES_MAX, pack.PACK_BYTES_MAX) == (1 << 20, 16 << 20, 1 << 30)
     assert (pack.SLOTS_MAX, pack.RECIPIENTS_MAX) == (1024, 64)
-    assert tables.PART_ROWS_MAX == snapshot.PART_ROWS == 1_000_000
+    assert (tables.PART_ROWS_MAX, tables.PART_TEXT_BYTES_MAX) == (1_000_000, 256 << 20)
+    assert (tables.DECODED_BYTES_MAX, tables.DECODED_BYTES_PER_BYTE_MAX) == (512 << 20, 32)
     assert (tables.ROW_GROUP_ROWS_MAX, tables.ROW_GROUP_BLOB_BYTES_MAX) == (20_000, 64 << 20)
     assert (PACKS_PER_INDEX_PART, COMPRESSION_LEVEL) == (16, 3)
     assert (lease.LEASE_SECONDS, lease.RENEW_SECONDS) == (900, 60)
