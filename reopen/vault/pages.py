@@ -45,14 +45,14 @@ def check_pages(data: bytes, metadata: Any, key: bytes, names: Iterable[str], by
 
     :param metadata: its footer, as pyarrow reads it.
     :param names: the columns that will be read.
-    :returns: which of them are of any length and have a dictionary, so that they have to be read as dictionaries.
+    :returns: which of them must be read as dictionaries, because these may stand for more (:func:`expanded_bytes`).
     :raises ValueError: with what is wrong.
     """
     if metadata.num_rows != sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)):
         raise ValueError("its row groups do not have the rows that it says")
     wanted = _flat_columns(metadata, set(names))
     walk = _Walk(data, key)
-    total_bytes, dictionaries = 0, set()
+    total_bytes, expanded_bytes_max, dictionaries = 0, 0, set()
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
         for column, name in wanted.items():
@@ -61,13 +61,15 @@ def check_pages(data: bytes, metadata: Any, key: bytes, names: Iterable[str], by
                 raise ValueError(f"its column {name} has {chunk.num_values} values in {rows} rows")
             if not rows:
                 continue
-            size_bytes, has_dictionary = walk.column(chunk, group, column)
+            size_bytes, dictionary_bytes = walk.column(chunk, group, column)
             total_bytes += size_bytes
             if total_bytes > bytes_max:
                 raise ValueError(f"its pages take more than {bytes_max} bytes")
-            if has_dictionary and chunk.physical_type == "BYTE_ARRAY":
+            if dictionary_bytes and chunk.physical_type == "BYTE_ARRAY":
+                # As if one value were all of it. Of what honest writers make even that is little.
+                expanded_bytes_max += dictionary_bytes * rows
                 dictionaries.add(name)
-    return sorted(dictionaries)
+    return sorted(dictionaries) if total_bytes + expanded_bytes_max > bytes_max else []
 
 
 def expanded_bytes(table: pa.Table, names: Iterable[str]) -> int:
@@ -112,8 +114,8 @@ class _Walk:
             raise ValueError("it is not encrypted with AES_GCM_V1")
         self._file_aad = algorithm.get(1, b"") + algorithm[2]
 
-    def column(self, chunk: Any, group: int, column: int) -> tuple[int, bool]:
-        """What the pages of a column chunk take when they are decompressed, and whether one is a dictionary."""
+    def column(self, chunk: Any, group: int, column: int) -> tuple[int, int]:
+        """What the pages of a column chunk take when they are decompressed, and what of it is a dictionary."""
         position, has_dictionary = int(chunk.data_page_offset), bool(chunk.has_dictionary_page)
         if has_dictionary:
             if not 0 < int(chunk.dictionary_page_offset) < position:
@@ -121,7 +123,7 @@ class _Walk:
             position = int(chunk.dictionary_page_offset)
         end = min(position + int(chunk.total_compressed_size), self._end)
         place = struct.pack("<hh", group, column)
-        total_bytes, values, page = 0, 0, 0
+        total_bytes, dictionary_bytes, values, page = 0, 0, 0, 0
         expects_dictionary = has_dictionary
         while values < chunk.num_values:
             module = _DICTIONARY_HEADER_MODULE if expects_dictionary else _DATA_HEADER_MODULE
@@ -134,10 +136,11 @@ class _Walk:
                 raise ValueError("a page ends outside of its column")
             position += stored_bytes
             total_bytes += size_bytes
+            dictionary_bytes += size_bytes if expects_dictionary else 0
             values += _values_of(kind, header, expects_dictionary)
             page += not expects_dictionary
             expects_dictionary = False
-        return total_bytes, has_dictionary
+        return total_bytes, dictionary_bytes
 
     def _header(self, position: int, end: int, aad: bytes) -> tuple[dict[int, Any], int]:
         start = position + LENGTH_BYTES

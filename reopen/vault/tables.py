@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,20 +149,17 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
         that cannot be (:mod:`reopen.vault.rows`).
     """
     try:
-        properties = pe.create_decryption_properties(footer_key=key)
-        with pq.ParquetFile(io.BytesIO(data), decryption_properties=properties) as file:
+        bytes_max = DECODED_BYTES_MAX + DECODED_BYTES_PER_BYTE_MAX * len(data)
+        with _open(data, key) as file:
             _check_size(file.metadata, schema, len(data))
-            bytes_max = DECODED_BYTES_MAX + DECODED_BYTES_PER_BYTE_MAX * len(data)
             dictionaries = check_pages(data, file.metadata, key, schema.names, bytes_max)
-        with pq.ParquetFile(
-            io.BytesIO(data),
-            read_dictionary=dictionaries,
-            decryption_properties=pe.create_decryption_properties(footer_key=key),
-        ) as file:
-            table = file.read(columns=schema.names).select(schema.names)
-        if expanded_bytes(table, dictionaries) > bytes_max:
-            raise ValueError(f"its values take more than {bytes_max} bytes")
-        table = table.cast(schema)
+            table = None if dictionaries else file.read(columns=schema.names)
+        if table is None:
+            with _open(data, key, dictionaries) as file:
+                table = file.read(columns=schema.names)
+            if expanded_bytes(table, dictionaries) > bytes_max:
+                raise ValueError(f"its values take more than {bytes_max} bytes")
+        table = table.select(schema.names).cast(schema)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise Corrupt(
             f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
@@ -174,6 +171,11 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
     elif schema is INDEX:
         check_index(table, name)
     return table
+
+
+def _open(data: bytes, key: bytes, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    properties = pe.create_decryption_properties(footer_key=key)
+    return pq.ParquetFile(io.BytesIO(data), read_dictionary=list(dictionaries), decryption_properties=properties)
 
 
 def _check_size(metadata: Any, schema: pa.Schema, size_bytes: int) -> None:

@@ -226,12 +226,13 @@ def test_a_header_of_nonsense_is_a_value_error_or_a_struct(data: bytes) -> None:
     [
         lambda: rows(MANIFEST, 60_000, path=pa.array([f"{'folder/' * 40}{at}" for at in range(60_000)])),
         lambda: rows(MANIFEST, 0),
+        lambda: rows(MANIFEST, 20_000, owner=pa.array([f"{at % 5_000}{'o' * 40_000}"[:8_000] for at in range(20_000)])),
         lambda: rows(PROFILE, 5_000, min=pa.array(["m" * 2_000] * 5_000)),
         lambda: rows(
             INDEX, 40_000, chunk_id=pa.array([random.Random(at).randbytes(32) for at in range(40_000)], pa.binary(32))
         ),
     ],
-    ids=["long names", "no rows", "long values", "index"],
+    ids=["long names", "no rows", "long owners", "long values", "index"],
 )
 def test_what_an_honest_writer_makes_is_read_as_it_was(table: Callable[[], pa.Table]) -> None:
     honest = table()
