@@ -14,6 +14,8 @@ from typing import Any
 
 from reopen.config import Settings
 from reopen.contracts.load import Contracts
+from reopen.contracts.model import Temperature
+from reopen.recover.standby.versions import effective_temperatures
 
 MANAGED = "reopen:managed"
 """The tag of deployments that are ours to change and to remove."""
@@ -66,6 +68,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     else:
         found += _drills(settings, contracts, config, common)
         found.append(_failover(settings, config, common))
+        found += _stage(settings, contracts, config, common)
     return tuple(sorted(found, key=lambda item: item.full_name))
 
 
@@ -154,6 +157,27 @@ def _drills(
             tags=(*common, f"tier-{tier}"),
         )
         for tier in sorted(set(tiers.values()))
+    ]
+
+
+def _stage(
+    settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
+) -> list[Wanted]:
+    """Staging where something is kept warm, as often as replicas arrive: a run that finds nothing new ends at once."""
+    kept = effective_temperatures(contracts)
+    warm = [name for name, temperature in kept.items() if temperature is not Temperature.COLD]
+    if not warm:
+        return []
+    rpo = min(contracts.datasets[name].objective.rpo for name in warm)
+    return [
+        Wanted(
+            flow="stage",
+            name=settings.site,
+            description=f"Prepares the newest verified snapshots of {', '.join(sorted(warm))} at {settings.site}.",
+            request=dict(config),
+            crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
+            tags=common,
+        )
     ]
 
 

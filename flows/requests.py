@@ -126,6 +126,15 @@ class PruneRequest(Request):
     )
 
 
+class StageRequest(Request):
+    """Prepare the newest verified snapshots of warm and hot datasets at this standby."""
+
+    datasets: Datasets = Field(default=(), title="Datasets", description="Datasets to prepare; none: all.")
+    check: bool = Field(
+        default=False, title="Check", description="Read again what is staged already, and mend and check it."
+    )
+
+
 class DrillRequest(Request):
     """Recover into a scratch folder, check everything, measure, and clean up."""
 

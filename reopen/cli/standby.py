@@ -1,4 +1,4 @@
-"""Owns the commands about what a site has ready and where consumers find it: ``locate``."""
+"""Owns the commands about what a site has ready and where consumers find it: ``stage``, ``locate``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, command
-from reopen.cli.text import instant_text, make_table, plain
+from reopen.cli.face import Answer, Face, VaultOption, command
+from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.text import duration_text, instant_text, make_table, plain, size_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Refused
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reopen.recover.standby.pointer import Published
+    from reopen.recover.standby.staging import StagePlan
 
 PANEL = "Run again"
 
@@ -22,7 +24,77 @@ DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET",
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    command(app, "stage", panel=PANEL, example="reopen stage orders")(stage)
     command(app, "locate", panel=PANEL, example="reopen locate orders")(locate)
+
+
+def stage(
+    face: Face,
+    datasets: DatasetsArgument = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read again what is staged already, and mend and check it.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be staged, and write nothing.")] = False,
+    flow: FlowOption = False,
+    vault: VaultOption = None,
+) -> Answer:
+    """Prepare the newest verified snapshot of each warm or hot dataset at this standby, checked, ahead of need.
+
+    Only what differs from the version before is restored. Exit 3 when a dataset is not ready.
+    """
+    from reopen.desk.standby import choose_stage
+    from reopen.desk.standby import stage as carry_out
+
+    session = face.session
+    if flow and not dry_run:
+        done = run_flow(face, "stage", datasets=tuple(datasets or ()), check=check, vault=vault)
+    else:
+        planned = choose_stage(session, datasets=datasets or (), vault=vault, check=check)
+        if dry_run:
+            return _stage_plan_answer(planned)
+        done = carry_out(session, planned, vault=vault, progress=face.progress())
+    rows = [
+        (
+            item.name,
+            item.temperature.value,
+            result.status if result.work.value != "none" else "-",
+            result.snapshot[:8] or "-",
+            "-" if item.planned.point is None else instant_text(item.planned.point.consistent_at),
+            f"{result.files:,}",
+            size_text(result.written_bytes),
+            size_text(result.copied_bytes),
+            duration_text(result.seconds),
+            "; ".join(part for part in (result.problem, result.hint) if part) or item.reason,
+        )
+        for item, result in zip(done.plan.items, done.results, strict=True)
+    ]
+    columns = (
+        "dataset", "kept", "state", "snapshot", "stands for", ">files", ">restored", ">copied", ">time", ""
+    )  # fmt: skip
+    value = {
+        "ok": done.ok,
+        "site": done.plan.site,
+        "datasets": [{**plain(result), "ok": result.ok} for result in done.results],
+        "views_problems": list(done.views_problems),
+    }
+    show: list[RenderableType] = [make_table(columns, rows), *done.views_problems]
+    return Answer(value=value, show=show, exit_code=EXIT_OK if done.ok else EXIT_NEGATIVE)
+
+
+def _stage_plan_answer(planned: StagePlan) -> Answer:
+    rows = [
+        (item.name, item.temperature.value, item.work.value, item.planned.version or "-", item.reason)
+        for item in planned.items
+    ]
+    value = {
+        "site": planned.site,
+        "dry_run": True,
+        "datasets": [
+            {"dataset": name, "temperature": kept, "work": work, "version": version, "reason": reason}
+            for name, kept, work, version, reason in rows
+        ],
+    }
+    return Answer(value=value, show=[make_table(("dataset", "kept", "work", "version", ""), rows)])
 
 
 def locate(

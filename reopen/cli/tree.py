@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, str] = {
     "failback": "roles",
     "runbook": "runbook",
     "decide": "decisions",
+    "stage": "standby",
     "locate": "standby",
     "drill": "drill",
     "version": "about",

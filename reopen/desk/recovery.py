@@ -175,6 +175,7 @@ def open_desk(
         progress=progress,
         clock=session.clock,
         publisher=open_publisher(session),
+        control=None if session.log is None else session.log.store,
     ) as context:
         context = replace(context, patience=Patience(decide_within=settings.recovery.decide_within))
         if plan is None:

@@ -28,6 +28,10 @@ class Restored:
     written_files: int
     written_bytes: int
     seconds: float
+    copied_bytes: int = 0
+    """What this site had already, in another version or at the place."""
+    staged: bool = False
+    """It was there, prepared ahead of need; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,10 @@ class Integrity:
     checked: int
     bad_count: int
     bad: tuple[BadEntry, ...] = ()
+    repaired: int = 0
+    """Entries of a staged version that were found wrong and restored from the vault."""
+    tree: str = ""
+    """The digest of the whole, when nothing in it is bad."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,8 @@ class Checked:
     checks: tuple[Mapping[str, Any], ...]
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    """Why what was checked ahead of need was checked again; empty when it was not."""
 
 
 class Verbs(Protocol):

@@ -123,6 +123,8 @@ def _restore(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
             "size_bytes": restored.size_bytes,
             "written_files": restored.written_files,
             "written_bytes": restored.written_bytes,
+            "copied_bytes": restored.copied_bytes,
+            "staged": restored.staged,
             "seconds": restored.seconds,
         }
     )
@@ -144,6 +146,7 @@ def _validate(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
         "checks": [*details["checks"], *(_short(check) for check in checked.checks)],
         "seconds": checked.seconds,
         "versions": dict(checked.versions),
+        **({"note": checked.note} if checked.note else {}),
     }
     if checked.status == "pass":
         return Report(details=details)

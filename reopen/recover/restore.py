@@ -36,6 +36,7 @@ from reopen.recover.index import index_for_restore
 from reopen.recover.names import check_names
 from reopen.recover.run import RestoreResult, RestoreRun
 from reopen.recover.shards import restore_shard
+from reopen.recover.standby.seed import Seed
 from reopen.recover.target import Target
 from reopen.storage import local_path
 from reopen.storage.local import LocalStore
@@ -137,10 +138,13 @@ def plan_entries(
     )
 
 
-def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT) -> RestoreResult:
+def execute_restore(
+    plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT, seeds: Sequence[Seed] = ()
+) -> RestoreResult:
     """Carry out a restore.
 
     :param workers: processes, or where those are not safe threads; 0 stands for the number of cores.
+    :param seeds: folders of this site to copy from what is there already; a local target only.
     :raises TargetUnwritable: the target is full or refuses writes; run again to finish.
     :raises Conflict: something is in the way in the target, or another restore writes to it.
     :raises Corrupt: some files are damaged in the vault; all the others were restored (I5).
@@ -149,11 +153,13 @@ def execute_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress =
         from reopen.recover.remote import restore_remote
 
         return restore_remote(plan, workers=workers, progress=progress)
-    with begin_restore(plan, workers=workers, progress=progress) as run:
+    with begin_restore(plan, workers=workers, progress=progress, seeds=seeds) as run:
         return run.finish(run.write(progress))
 
 
-def begin_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT) -> RestoreRun:
+def begin_restore(
+    plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT, seeds: Sequence[Seed] = ()
+) -> RestoreRun:
     """Make the target, its folders and what is right in it already, and divide the rest into shards.
 
     :param workers: as for :func:`execute_restore`; shards are made for so many at a time.
@@ -162,7 +168,7 @@ def begin_restore(plan: RestorePlan, *, workers: int = 0, progress: Progress = S
     path = local_path(plan.target_url)
     if path is None:
         raise InvalidInput(f"{plan.target_url} is not a local folder; it is restored by execute_restore.")
-    run = RestoreRun(plan, Target(path, plan.entries.names), _at_once(plan.vault, workers))
+    run = RestoreRun(plan, Target(path, plan.entries.names), _at_once(plan.vault, workers), seeds)
     try:
         run.begin(progress)
     except BaseException:

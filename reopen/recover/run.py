@@ -9,7 +9,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -26,6 +26,7 @@ from reopen.recover.entries import Layout
 from reopen.recover.fetch import Fetcher, Pieces, plan_fetch
 from reopen.recover.names import check_folding
 from reopen.recover.shards import RestoreShard, ShardResult, cut_shards, restore_shard
+from reopen.recover.standby.seed import Copier, Seed, Seeded
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
 from reopen.storage import local_path
@@ -56,12 +57,17 @@ class RestoreResult:
     deleted: int
     left_out: int
     seconds: float
+    copied_files: int = 0
+    copied_bytes: int = 0
+    """What was taken from folders of the same site, before it was compared."""
 
 
 class RestoreRun:
     """A restore between its beginning and its end. Made by :func:`reopen.recover.restore.begin_restore`."""
 
-    def __init__(self, plan: RestorePlan, target: Target, at_once: int) -> None:
+    def __init__(self, plan: RestorePlan, target: Target, at_once: int, seeds: Sequence[Seed] = ()) -> None:
+        self._seeds = seeds
+        self._seeded = Seeded()
         self._plan = plan
         self._target = target
         self._at_once = at_once
@@ -106,7 +112,8 @@ class RestoreRun:
             if entries.names[row] in unmade:
                 self._failed[row] = self._told(unmade[entries.names[row]], row)
         files, self._links = self._split_links()
-        if target.was_empty:
+        seeded = self._seed(files, progress) if self._seeds else Seeded()
+        if target.was_empty and not seeded.files:
             compared = Compared()
             missing = self._layout.chunks_of_rows(files)
             compared.empty = files[self._layout.first[files] == self._layout.first[files + 1]].tolist()
@@ -192,6 +199,8 @@ class RestoreRun:
             deleted=deleted,
             left_out=plan.left_out,
             seconds=plan.vault.clock.elapsed_seconds() - self._started,
+            copied_files=self._seeded.files,
+            copied_bytes=self._seeded.size_bytes,
         )
 
     def _take(self, results: Iterable[ShardResult]) -> None:
@@ -256,6 +265,21 @@ class RestoreRun:
             self._written_files += found.written_files
             self._failed |= found.failed
         return total
+
+    def _seed(self, files: NDArray[np.int64], progress: Progress) -> Seeded:
+        """Copy what this site has already; the comparison that follows believes none of it."""
+        copier = Copier(self._seeds, self._entries, self._layout, files)
+        parts = cut_rows(files, self._layout)
+        target = self._target
+
+        def prepare() -> Part:
+            return lambda number, advance, stopped: copier.copy(target, number, parts[number], advance, stopped)
+
+        label = f"{self._plan.record.dataset}: copy"
+        for done in self._run(prepare, len(parts), progress, label, self._plan.size_bytes):
+            self._seeded.files += done.files
+            self._seeded.size_bytes += done.size_bytes
+        return self._seeded
 
     def _divide(
         self,

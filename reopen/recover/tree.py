@@ -38,6 +38,7 @@ _GROWING = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = b"file"
 """The one temporary name of a writer: a name that is used again costs the kernel less than a new one."""
 _COPY_BYTES = 1 << 20
+_COPY_RANGE_BYTES = 1 << 30
 _STOPS_ALL = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -225,6 +226,22 @@ class TreeWriter(Tree):
                 os.unlink(_FILE, dir_fd=self._own)
             raise
 
+    def copy_file(self, name: bytes, source: int, attributes: Attributes) -> None:
+        """Copy a whole file that is open (I1); blocks are shared where the file system can."""
+        folder, base = self.place(name)
+        descriptor = os.open(_FILE, _NEW, 0o600, dir_fd=self._own)
+        try:
+            try:
+                _copy_all(source, descriptor)
+                self._apply(descriptor, attributes, None, None)
+            finally:
+                os.close(descriptor)
+            self._rename(self._own, _FILE, folder, base)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(_FILE, dir_fd=self._own)
+            raise
+
     def write_piece(self, row: int, offset: int, data: memoryview) -> None:
         """Write bytes of a growing file, which more than one writer may do."""
         descriptor = self._growing.get(row)
@@ -348,6 +365,24 @@ class TreeWriter(Tree):
         finally:
             os.close(reader)
         os.unlink(growing, dir_fd=source)
+
+
+def _copy_all(source: int, target: int) -> None:
+    """Copy an open file by the kernel, or where it cannot through memory."""
+    try:
+        while os.copy_file_range(source, target, _COPY_RANGE_BYTES):
+            pass
+    except AttributeError:
+        pass  # Not on this system.
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    else:
+        return
+    offset = os.lseek(target, 0, os.SEEK_CUR)
+    while data := os.pread(source, _COPY_BYTES, offset):
+        write_all(target, memoryview(data), offset)
+        offset += len(data)
 
 
 def write_all(descriptor: int, data: memoryview, offset: int) -> None:

@@ -10,7 +10,8 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from reopen.clock import SYSTEM_CLOCK, Clock
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
-from reopen.errors import Conflict, Internal, Refused
+from reopen.errors import Conflict, Corrupt, Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.progress import SILENT, Progress
 from reopen.recover.check import check_tree
@@ -41,8 +42,12 @@ from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.standby.pointer import Publisher
-from reopen.recover.standby.versions import check_movable
-from reopen.storage import local_path
+from reopen.recover.standby.records import StoredRecord, read_record
+from reopen.recover.standby.reuse import checks_of, tree_digest, why_not
+from reopen.recover.standby.seed import seeds_at
+from reopen.recover.standby.versions import check_movable, locked_versions
+from reopen.recover.tree import WORK_FOLDER
+from reopen.storage import ObjectStore, local_path
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.keys import verify_signature
 
@@ -66,8 +71,14 @@ class RealVerbs:
         threads: int,
         progress: Progress,
         publisher: Publisher | None = None,
+        control: ObjectStore | None = None,
     ) -> None:
         self._publisher = publisher
+        self._control = control
+        self._started = False
+        # What this process found the versions to be, by URL: their tree's digest, and those that it had to mend.
+        self._trees: dict[str, str] = {}
+        self._mended: set[str] = set()
         self._vault = vault
         self._contracts = contracts
         self._validator = validator
@@ -79,29 +90,115 @@ class RealVerbs:
         return self._look(plan)
 
     def restore(self, dataset: PlannedDataset) -> Restored:
+        record = self._record(dataset)
         if dataset.version:
             check_movable(dataset.serving_url)
-        plan = plan_restore(self._vault, self._record(dataset), dataset.target_url)
-        result = execute_restore(plan, workers=self._threads, progress=self._progress)
+        # A step after its promotion failed, and it is tried again: what serves is not restored over.
+        if self._is_promoted(dataset) or (dataset.staged is not None and self._stands(dataset)):
+            totals = record.totals
+            return Restored(
+                files=totals.files, size_bytes=totals.size_bytes, written_files=0, written_bytes=0, seconds=0.0,
+                staged=True,
+            )  # fmt: skip
+        # Its imports take seconds: they run while bytes are moved. A staged dataset has no need of it.
+        self._start_validator(dataset)
+        return self._write(dataset, record)
+
+    def _write(self, dataset: PlannedDataset, record: SnapshotRecord) -> Restored:
+        """Restore what the target lacks. A version is the snapshot's and nothing else's, so what is not of it goes."""
+        plan = plan_restore(self._vault, record, dataset.target_url, delete=bool(dataset.version))
+        if dataset.version:
+            place, name = dataset.serving_url, dataset.name
+            seeds = seeds_at(self._vault, place, name, version=dataset.version)
+            # The lock holds its promotion up: what the business writes there afterwards is never taken for a stray.
+            with locked_versions(place, name, dataset.version):
+                if self._is_promoted(dataset):
+                    raise Conflict(f"{dataset.target_url} was promoted meanwhile.", hint="Look at `reopen locate`.")
+                result = execute_restore(plan, workers=self._threads, progress=self._progress, seeds=seeds)
+        else:
+            result = execute_restore(plan, workers=self._threads, progress=self._progress)
         return Restored(
             files=result.files,
             size_bytes=result.size_bytes,
             written_files=result.written_files,
             written_bytes=result.written_bytes,
+            copied_bytes=result.copied_bytes,
             seconds=round(result.seconds, 3),
         )
 
+    def _stands(self, dataset: PlannedDataset) -> bool:
+        """Whether a staged version is there. Under the lock: a cleaner that began before the plan stood in the log has
+        taken it away by then, or will not."""
+        with locked_versions(dataset.serving_url, dataset.name):
+            folder = local_path(dataset.target_url)
+            return folder is not None and Path(folder).is_dir() and not _work_folder(folder).exists()
+
+    def _is_promoted(self, dataset: PlannedDataset) -> bool:
+        return self._publisher is not None and self._publisher.promoted(dataset.name, dataset.version)
+
+    def _start_validator(self, dataset: PlannedDataset) -> None:
+        contract = self._contracts.datasets.get(dataset.name)
+        # Once: to start it again would wait for whatever it is checking.
+        if not self._started and contract is not None and contract.table is not None:
+            self._started = True
+            self._validator.start()
+
     def check_tree(self, dataset: PlannedDataset) -> Integrity:
+        if self._is_promoted(dataset):
+            return Integrity(checked=0, bad_count=0)  # It was compared before its promotion; now the business writes.
+        found = self._compare(dataset)
+        if found.bad_count and dataset.staged is not None:
+            # Somebody touched what was prepared. It is ours to write until it is promoted.
+            self._mended.add(dataset.target_url)
+            self._start_validator(dataset)
+            self._write(dataset, self._record(dataset))
+            found = replace(self._compare(dataset), repaired=found.bad_count)
+        self._trees[dataset.target_url] = found.tree
+        return found
+
+    def _compare(self, dataset: PlannedDataset) -> Integrity:
+        record = self._record(dataset)
         # Exact: a stray file in the target would be read by whoever queries the folder, and was never validated.
-        table = check_tree(self._vault, self._record(dataset), dataset.target_url, exact=True, workers=self._threads)
+        table = check_tree(self._vault, record, dataset.target_url, exact=True, workers=self._threads)
         bad = table.filter(pc.not_equal(table.column("status"), "ok"))
         return Integrity(
             checked=table.num_rows,
             bad_count=bad.num_rows,
             bad=tuple(BadEntry(**row) for row in bad.slice(0, BAD_ENTRIES_KEPT_MAX).to_pylist()),
+            tree="" if bad.num_rows or not dataset.version else tree_digest(self._vault.manifest(record)),
         )
 
     def validate(self, dataset: PlannedDataset, related: Mapping[str, str]) -> Checked:
+        if self._is_promoted(dataset):
+            return Checked(status="pass", checks=(), seconds=0.0, note="it was promoted before, and serves")
+        if dataset.staged is None:
+            return self._validate(dataset, related)
+        contract = self._contract(dataset)
+        stored = self._staged_record(dataset)
+        reason = why_not(
+            dataset,
+            stored,
+            related=related,
+            contracts=self._contracts,
+            tree=self._trees.get(dataset.target_url, ""),
+            verify=evidence_verifier(self._vault),
+        )
+        if dataset.target_url in self._mended:
+            reason = "files of it were found changed, and restored"
+        if not reason and stored is not None:
+            assert contract.contract_digest == stored.record.staged.contract
+            return checks_of(stored.record)
+        return replace(self._validate(dataset, related), note=f"validated again: {reason}")
+
+    def _staged_record(self, dataset: PlannedDataset) -> StoredRecord | None:
+        if self._control is None or dataset.staged is None:
+            return None
+        try:
+            return read_record(self._control, dataset.staged.site, dataset.name, dataset.version)
+        except Corrupt:
+            return None  # Then it has no record, and is validated as if it were cold.
+
+    def _validate(self, dataset: PlannedDataset, related: Mapping[str, str]) -> Checked:
         record = self._record(dataset)
         request = ValidationRequest(
             dataset=self._contract(dataset),
@@ -159,6 +256,7 @@ def wire(
     clock: Clock = SYSTEM_CLOCK,
     random_bytes: RandomBytes = system_random,
     publisher: Publisher | None = None,
+    control: ObjectStore | None = None,
 ) -> Iterator[RecoveryContext]:
     """The context of a real recovery; the validator's process lives as long as the ``with`` block.
 
@@ -167,9 +265,10 @@ def wire(
     :param threads: of each restore; 0 stands for the number of cores.
     :param look: how ready the target is; without it the look knows the vault and the plan, and no more.
     :param publisher: derives what consumers read from the log, after a promotion.
+    :param control: the store in which records of staged versions are; without it none counts.
     """
-    # Started at once: its imports take seconds, and the first restore runs meanwhile.
-    with Validator(work=work, memory_limit=validation_memory, clock=clock) as validator:
+    # Started by the first restore that moves bytes.
+    with closing(Validator(work=work, memory_limit=validation_memory, clock=clock)) as validator:
         yield RecoveryContext(
             clock=clock,
             orchestrator=new_id(random_bytes),
@@ -181,6 +280,7 @@ def wire(
                 threads=threads,
                 progress=progress,
                 publisher=publisher,
+                control=control,
             ),
             notify=notify,
             sign=_signer(vault),
@@ -255,6 +355,10 @@ def _drill_recorder(vault: Vault) -> Any:
         return fact.name
 
     return record
+
+
+def _work_folder(folder: str) -> Path:
+    return Path(folder, os.fsdecode(WORK_FOLDER))
 
 
 def _folder(url: str) -> str:

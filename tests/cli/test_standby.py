@@ -80,3 +80,75 @@ def test_the_folder_of_versions_is_part_of_no_dataset(proven: Place) -> None:
     (versions / "x").write_text("not ours")
     proven.run("snapshot", code=None)
     assert not [entry for entry in proven.json("ls", "papers")["entries"] if "reopen" in entry["path"]]
+
+
+@pytest.fixture
+def standby(proven: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """At the standby, where everything is kept hot."""
+    settings = proven.folder / "reopen.toml"
+    settings.write_text(settings.read_text().replace('temperature = "cold"', 'temperature = "hot"'))
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+    return proven
+
+
+def newer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A further day at production, copied and verified."""
+    monkeypatch.setenv("REOPEN_SITE", "production")
+    place.write("papers", three="third")
+    for command in (("snapshot",), ("verify", "--level", "stored"), ("replicate",)):
+        place.run(*command)
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+
+
+def versions(place: Place) -> list[str]:
+    found = (place.folder / "standby/.reopen-versions/papers").iterdir()
+    return sorted(path.name for path in found if not path.name.startswith(".") and path.is_dir())
+
+
+def test_staging_prepares_a_version_and_a_second_run_has_nothing_to_do(standby: Place) -> None:
+    [planned] = standby.json("stage", "--dry-run")["datasets"]
+    assert (planned["work"], planned["temperature"]) == ("stage", "hot")
+    assert not (standby.folder / "standby").exists()
+    [first] = standby.json("stage")["datasets"]
+    assert (first["status"], first["files"], first["version"]) == ("pass", 2, planned["version"])
+    assert versions(standby) == [first["version"]]
+    assert not (standby.folder / "standby/papers").exists(), "nothing serves before it is promoted"
+    [second] = standby.json("stage")["datasets"]
+    assert (second["work"], second["written_bytes"]) == ("current", 0)
+    assert (standby.folder / ".reopen/standby/serving/staged.duckdb").exists()
+
+
+def test_a_newer_snapshot_is_staged_by_copying_and_the_older_version_goes(
+    standby: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = standby.json("stage")["datasets"]
+    newer(standby, monkeypatch)
+    [second] = standby.json("stage")["datasets"]
+    assert (second["copied_bytes"], second["written_bytes"]) == (len("first" + "second"), len("third"))
+    assert second["removed"] == [first["version"]]
+    assert versions(standby) == [second["version"]]
+
+
+def test_a_failover_promotes_the_staged_version_and_restores_nothing(standby: Place) -> None:
+    [staged] = standby.json("stage")["datasets"]
+    plan = standby.json("plan", "failover")["plan"]["datasets"][0]
+    assert (plan["temperature"], plan["staged"]["version"]) == ("hot", staged["version"])
+    fail_over(standby)
+    [found] = standby.json("locate")["datasets"]
+    assert found["url"].endswith(staged["version"])
+    assert (standby.folder / "standby/papers/one").read_text() == "first"
+    assert "is the primary" in standby.run("stage", code=6).stderr
+
+
+def test_only_a_standby_with_an_epoch_log_stages(proven: Place) -> None:
+    assert "is the primary" in proven.run("stage", code=6).stderr
+    settings = proven.folder / "reopen.toml"
+    settings.write_text("\n".join(line for line in settings.read_text().splitlines() if "control" not in line))
+    assert "epoch log" in proven.run("stage", code=7).stderr
+
+
+def test_a_cold_dataset_is_not_staged(proven: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REOPEN_SITE", "standby")
+    [found] = proven.json("stage")["datasets"]
+    assert (found["status"], found["work"]) == ("none", "none")
+    assert "cold" in found["problem"]

@@ -42,7 +42,9 @@ def point_place(place: str, dataset: str, version: str, *, epoch: int, mark: Jso
             hint="If somebody moved it, move it back and run `reopen locate --refresh`.",
             dataset=dataset,
         )
-    with locked_versions(place, dataset):
+    # The version's own lock as well: a driver that was taken over may still be writing the same bytes into it, and must
+    # have ended before the business writes there.
+    with locked_versions(place, dataset, version), locked_versions(place, dataset):
         try:
             _mark(os.path.join(folder, version + PROMOTED_SUFFIX), mark)
             return _put_link(place, folder, version, epoch)

@@ -20,7 +20,7 @@ from reopen.control.log import EpochLog
 from reopen.errors import ReopenError
 from reopen.recover.standby.links import point_place
 from reopen.recover.standby.locate import Whereabouts, locate
-from reopen.recover.standby.versions import version_of, version_url
+from reopen.recover.standby.versions import promoted_versions, version_of, version_url
 from reopen.recover.standby.views import SERVING_DATABASE, make_views
 from reopen.recover.tree import target_error
 from reopen.storage import local_path, open_store
@@ -66,6 +66,10 @@ class Publisher:
         self._folders = folders
         self._initial = initial
         self._lock = threading.Lock()
+
+    def promoted(self, dataset: str, version: str) -> bool:
+        """Whether a version was ever promoted: from then on it is the business's, and nothing of ours writes to it."""
+        return bool(version) and version in promoted_versions(self._log.records()).get(dataset, ())
 
     def publish(self, datasets: Collection[str] = (), *, at: str | None = None) -> Published:
         """Make the pointer what the log says now.

@@ -33,8 +33,9 @@ PROMOTED_SUFFIX = ".promoted"
 """Of the mark beside a version that was promoted: the log may have moved, and the folder must still not be touched."""
 REMOVING_PREFIX = ".removing-"
 LOCK_NAME = ".lock"
+"""The lock's file; followed by a version, that version's own."""
 LOCK_SECONDS_MAX = 30
-"""Whoever has the lock renames a few folders; a second is long."""
+"""Whoever has the lock renames a few folders; a second is long. What is written for longer is nobody's to promote."""
 _LOCK_POLL_SECONDS = 0.05
 
 _VERSION = re.compile(r"(\d{10})-([0-9a-f]{16})(-e\d+)?(-\d+)?")
@@ -149,9 +150,10 @@ def check_movable(place: str) -> None:
 
 
 @contextmanager
-def locked_versions(place: str, dataset: str) -> Iterator[None]:
+def locked_versions(place: str, dataset: str, version: str = "") -> Iterator[None]:
     """Hold the versions of a dataset still: nobody else renames or removes any meanwhile. Only for short work.
 
+    :param version: hold only this one, against other writers and against its promotion, for as long as it is written.
     :raises Conflict: somebody has it for longer than :data:`LOCK_SECONDS_MAX`.
     :raises TargetUnwritable: the folder cannot be made.
     """
@@ -161,7 +163,8 @@ def locked_versions(place: str, dataset: str) -> Iterator[None]:
     folder = versions_url(place, dataset)
     try:
         os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(os.path.join(folder, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        name = f"{LOCK_NAME}-{version}" if version else LOCK_NAME
+        descriptor = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise target_error(error, folder) from error
     try:
