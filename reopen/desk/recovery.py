@@ -24,7 +24,6 @@ from reopen.control.records import Fence, FenceLevel, Scenario
 from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, Refused
-from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
 from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
@@ -161,6 +160,7 @@ def open_desk(
     """
     # Imported here: it loads Arrow, and a plan is made without.
     from reopen.desk.readiness import look_before
+    from reopen.notify.channels import AppriseNotifier
     from reopen.recover.wiring import wire
 
     settings = session.settings

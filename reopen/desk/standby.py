@@ -11,7 +11,6 @@ from reopen.control import rules
 from reopen.desk.session import Session
 from reopen.errors import Conflict, Refused
 from reopen.recover.plan import plan_failover
-from reopen.recover.standby.pointer import Publisher
 from reopen.recover.standby.records import Standby, read_staged
 from reopen.recover.standby.versions import effective_temperatures, marked_versions, promoted_versions
 from reopen.recover.standby.views import STAGED_DATABASE, make_views
@@ -19,6 +18,7 @@ from reopen.storage import open_store
 
 if TYPE_CHECKING:
     from reopen.progress import Progress
+    from reopen.recover.standby.pointer import Publisher
     from reopen.recover.standby.staging import StagePlan, StageResult
 
 RunStage = Callable[[str, Callable[[], "StageResult"]], "StageResult"]
@@ -51,6 +51,9 @@ def open_publisher(session: Session) -> Publisher | None:
     """What derives the consumers' pointer from the log; None where there is no log."""
     if session.log is None:
         return None
+    # Imported here, because a plan is made without.
+    from reopen.recover.standby.pointer import Publisher
+
     settings = session.settings
     return Publisher(
         session.log,

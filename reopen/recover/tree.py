@@ -19,10 +19,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from reopen.errors import Conflict, Internal, ReopenError, TargetUnwritable
-from reopen.recover.entries import Attributes
+
+if TYPE_CHECKING:
+    from reopen.recover.entries import Attributes
 
 WORK_FOLDER = b".reopen-restore"
 """Where files grow: in the root of the target, until the restore is finished."""
@@ -357,6 +359,8 @@ class TreeWriter(Tree):
                 while data := os.pread(reader, _COPY_BYTES, offset):
                     write_all(writer, memoryview(data), offset)
                     offset += len(data)
+                from reopen.recover.entries import Attributes
+
                 copied = Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns)
                 self._apply(writer, copied, None, None)
             finally:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 SCAN = pa.schema([*ENTRY_FIELDS, pa.field("error", pa.string())])
 """What a scan knows of an entry; ``error`` is set for a folder that could not be listed and for an entry that could not
 be examined, of which only name and kind are known."""
-VERSIONS_FOLDER = ".reopen-versions"
-"""The folder beside a dataset's place in which its restored versions lie. It is part of no dataset."""
 
 
 class Stamp(NamedTuple):

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from reopen.errors import NotFound, SourceUnreadable
 from reopen.pool import Advance, Part, Stopped, can_fork, run_parts
-from reopen.sources.files import SCAN, VERSIONS_FOLDER, Selection, SourceFile, Stamp, text_name, unreadable
+from reopen.sources import VERSIONS_FOLDER
+from reopen.sources.files import SCAN, Selection, SourceFile, Stamp, text_name, unreadable
 from reopen.storage.entries import names_of
 from reopen.storage.folders import Folders
 

@@ -13,7 +13,8 @@ from typing import Any, Self
 import pyarrow as pa
 
 from reopen.errors import NotFound, Transient
-from reopen.sources.files import SCAN, VERSIONS_FOLDER, Selection, SourceFile, Stamp, unreadable
+from reopen.sources import VERSIONS_FOLDER
+from reopen.sources.files import SCAN, Selection, SourceFile, Stamp, unreadable
 from reopen.storage import open_filesystem
 from reopen.storage.filesystem import modified_at_of, walk_files
 

@@ -60,7 +60,7 @@ def test_short_verbs_import_only_what_they_use(place: Place, tmp_path: Path) -> 
     assert imported(place, "snapshot") == TABLES, "nothing changed"
     # It also writes the run-book, from a plan whose digest pydantic's serialization makes.
     for_plan = {"email", "importlib.metadata", "pydantic"}
-    assert imported(place, "replicate", "--to", "standby") <= {*TABLES, *for_plan}, "one record is new"
+    assert imported(place, "replicate", "--to", "standby") <= for_plan, "one record is new"
     assert imported(place, "status") == set()
     assert imported(place, "snapshots") == set()
     assert imported(place, "verify", "--level", "stored") == TABLES

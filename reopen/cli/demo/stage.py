@@ -24,7 +24,7 @@ from reopen.cli.demo import till
 from reopen.clock import SYSTEM_CLOCK
 from reopen.config import Settings
 from reopen.errors import EXIT_NEGATIVE, InvalidInput, ReopenError
-from reopen.sources.files import VERSIONS_FOLDER
+from reopen.sources import VERSIONS_FOLDER
 
 CUT_OFF = "cut-off"
 TILL_SECONDS_MAX = 30.0

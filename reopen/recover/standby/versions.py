@@ -24,7 +24,7 @@ from reopen.control import rules
 from reopen.control.records import Promotion, Record
 from reopen.errors import Conflict, Refused
 from reopen.recover.tree import target_error
-from reopen.sources.files import VERSIONS_FOLDER
+from reopen.sources import VERSIONS_FOLDER
 from reopen.storage import local_path
 
 KEPT = "kept-epoch-"
