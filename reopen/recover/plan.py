@@ -24,6 +24,7 @@ from reopen.contracts.model import Dataset
 from reopen.control.records import Scenario
 from reopen.control.values import Duration, Instant, digest, from_json, later, stored, to_json
 from reopen.errors import InvalidInput
+from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.points import (
     LAST_VERIFIED,
     NoPoint,
@@ -129,6 +130,10 @@ class PlannedDataset:
     """The version at the target that is taken as it is, when it still is what was validated."""
     version: Annotated[str, later("")] = ""
     """The version that ``target_url`` names; empty for a drill."""
+    loss: Annotated[Loss | None, later(None)] = None
+    """What the recovery point lacks; None where nobody counted."""
+    predicted: Annotated[Predicted | None, later(None)] = None
+    """When it is expected to serve; None is unknown."""
     group: Annotated[str, later("")] = ""
     """The consistency group with which it begins to serve, or does not."""
 

@@ -118,7 +118,7 @@ def lay_out(datasets: Sequence[DatasetOrder], *, promotes: bool) -> tuple[Step, 
     for tier in sorted({dataset.tier for dataset in datasets}):
         members = [dataset for dataset in datasets if dataset.tier == tier]
         within = _tier_steps(members, units, needs=start + barrier_before, promotes=promotes)
-        steps += _with_paths(within, members)
+        steps += with_paths(within, _costs(members))
         # After every step of the tier, not only the last of each dataset: one whose dependency died while it restores
         # is given up at once, and its bytes still move. The barrier before it is named too: a tier whose datasets are
         # all dead settles early, and must not open the next one while an earlier tier still restores.
@@ -183,19 +183,26 @@ def _promotion(unit: str, members: Sequence[DatasetOrder], units: Mapping[str, s
     )
 
 
-def _with_paths(steps: Sequence[Step], datasets: Sequence[DatasetOrder]) -> list[Step]:
-    """The steps of a tier with their critical paths; each comes before those that need it."""
+def _costs(datasets: Sequence[DatasetOrder]) -> dict[str, float]:
     cost = {step_id(Verb.RESTORE, dataset.name): dataset.restore_cost for dataset in datasets}
-    cost |= {step_id(Verb.VALIDATE, dataset.name): dataset.validate_cost for dataset in datasets}
+    return cost | {step_id(Verb.VALIDATE, dataset.name): dataset.validate_cost for dataset in datasets}
+
+
+def with_paths(steps: Sequence[Step], costs: Mapping[str, float]) -> tuple[Step, ...]:
+    """The steps with their critical paths, each within its tier; a step comes before those that need it.
+
+    :param costs: what a step costs, by id; nothing where it is not in there.
+    """
+    tiers = {step.id: step.tier for step in steps}
     behind = {step.id: 0.0 for step in steps}
     found = {}
     for step in reversed(steps):
-        path = round(behind[step.id] + cost.get(step.id, 0.0), 3)
+        path = round(behind[step.id] + costs.get(step.id, 0.0), 3) if step.datasets else 0.0
         found[step.id] = replace(step, path=path)
         for needed in step.needs:
-            if needed in behind:
+            if tiers.get(needed) == step.tier:
                 behind[needed] = max(behind[needed], path)
-    return [found[step.id] for step in steps]
+    return tuple(found[step.id] for step in steps)
 
 
 def ready_steps(
@@ -223,14 +230,14 @@ def ready_steps(
         and all(_is_done(outcomes.get(needed)) for needed in step.needs)
         and all(before in outcomes for before in step.after)
     )
+    return tuple(sorted(ready, key=order_of))
+
+
+def order_of(step: Step) -> tuple[bool, bool, int, float]:
+    """What steps that may begin are sorted by."""
     # What was restored is judged and serves before anything else is begun: a dataset's clock runs until it serves.
     # The source is compared when nothing else can begin: nobody waits for it.
-    return tuple(
-        sorted(
-            ready,
-            key=lambda step: (step.verb is Verb.CONFIRM, step.verb is Verb.RESTORE, step.tier or 0, -step.path),
-        )
-    )
+    return step.verb is Verb.CONFIRM, step.verb is Verb.RESTORE, step.tier or 0, -step.path
 
 
 def blocked_steps(
