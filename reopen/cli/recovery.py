@@ -150,6 +150,7 @@ def plan(
 
 
 def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
+    from reopen.cli.forecast import outlook
     from reopen.control.values import to_json
     from reopen.recover.runbook import runbook
 
@@ -184,6 +185,7 @@ def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
         *(f"{d.name}: raised from tier {d.stated_tier}, {', '.join(d.raised_by)} need it" for d in raised),
         *(f"{d.name}: no recovery point: {d.problem}. {d.hint}" for d in planned.datasets if d.problem),
         *(f"left out: {item.dataset}: {item.reason}" for item in planned.left_out),
+        *outlook(planned),
     ]
     return Answer(value=value, show=show, exit_code=code)
 

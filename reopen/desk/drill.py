@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from reopen.desk.forecast import forecaster
 from reopen.desk.recovery import SIDE_BY_SIDE, open_desk
 from reopen.desk.session import Session
 from reopen.errors import InvalidInput, NotFound, Refused, ReopenError
@@ -24,6 +25,7 @@ from reopen.ids import new_id, system_random
 from reopen.progress import SILENT, Progress
 from reopen.recover.drill import DrillResult, drill_folder, execute_drill
 from reopen.recover.driver import Drive, drive
+from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan, plan_drill
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.scenarios.model import DrillScenario, Setting
@@ -130,6 +132,7 @@ def choose_drill(session: Session, wish: DrillWish, *, identifier: str | None = 
         points=points,
         datasets=datasets,
     )
+    plan = foresee(plan, vault, forecast=forecaster(session, workers=SIDE_BY_SIDE))
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
         raise NotFound(f"there is nothing to drill at {target.name}: {reasons}.", hint="Take a snapshot first.")

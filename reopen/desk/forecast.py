@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from reopen.desk.session import Session
 from reopen.errors import ReopenError
+from reopen.recover.evidence import EVIDENCE_PREFIX
 from reopen.recover.foresee import CountLoss, MakeForecast
 
 
@@ -29,10 +30,13 @@ def forecaster(session: Session, *, workers: int) -> MakeForecast | None:
     """Predicts by the history in the control store; None before the first recovery, and where it cannot be read."""
     if session.log is None:
         return None
-    from reopen.recover.history import read_history
-    from reopen.recover.predict import Forecaster, fit
-
     try:
+        if next(session.log.store.list(f"{EVIDENCE_PREFIX}/"), None) is None:
+            return None
+        # Imported here: they load Arrow and numpy, and before the first recovery a plan is made without.
+        from reopen.recover.history import read_history
+        from reopen.recover.predict import Forecaster, fit
+
         model = fit(read_history(session.log.store))
     except ReopenError:
         return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Fence, FenceLevel, Scenario
+from reopen.desk.forecast import forecaster, loss_counter
 from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, Refused
@@ -28,14 +30,17 @@ from reopen.progress import Progress
 from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.failover import unfinished_plan
+from reopen.recover.foresee import foresee
 from reopen.recover.hooks import HookKind, SiteHooks
 from reopen.recover.plan import RecoveryPlan, plan_failover
 from reopen.recover.planned import Prepared
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.roles import Move
+from reopen.storage.throttle import throttled
 
 if TYPE_CHECKING:
     from reopen.recover.source import SiteSource
+    from reopen.vault import Vault
 
 SIDE_BY_SIDE = 2
 """Datasets of a tier that are recovered at the same time: restoring is bound by the store, checking by the cores."""
@@ -114,9 +119,11 @@ def plan_of_wish(
     now = wish.failed_at if prepared is not None and wish.failed_at is not None else session.clock.now()
     records = session.log.records() if session.log is not None else ()
     hooks = session.site(target).hooks
-    return plan_failover(
+    home = wish.vault or target
+    vault = SeenByTheLog(session.vault(home), records, initial=session.settings.primary.name)
+    plan = plan_failover(
         session.contracts,
-        SeenByTheLog(session.vault(wish.vault or target), records, initial=session.settings.primary.name),
+        vault,
         source_site=source,
         target_site=target,
         declared_at=now,
@@ -134,6 +141,16 @@ def plan_of_wish(
             prepared="" if prepared is None else prepared.plan.digest,
             quiesce_max=quiesce_max if prepared is None else prepared.plan.quiesce_max,
         ),
+    )
+    if prepared is not None:
+        # A new driver has to make the same plan again, and what was looked at meanwhile may differ; the plan that
+        # prepared this one was foreseen, and was what people approved.
+        return plan
+    return foresee(
+        plan,
+        vault,
+        count_loss=loss_counter(session, home),
+        forecast=forecaster(session, workers=SIDE_BY_SIDE),
     )
 
 
@@ -166,7 +183,7 @@ def open_desk(
     settings = session.settings
     with wire(
         session.contracts,
-        session.vault(vault),
+        _paced(session.vault(vault), settings.recovery.rate),
         work=settings.home / "validation",
         validation_memory=settings.limits.validation_memory,
         threads=settings.limits.workers,
@@ -211,6 +228,15 @@ def _source_of(session: Session, plan: RecoveryPlan, vault: str | None, progress
         rate=settings.limits.replicate_rate,
         progress=progress,
     )
+
+
+def _paced(vault: Vault, rate: str) -> Vault:
+    """The vault, read no faster than a rate by everything that is handed it; itself where the text is empty."""
+    if not rate:
+        return vault
+    paced = copy(vault)
+    paced.store = throttled(vault.store, rate)
+    return paced
 
 
 def fence_of(*, asserted: str, accepted_risks: Sequence[str], by: str | None) -> Fence:

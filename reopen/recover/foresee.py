@@ -37,7 +37,8 @@ class MakeForecast(Protocol):
 def foresee(
     plan: RecoveryPlan, vault: PointSource, *, count_loss: CountLoss | None = None, forecast: MakeForecast | None = None
 ) -> RecoveryPlan:
-    """The plan with what is to come: losses where ``count_loss`` counts them, predictions where ``forecast`` makes them.
+    """The plan with what is to come: losses if ``count_loss`` counts them, predictions if ``forecast`` makes them.
+
     With predictions the steps of a tier are begun by predicted seconds instead of bytes."""
     if count_loss is not None:
         plan = replace(plan, datasets=tuple(_with_loss(dataset, count_loss) for dataset in plan.datasets))

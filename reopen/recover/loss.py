@@ -79,9 +79,7 @@ class LossCounter:
         del self._vaults[site]
         self._unreadable.append(site)
 
-    def _compare(
-        self, dataset: str, point: RecoveryPoint, site: str, newest: SnapshotRecord, unknown: str
-    ) -> Loss:
+    def _compare(self, dataset: str, point: RecoveryPoint, site: str, newest: SnapshotRecord, unknown: str) -> Loss:
         import duckdb
 
         record = self._home.find(dataset, point.snapshot)

@@ -18,9 +18,9 @@ from reopen.control.values import Duration, Instant, stored
 class Loss:
     """What the newest known snapshot has and the recovery point has not. How old the point is says the plan's ``rpa``.
 
-    ``against`` is that snapshot, empty where none is known; ``site`` whose vault has it. ``files`` were added or changed
-    since the point, and take ``size_bytes``; ``removed`` come back. ``rows`` are those that the newest snapshot has
-    more over these files (fewer, when negative). None is unknown, and ``unknown`` says why.
+    ``against`` is that snapshot, empty where none is known; ``site`` whose vault has it. ``files`` were added or
+    changed since the point, and take ``size_bytes``; ``removed`` come back. ``rows`` are those that the newest
+    snapshot has more over these files (fewer, when negative). None is unknown, and ``unknown`` says why.
 
     What was written after the newest known snapshot is in none of these.
     """

@@ -191,7 +191,7 @@ class RecoveryPlan:
         datasets = [
             replace(
                 dataset, point=None, rpa=None, problem="", hint="", target_url=dataset.serving_url,
-                temperature="cold", staged=None, version="",
+                temperature="cold", staged=None, version="", loss=None, predicted=None,
             )
             for dataset in self.datasets
         ]  # fmt: skip

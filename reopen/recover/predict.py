@@ -1,10 +1,10 @@
 """Owns the prediction of when a dataset serves: a fit on past recoveries, and the course of the steps run forward.
 
-The seconds of a step are ``fixed + bytes × per byte + files × per file``, fitted with coefficients that are not negative,
-restores and checks by themselves; the bytes of a restore are those that it wrote. What a dataset takes beside that (its
-checks, the shape of its files) is a factor of its own, from its own recoveries, that is trusted the more of them there
-are. The rest is what the residuals say: the course is run many times with residuals drawn for each step, and the spread
-of the ends is the answer.
+The seconds of a step are ``fixed + bytes × per byte + files × per file``, fitted with coefficients that are not
+negative, restores and checks by themselves; the bytes of a restore are those that it wrote. What a dataset takes beside
+that (its checks, the shape of its files) is a factor of its own, from its own recoveries, that is trusted the more of
+them there are. The rest is what the residuals say: the course is run many times with residuals drawn for each step, and
+the spread of the ends is the answer.
 
 Invariants
     U1  Without a finished recovery there is no model. Two residuals that nobody measured (:data:`PRIOR_RATIOS`) keep a
@@ -44,6 +44,8 @@ DRAWS = 200
 """Courses that are run; the 95th of a hundred is then seen ten times."""
 OWN_RUNS_MAX = 5
 """Recoveries of a dataset that its factor is taken from: it and its checks change."""
+DOUBT_RUNS = 0.25
+"""How many recoveries' worth the general fit counts against a dataset's own: one run of its own says four fifths."""
 SECONDS_MIN = 0.05
 """What a step takes at least: relative errors of less would weigh more than all others."""
 GROWTH_WINDOW = timedelta(days=90)
@@ -150,7 +152,7 @@ def _kind(rows: Sequence[Row], column: str, size_of: Any) -> Kind:
     factors = {}
     for dataset, own in ratios.items():
         recent = own[-OWN_RUNS_MAX:]
-        trust = len(recent) / (len(recent) + 1)
+        trust = len(recent) / (len(recent) + DOUBT_RUNS)
         factors[dataset] = float(np.exp(trust * np.log(np.median(recent))))
     remaining = [ratio / factors[dataset] for dataset, own in ratios.items() for ratio in own]
     return Kind(fit=found, factors=factors, ratios=tuple(sorted([*remaining, *PRIOR_RATIOS])))
@@ -284,8 +286,8 @@ class Forecaster:
 
 
 def course(seconds: Mapping[str, float], steps: Sequence[Step], *, workers: int) -> dict[str, float]:
-    """When each step ends if each takes ``seconds`` (none when it is not in there) and none fails, begun in the order in
-    which a recovery begins them."""
+    """When each step ends if each takes ``seconds`` (none when it is not in there) and none fails, begun in the order
+    in which a recovery begins them."""
     waits_for = {step.id: {*step.needs, *step.after} & {other.id for other in steps} for step in steps}
     behind: dict[str, list[Step]] = {step.id: [] for step in steps}
     for step in steps:
@@ -311,8 +313,8 @@ def course(seconds: Mapping[str, float], steps: Sequence[Step], *, workers: int)
 
 
 def growth_bytes_per_day(sizes: Sequence[tuple[datetime, int]]) -> float:
-    """How much a dataset grows a day, by a straight line through its sizes of the last 90 days; zero where there are too
-    few, or they span less than a day."""
+    """How much a dataset grows a day, by a straight line through its sizes of the last 90 days; zero where there are
+    too few, or they span less than a day."""
     if not sizes:
         return 0.0
     newest = sizes[-1][0]

@@ -30,6 +30,7 @@ from reopen.recover.standby.seed import Copier, Seed, Seeded
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, TreeWriter, stops_all, target_error
 from reopen.storage import local_path
+from reopen.storage.throttle import is_throttled
 from reopen.vault.content import ChunkHasher
 from reopen.vault.index import ChunkIndex
 from reopen.vault.indexparts import load_index
@@ -325,7 +326,8 @@ class RestoreRun:
                 begun = True
             progress.advance(amount)
 
-        fork = local_path(self._plan.vault.store.url) is not None and can_fork()
+        store = self._plan.vault.store
+        fork = local_path(store.url) is not None and can_fork() and not is_throttled(store)
         yield from run_parts(prepare, count, at_once=self._at_once, fork=fork, advance=advance, purpose="the restore")
         if begun:
             progress.finish()

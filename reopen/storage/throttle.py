@@ -166,6 +166,11 @@ class _PaidPieces(Sequence[Piece]):
             yield piece
 
 
+def is_throttled(store: ObjectStore) -> bool:
+    """Whether a bucket is paid for what a store reads: it is shared by threads, and a forked process has its own."""
+    return isinstance(store, ThrottledStore)
+
+
 def throttled(store: ObjectStore, rate: str) -> ObjectStore:
     """A store that is no faster than a rate such as ``50MiB/s``; the store itself where the text is empty.
 

@@ -1,0 +1,80 @@
+"""What ``reopen plan failover`` says of what is to come: what is lost, when what serves, and how sure that is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.place import Place
+
+
+@pytest.fixture
+def proven(place: Place) -> Place:
+    """A verified snapshot that is replicated."""
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    place.run("replicate")
+    return place
+
+
+def loss_of(place: Place) -> dict[str, object]:
+    (dataset,) = place.json("plan", "failover")["plan"]["datasets"]
+    found: dict[str, object] = dataset["loss"]
+    return found
+
+
+def test_what_the_newest_snapshot_has_and_the_point_has_not_is_counted(proven: Place) -> None:
+    nothing = loss_of(proven)
+    assert (nothing["files"], nothing["removed"], nothing["size_bytes"], nothing["unknown"]) == (0, 0, 0, "")
+
+    proven.write("papers", one="first and more", three="third")
+    (proven.folder / "data/papers/sub/two").unlink()
+    proven.run("snapshot")
+
+    lost = loss_of(proven)
+    assert (lost["site"], lost["files"], lost["removed"], lost["size_bytes"]) == ("production", 2, 1, 19)
+    assert lost["rows"] is None, "these files are no table"
+    assert proven.run("plan", "failover").stdout.count("unknown") >= 3
+
+
+def test_a_vault_that_cannot_be_read_makes_the_loss_unknown_and_is_named(proven: Place) -> None:
+    vault = proven.folder / ".reopen/vault"
+    vault.rename(vault.with_name("gone"))
+
+    lost = loss_of(proven)
+
+    assert lost["files"] is None
+    assert lost["unknown"] == "production: the vault cannot be read, and may have newer snapshots"
+    assert "what is lost is not wholly known: production" in proven.run("plan", "failover").stdout
+
+
+def test_nothing_is_predicted_before_the_first_drill_and_something_after_it(proven: Place) -> None:
+    (before,) = proven.json("plan", "failover")["plan"]["datasets"]
+    assert "predicted" not in before
+    assert "unknown" in proven.run("plan", "failover").stdout
+
+    proven.run("drill")
+
+    (after,) = proven.json("plan", "failover")["plan"]["datasets"]
+    assert (after["predicted"]["runs"], after["predicted"]["own_runs"], after["predicted"]["error"]) == (1, 1, None)
+    assert 0 < after["predicted"]["p50"] <= after["predicted"]["p95"]
+    assert "1 of 1" in proven.run("plan", "failover").stdout
+
+    proven.run("drill")
+    (again,) = proven.json("plan", "failover")["plan"]["datasets"]
+    assert again["predicted"]["runs"] == 2
+    assert again["predicted"]["error"] is not None
+
+
+def test_last_clean_says_that_there_are_no_clean_verdicts(proven: Place) -> None:
+    assert "no clean verdicts exist yet" in proven.run("plan", "failover", "--point", "last-clean").stdout
+    proven.run("restore", "papers", "--at", "last-clean", "--to", str(proven.folder / "out"))
+    assert (proven.folder / "out/one").read_text() == "first"
+
+
+def test_a_failover_with_a_rate_reads_no_faster_and_ends_the_same(proven: Place) -> None:
+    settings = proven.folder / "reopen.toml"
+    text = settings.read_text()
+    assert '\nrate = ""' in text
+    settings.write_text(text.replace('\nrate = ""', '\nrate = "50MiB/s"'))
+    proven.run("failover", "--reason", "a test", "--accept-risk", "old-primary-may-write")
+    assert (proven.folder / "standby/papers/one").read_text() == "first"
