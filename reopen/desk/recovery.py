@@ -142,9 +142,9 @@ def plan_of_wish(
             quiesce_max=quiesce_max if prepared is None else prepared.plan.quiesce_max,
         ),
     )
-    if prepared is not None:
-        # A new driver has to make the same plan again, and what was looked at meanwhile may differ; the plan that
-        # prepared this one was foreseen, and was what people approved.
+    if prepares or prepared is not None:
+        # The final sync takes the points, so what older ones lack says nothing; and after it a new driver has to make
+        # the same plan again, whatever could be looked at by then.
         return plan
     return foresee(
         plan,
