@@ -143,10 +143,10 @@ def plan(
     vault: VaultOption = None,
 ) -> Answer:
     """Show the order, the recovery points and the objectives of a failover. Exit 3 when a dataset has no point."""
-    from reopen.desk.recovery import plan_wish
+    from reopen.desk.recovery import foreseen
 
     wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
-    return _plan_answer(plan_wish(face.session, wish), as_runbook=runbook)
+    return _plan_answer(foreseen(face.session, wish), as_runbook=runbook)
 
 
 def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:

@@ -87,7 +87,7 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
         return Chosen(plan=begun, log=log, begun=True)
     if not reason.strip():
         raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
-    plan = plan_wish(session, wish)
+    plan = foreseen(session, wish)
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
         raise Conflict(
@@ -100,6 +100,20 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
 def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
     """The plan of a failover as it would begin now; it needs no epoch log."""
     return plan_of_wish(session, wish)
+
+
+def foreseen(session: Session, wish: Wish) -> RecoveryPlan:
+    """The plan of a failover with what is lost and how long it will take, which changes from hour to hour and takes a
+    look at every vault. A planned move has no use for it: its final sync takes the points, and after that a new
+    driver has to make the same plan again, whatever can be looked at by then."""
+    plan = plan_wish(session, wish)
+    home = wish.vault or plan.target_site
+    return foresee(
+        plan,
+        session.vault(home),
+        count_loss=loss_counter(session, home),
+        forecast=forecaster(session, workers=SIDE_BY_SIDE),
+    )
 
 
 def plan_of_wish(
@@ -121,7 +135,7 @@ def plan_of_wish(
     hooks = session.site(target).hooks
     home = wish.vault or target
     vault = SeenByTheLog(session.vault(home), records, initial=session.settings.primary.name)
-    plan = plan_failover(
+    return plan_failover(
         session.contracts,
         vault,
         source_site=source,
@@ -141,16 +155,6 @@ def plan_of_wish(
             prepared="" if prepared is None else prepared.plan.digest,
             quiesce_max=quiesce_max if prepared is None else prepared.plan.quiesce_max,
         ),
-    )
-    if prepares or prepared is not None:
-        # The final sync takes the points, so what older ones lack says nothing; and after it a new driver has to make
-        # the same plan again, whatever could be looked at by then.
-        return plan
-    return foresee(
-        plan,
-        vault,
-        count_loss=loss_counter(session, home),
-        forecast=forecaster(session, workers=SIDE_BY_SIDE),
     )
 
 
