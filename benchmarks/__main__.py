@@ -22,6 +22,7 @@ from rich.console import Console
 from benchmarks.goals import goals_for, judge, summarise
 from benchmarks.kernels import PIPELINE, Kernel
 from benchmarks.measure import Failure, Sample, measure
+from benchmarks.on_s3 import measure_on_s3, named_for_s3
 from benchmarks.peers import MissingPeer, Peer, default_cache, find_peer
 from benchmarks.process import Command, run, settle
 from benchmarks.report import RESULTS, Report, save_chart, save_json, tables
@@ -31,6 +32,7 @@ from benchmarks.workloads import SmallFiles, Tpch, Workload
 from reopen import __version__
 
 PEER_NAMES = ("restic", "borg")
+WORKLOADS = ("tpch", "files", "s3")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +51,7 @@ def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Rep
     found = {name: find_peer(name, options.peers) for name in PEER_NAMES}
     peers = {name: peer for name, peer in found.items() if isinstance(peer, Peer)}
     chosen: dict[str, Workload] = {"tpch": Tpch(options.scale), "files": SmallFiles(options.files)}
-    workloads = [chosen[name] for name in options.workloads]
+    workloads = [chosen[name] for name in options.workloads if name in chosen]
     samples: list[Sample] = []
     failures: list[Failure] = []
     kernels: dict[str, list[Kernel]] = {}
@@ -67,6 +69,16 @@ def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Rep
         console.print("requests to S3")
         requests = count_requests(Tpch(min(options.scale, 0.2)), peers, folder / "requests")
         requests += count_requests(SmallFiles(min(options.files, 2000)), peers, folder / "requests-files")
+    titles = {workload.name: workload.title for workload in workloads}
+    if "s3" in options.workloads:
+        on_s3 = named_for_s3(Tpch(options.scale))
+        titles[on_s3.name] = on_s3.title
+        more, failed, asked = measure_on_s3(
+            on_s3, peers, folder / "s3", repeats=options.repeat, cold=options.cold, say=console.print
+        )
+        samples += more
+        failures += failed
+        requests += asked
     summaries = summarise(samples)
     limits = {
         name: kernel.wall_seconds for name, every in kernels.items() for kernel in every if kernel.name == PIPELINE
@@ -80,7 +92,7 @@ def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Rep
             "cache": "cold" if options.cold else "warm",
         },
         tools=_about(found, folder),
-        workloads={workload.name: workload.title for workload in workloads},
+        workloads=titles,
         samples=samples,
         failures=failures,
         summaries=summaries,
@@ -137,7 +149,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="repetitions; the median is shown")
     parser.add_argument("--cold", action="store_true", help="empty the page cache before each run (needs root)")
     parser.add_argument(
-        "--workloads", nargs="+", choices=("tpch", "files"), default=("tpch", "files"), help="which to measure"
+        "--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS, help="which to measure (s3: tpch on S3)"
     )
     parser.add_argument("--no-kernels", dest="kernels", action="store_false", help="leave out the bare kernels")
     parser.add_argument("--no-requests", dest="requests", action="store_false", help="leave out counting requests")

@@ -85,7 +85,7 @@ def measure(
         work = place / "work"
         tools = make_tools(work, source, peers)
         turn = [*tools[repetition % len(tools) :], *tools[: repetition % len(tools)]]
-        course = _Course(workload, turn, source, place, repetition, cold, say)
+        course = Course(workload, turn, source, place, repetition, cold, say)
         course.run()
         samples += course.samples
         failures += course.failures
@@ -94,8 +94,8 @@ def measure(
     return samples, failures
 
 
-class _Course:
-    """One repetition."""
+class Course:
+    """One repetition: every verb by every tool, in turn."""
 
     def __init__(
         self,
@@ -106,7 +106,14 @@ class _Course:
         repetition: int,
         cold: bool,
         say: Callable[[str], None],
+        *,
+        verbs: Sequence[str] = VERBS,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[str, Tool], object] = lambda verb, tool: None,
     ) -> None:
+        """
+        :param before: called before each command, and ``after`` it with the verb and the tool; neither is timed.
+        """
         self._workload = workload
         self._tools = tools
         self._source = source
@@ -115,6 +122,9 @@ class _Course:
         self._repetition = repetition
         self._cold = cold
         self._say = say
+        self._verbs = verbs
+        self._before = before
+        self._after = after
         self.samples: list[Sample] = []
         self.failures: list[Failure] = []
 
@@ -123,7 +133,7 @@ class _Course:
         for tool in self._tools:
             tool.prepare()
         kept = self._place / "kept"
-        for verb in VERBS:
+        for verb in self._verbs:
             if verb == "changed":
                 self._workload.change(self._source, kept)
             if verb == "restore-table" and not self._workload.table:
@@ -155,7 +165,9 @@ class _Course:
         if verb.startswith("replicate"):
             tool.prepare_replica(empty=verb == "replicate")
         settle(cold=self._cold)
+        self._before()
         usage = run(command, tool.environment, tool.work / f"{verb}.log")
+        self._after(verb, tool)
         after = tool.stored_bytes() if verb in ("first", "unchanged", "changed") else 0
         if verb.startswith("restore"):
             self._check(verb, tool)

@@ -14,6 +14,8 @@ from benchmarks import __main__ as program
 from benchmarks import measure as measuring
 from benchmarks.kernels import PIPELINE, measure_kernels
 from benchmarks.measure import VERBS, measure, same_files
+from benchmarks.on_s3 import VERBS as S3_VERBS
+from benchmarks.on_s3 import kind_of as kind_of_said
 from benchmarks.peers import MissingPeer, Peer, find_peer
 from benchmarks.process import Command, CommandFailed, run
 from benchmarks.requests import kind_of
@@ -132,6 +134,23 @@ def test_requests_are_told_apart(method: str, query: str, kind: str) -> None:
     assert kind_of(method, query) == kind
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("GET OBJECT", "get"),
+        ("HEAD OBJECT", "head"),
+        ("LIST BUCKET", "list"),
+        ("CREATE OBJECT", "put"),
+        ("INITIATE MULTIPART UPLOAD", "put"),
+        ("DELETE OBJECT", "delete"),
+        ("delete multi", "delete"),
+        ("GET BUCKET LOCATION", "other"),
+    ],
+)
+def test_what_the_server_says_is_told_apart(said: str, kind: str) -> None:
+    assert kind_of_said(said) == kind
+
+
 def test_a_peer_is_taken_from_path_or_named_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -165,6 +184,14 @@ def test_the_whole_benchmark_runs_and_saves_what_it_found(
     first = next(item for item in saved["requests"] if (item["workload"], item["verb"]) == ("tpch", "first"))
     assert first["counts"]["put"] >= 5, "lease, pack, index part in two, manifest, record"
     assert first["total"] == sum(first["counts"].values())
+    on_s3 = {item["verb"]: item for item in saved["summaries"] if item["workload"] == "tpch-s3"}
+    assert tuple(on_s3) == S3_VERBS
+    assert on_s3["first"]["stored_bytes"] > on_s3["unchanged"]["added_bytes"] > 0
+    asked = {item["verb"]: item["counts"] for item in saved["requests"] if item["workload"] == "tpch-s3"}
+    assert tuple(asked) == S3_VERBS
+    assert asked["first"]["put"] >= 5
+    assert asked["restore"]["get"] >= 5
+    assert "put" not in asked["restore"]
     assert "<svg" in (folders["results"] / "latest.svg").read_text(encoding="utf-8")
     shown = capsys.readouterr().out
     assert "Side by side" in shown
