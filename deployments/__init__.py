@@ -2,6 +2,7 @@
 
 - :mod:`deployments.wanted` says which deployments a site has, :mod:`deployments.sync` makes the server agree with it;
   ``python -m deployments`` does both.
+- :mod:`deployments.automations` says what the server does by itself when an event comes, and makes it so.
 - ``prefect.yaml`` is the same for ``prefect deploy --all``, for those who keep their schedules there.
 """
 

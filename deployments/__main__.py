@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
+from deployments.automations import sync_automations, wanted_rules
 from deployments.sync import sync
 from deployments.wanted import wanted_deployments
 from reopen.desk.session import Session, open_session
@@ -43,7 +44,9 @@ def _sync(config: Path | None, *, dry_run: bool, prune: bool) -> int:
         )
     wanted = wanted_deployments(session.settings, session.contracts, may_retain=_may_retain(session))
     with get_client(sync_client=True) as client:
-        changes = sync(client, wanted, site=session.settings.site, prune=prune, dry_run=dry_run)
+        site = session.settings.site
+        changes = sync(client, wanted, site=site, prune=prune, dry_run=dry_run)
+        changes += sync_automations(client, wanted_rules(session.settings), site=site, prune=prune, dry_run=dry_run)
     for change in changes:
         detail = f" ({change.detail})" if change.detail else ""
         sys.stdout.write(f"{'would be ' if dry_run else ''}{change.action} {change.full_name}{detail}\n")

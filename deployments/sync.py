@@ -24,7 +24,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
-from deployments.wanted import MANAGED, Wanted, site_tag
+from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, Wanted, site_tag
 
 POOL = "reopen"
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +99,8 @@ def _fields(item: Wanted) -> dict[str, Any]:
     return {
         "description": item.description,
         "parameters": {"request": dict(item.request)},
+        # A run whose heartbeats stop is ended by an automation (deployments/automations.py).
+        "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
         "entrypoint": f"flows/{item.flow}.py:{item.flow}",
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
     }

@@ -1,8 +1,8 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
 At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover. Where the retention key is: retain, prune. Each site has its own server, because a
-server that is lost with production can fail nothing over.
+drill for each tier, failover, a look at readiness, the watch. Where the retention key is: retain, prune. Each site has
+its own server, because a server that is lost with production can fail nothing over.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ AFTER_NIGHTLY = "30 5 * * *"
 AFTER_RETENTION = "30 6 * * *"
 PRUNE_WAIT_SECONDS = 3600
 """How long the daily prune waits for snapshots that are under way at that hour."""
+READY_CRON = "45 */6 * * *"
+"""Often enough that a key or a disk that is missing is found by day, seldom enough for a look that lists the vault."""
+HEARTBEAT_SECONDS = 30
+"""How often a flow run says that it is alive; the least that Prefect takes. Its own default is 180."""
 REPLICAS_PER_RPO = 3
 """A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
 
@@ -67,7 +71,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
             found.append(_replicate(settings, contracts, config, common))
     else:
         found += _drills(settings, contracts, config, common)
-        found.append(_failover(settings, config, common))
+        found += [make(settings, config, common) for make in (_failover, _ready, _watch)]
         found += _stage(settings, contracts, config, common)
     return tuple(sorted(found, key=lambda item: item.full_name))
 
@@ -187,6 +191,28 @@ def _failover(settings: Settings, config: Mapping[str, Any], common: tuple[str, 
         name=settings.site,
         description=f"Makes {settings.site} the primary and opens the business there. A person starts it.",
         request=dict(config),
+        tags=common,
+    )
+
+
+def _ready(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="ready",
+        name=settings.site,
+        description=f"Looks whether {settings.site} could take over now, four times a day.",
+        request={**config, "site": settings.site},
+        crons=(READY_CRON,),
+        tags=common,
+    )
+
+
+def _watch(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="watch",
+        name=settings.site,
+        description=f"Looks from {settings.site} whether the primary is alive, and says when it is lost.",
+        request=dict(config),
+        crons=(cron_of_period(settings.watch.every),),
         tags=common,
     )
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
@@ -32,6 +32,8 @@ from reopen.control.rules import epoch_of
 from reopen.desk.moves import carry_out, choose_move, failback_wish
 from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
 from reopen.desk.session import Session, open_session
+from reopen.desk.watching import rule_of
+from reopen.recover.automatic import accepted_risks
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
 from reopen.recover.course import Course, OnOutcome
@@ -53,17 +55,27 @@ def failover(request: FailoverRequest) -> FailoverResult:
     session = open_session(request.config)
     chosen = choose(session, request)
     plan, log = chosen.plan, chosen.log
+    risks: tuple[str, ...] = request.accept_risk
+    note = ""
+    if request.automatic:
+        risks = tuple(dict.fromkeys((*risks, *accepted_risks(session.settings.sites, source=plan.source_site))))
+        rule = rule_of(session, plan, source=plan.source_site, target=plan.target_site)
+        if not rule.by_itself:
+            note = f"An automatic failover is refused, so a person decides. {rule.text}"
+            get_run_logger().warning(note)
+        if risks:
+            note += f" Whoever approves accepts: {', '.join(risks)}."
     epoch = epoch_of(log.records(), target=plan.target_site, initial=plan.source_site)
     describe_run(f"failover to {plan.target_site} (epoch {epoch})", *map(_tier_tag, plan.tiers))
     publish_plan(plan)
     result = carry_out(
         session,
         chosen,
-        fence=fence_of(asserted=request.assert_fenced, accepted_risks=request.accept_risk, by=request.by),
+        fence=fence_of(asserted=request.assert_fenced, accepted_risks=risks, by=request.by),
         reason=request.reason,
         vault=request.vault,
         progress=callers_progress(),
-        driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval))),
+        driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval), note)),
     )
     publish_recovery(result.plan, result.measured)
     return concluded(result, "" if result.verdict is Verdict.MET else f"the failover {result.verdict} its objectives")
@@ -110,9 +122,9 @@ def choose(session: Session, request: FailoverRequest) -> Chosen:
     return choose_failover(session, wish, reason=request.reason)
 
 
-def asking(log: EpochLog, seconds_max: timedelta) -> Callable[[RecoveryPlan], None]:
-    """Asks people in the UI, for so long at most."""
-    return partial(ask_for_approval, log=log, seconds_max=seconds_max)
+def asking(log: EpochLog, seconds_max: timedelta, note: str = "") -> Callable[[RecoveryPlan], None]:
+    """Asks people in the UI, for so long at most; ``note`` is what they should know of this plan."""
+    return partial(ask_for_approval, log=log, seconds_max=seconds_max, note=note)
 
 
 def wish_of(request: FailoverRequest) -> Wish:

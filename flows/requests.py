@@ -201,3 +201,16 @@ class FailoverRequest(Request):
         title="Wait for approval",
         description="How long to wait where a plan needs approval, as 4h: here in a form, or by `reopen approve`.",
     )
+
+
+class ReadyRequest(Request):
+    """Look whether a site could take over now."""
+
+    site: str | None = Field(
+        default=None, title="Site", description="The site to look at; empty: the one that would take over."
+    )
+    send_test: bool = Field(default=False, title="Send a test", description="Send a test message to every channel.")
+
+
+class WatchRequest(Request):
+    """Look at the primary from this site, once."""

@@ -36,11 +36,14 @@ class ApprovalForm(RunInput):
     reason: str = Field(title="Reason", min_length=1, description="It stands in the log, and in the evidence.")
 
 
-def ask_for_approval(plan: RecoveryPlan, log: EpochLog, *, seconds_max: timedelta) -> None:
-    """Pause the flow run at hand until somebody has spoken about the plan, here or by command, or time is up."""
+def ask_for_approval(plan: RecoveryPlan, log: EpochLog, *, seconds_max: timedelta, note: str = "") -> None:
+    """Pause the flow run at hand until somebody has spoken about the plan, here or by command, or time is up.
+
+    :param note: what people should know besides the plan.
+    """
     if approval_of(log.records(), plan) is not None or not seconds_max:
         return
-    form = ApprovalForm.with_initial_data(description=description(plan))
+    form = ApprovalForm.with_initial_data(description=f"{description(plan)}\n\n{note}".rstrip())
     with _heard_elsewhere(plan, log, str(flow_run.get_id())):
         try:
             answer = pause_flow_run(

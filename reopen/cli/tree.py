@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "sql": "history",
     "status": "state",
     "ready": "ready",
+    "watch": "watch",
     "restore": "recovery",
     "failover": "recovery",
     "approve": "roles",

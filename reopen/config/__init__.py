@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from reopen.config.initial import default_settings_text
 from reopen.config.load import FILE_NAME, FILE_VARIABLE, load_settings
-from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
+from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults, Watch
 
 __all__ = [
     "FILE_NAME",
@@ -33,6 +33,7 @@ __all__ = [
     "Shards",
     "Site",
     "TierDefaults",
+    "Watch",
     "default_settings_text",
     "load_settings",
 ]

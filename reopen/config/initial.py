@@ -128,6 +128,18 @@ rate = ""
 # How long a dataset that failed waits for `reopen decide` (retry, skip, abort) before the next tier begins without it.
 decide_within = "0s"
 
+[watch]
+# The primary is looked at from another site this often (`reopen watch`, or its deployment): its vault, and a few bytes
+# of one file of each dataset of the first tier.
+every = "1m"
+# A place that has not answered for so long does not answer.
+timeout = "10s"
+# So many looks in a row that fail make the primary lost: people are told, and where it is deployed a failover begins,
+# which waits for approval.
+failures = 3
+# What lasts is told again this often.
+remind = "1h"
+
 [shards]
 # Where flows have the shards of large work done: "threads" of the flow's process, "processes" of its host, or "dask"
 # (needs the extra `reopen[dask]`), whose workers reach the vault, the data and the keys under the same paths.

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.config.faults import Fault, faults_error
-from reopen.config.model import EventChannels, Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults
+from reopen.config.model import (
+    EventChannels,
+    Hook,
+    Limits,
+    Notify,
+    Recovery,
+    Settings,
+    Shards,
+    Site,
+    TierDefaults,
+    Watch,
+)
 from reopen.errors import NotFound
 
 if TYPE_CHECKING:
@@ -96,6 +107,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         ),
         shards=Shards(runner=text.shards.runner, workers=text.shards.workers, address=text.shards.address),
         recovery=Recovery(rate=text.recovery.rate, decide_within=text.recovery.decide_within),
+        watch=Watch(**dict(text.watch)),
     )
 
 

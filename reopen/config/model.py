@@ -105,6 +105,20 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How the primary is watched from another site."""
+
+    failures: int = 3
+    """So many looks in a row that fail make a site lost."""
+    every: timedelta = timedelta(minutes=1)
+    """How often it is looked at."""
+    timeout: timedelta = timedelta(seconds=10)
+    """How long a place may take to answer."""
+    remind: timedelta = timedelta(hours=1)
+    """How often what lasts is said again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shards:
     """Where flows have the shards of large work done: snapshots, checks of packs, restores."""
 
@@ -134,6 +148,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     shards: Shards = field(default_factory=Shards)
     recovery: Recovery = field(default_factory=Recovery)
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def base(self) -> Path:

@@ -186,6 +186,15 @@ class RecoveryText(_Strict):
     decide_within: Wait = timedelta(0)
 
 
+class WatchText(_Strict):
+    """``[watch]``"""
+
+    failures: Annotated[int, Field(ge=1)] = 3
+    every: Duration = timedelta(minutes=1)
+    timeout: Duration = timedelta(seconds=10)
+    remind: Duration = timedelta(hours=1)
+
+
 class SettingsText(BaseSettings):
     """The whole file, the keys of ``[reopen]`` at the top, so that ``REOPEN_SITE`` is enough to override one."""
 
@@ -207,6 +216,7 @@ class SettingsText(BaseSettings):
     limits: LimitsText = LimitsText()
     shards: ShardsText = ShardsText()
     recovery: RecoveryText = RecoveryText()
+    watch: WatchText = WatchText()
 
     @classmethod
     def settings_customise_sources(
@@ -228,6 +238,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "limits": LimitsText,
     "shards": ShardsText,
     "recovery": RecoveryText,
+    "watch": WatchText,
 }
 _OWN_KEYS = [name for name in SettingsText.model_fields if name not in _TABLES]
 _KEYS_BY_TABLE: Mapping[str, list[str]] = {
@@ -363,6 +374,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             message = f"{shown} is a bad tier; allowed: 1 to 9."
         case "int_parsing" if place[0] == "tiers":
             message = f"{shown} is a bad tier; allowed: 1 to 9."
+        case "greater_than_equal" if place[0] == "watch":
+            message = f"{shown} is not allowed; allowed: whole numbers from 1."
         case "int_parsing" | "int_type" | "int_from_float" | "greater_than_equal":
             message = f"{shown} is not allowed; allowed: whole numbers from 0."
         case _:

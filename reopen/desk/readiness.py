@@ -12,11 +12,15 @@ from reopen.control import rules
 from reopen.desk.recovery import Wish, plan_wish
 from reopen.desk.session import Session
 from reopen.errors import ReopenError
-from reopen.notify.directory import list_channels, send_test
+from reopen.notify.channels import AppriseNotifier
+from reopen.notify.directory import list_channels, owners, send_test
+from reopen.recover import alarms
+from reopen.recover.context import Delivery
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.readiness.connectivity import Channel
+from reopen.recover.readiness.model import describe
 from reopen.recover.wiring import environment
 from reopen.storage import ObjectStore, open_store
 from reopen.vault import Vault
@@ -100,3 +104,15 @@ def _channels(session: Session, *, send: bool) -> list[Channel]:
         sent_at=to_the_second(session.clock.now()),
     )
     return [Channel(name=delivery.channel, delivery=delivery) for delivery in sent]
+
+
+def tell_unready(session: Session, found: Readiness) -> tuple[Delivery, ...]:
+    """Tell people that a site could not take over now; nobody is told when it could."""
+    if found.ok:
+        return ()
+    notice = alarms.ready_failed(
+        site=found.site,
+        failed=[(describe(check), check.what_to_do) for check in found.failed],
+        contacts=owners(session.contracts_or_none.datasets.values()),
+    )
+    return AppriseNotifier(session.settings.notify, clock=session.clock)(notice)

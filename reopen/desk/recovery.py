@@ -27,6 +27,7 @@ from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, Refused
 from reopen.progress import Progress
+from reopen.recover.automatic import is_sure
 from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.failover import unfinished_plan
@@ -151,6 +152,7 @@ def plan_of_wish(
         move=Move(
             scenario=scenario,
             automatic=wish.automatic,
+            unsure=wish.automatic and not is_sure(session.settings.sites, source=source, target=target),
             opens=HookKind.UNFENCE in hooks or HookKind.UNQUIESCE in hooks,
             prepared="" if prepared is None else prepared.plan.digest,
             quiesce_max=quiesce_max if prepared is None else prepared.plan.quiesce_max,

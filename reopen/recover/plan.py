@@ -392,7 +392,7 @@ def _plan(
         )
     order = [_order(dataset, scope) for dataset in planned]
     asking = [contracts.datasets[d.name] for d in planned] if kind is not PlanKind.DRILL else []
-    approvals = asks_for_approval(asking, automatic=move.automatic)
+    approvals = asks_for_approval(asking, automatic=move.automatic, unsure=move.unsure)
     return RecoveryPlan(
         kind=kind,
         vault=vault.id,

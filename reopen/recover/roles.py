@@ -37,23 +37,26 @@ PLANNED_SCENARIOS = frozenset({Scenario.PLANNED, Scenario.FAILBACK})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """How the role moves. ``automatic``: nobody asked for it. ``opens``: the target has a hook that lets its writers
-    write again. ``prepared``: the digest of the plan whose final sync this one goes on from. ``quiesce_max``: how long
-    a plan that prepares may hold the writers."""
+    """How the role moves. ``automatic``: nobody asked for it. ``unsure``: it cannot be told whether the source is dead
+    or only cut off, nor be made sure that it does not act (:mod:`reopen.recover.automatic`). ``opens``: the target has
+    a hook that lets its writers write again. ``prepared``: the digest of the plan whose final sync this one goes on
+    from. ``quiesce_max``: how long a plan that prepares may hold the writers."""
 
     scenario: Scenario = Scenario.UNPLANNED
     automatic: bool = False
+    unsure: bool = False
     opens: bool = False
     prepared: str = ""
     quiesce_max: timedelta | None = None
 
 
-def asks_for_approval(datasets: Sequence[Dataset], *, automatic: bool) -> tuple[str, ...]:
+def asks_for_approval(datasets: Sequence[Dataset], *, automatic: bool, unsure: bool = False) -> tuple[str, ...]:
     """Names of the datasets for whose sake a person approves a plan that moves them.
 
-    :param automatic: nobody asked for the failover; then every dataset asks whose contract does not allow that.
+    :param automatic: nobody asked for the failover; then every dataset asks whose contract does not allow that, and
+        all do where it is ``unsure`` that the source does not act any more.
     """
-    return tuple(sorted(d.name for d in datasets if d.approval or (automatic and not d.automatic_failover)))
+    return tuple(sorted(d.name for d in datasets if d.approval or (automatic and (unsure or not d.automatic_failover))))
 
 
 def with_role_steps(steps: Sequence[Step], *, scenario: Scenario, approval: bool, opens: bool) -> tuple[Step, ...]:

@@ -44,7 +44,10 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
     assert synced(scene.production) == dict.fromkeys(mine, "created")
     assert synced(scene.production) == dict.fromkeys(mine, "unchanged")
     others = synced(scene.standby)
-    assert others == dict.fromkeys(("drill/tier-1", "drill/tier-2", "failover/standby", "verify/standby"), "created")
+    assert others == dict.fromkeys(
+        ("drill/tier-1", "drill/tier-2", "failover/standby", "ready/standby", "verify/standby", "watch/standby"),
+        "created",
+    )
 
     with get_client(sync_client=True) as client:
         ledger = client.read_deployment_by_name("snapshot/ledger")

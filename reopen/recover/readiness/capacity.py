@@ -90,8 +90,8 @@ def need_of(datasets: Sequence[PlannedDataset]) -> Need:
 
 def is_staged(dataset: PlannedDataset) -> bool:
     """Whether the plan takes a version that is there already."""
-    staged = getattr(dataset, "staged", None)
-    return staged is not None and dataset.point is not None and staged.snapshot == dataset.point.snapshot
+    staged, point = dataset.staged, dataset.point
+    return staged is not None and point is not None and staged.record_digest == point.record_digest
 
 
 def room_of(where: str) -> Room:

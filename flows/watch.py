@@ -1,0 +1,51 @@
+"""Owns the order of a look of the watch: look at the primary, show, emit, tell people, and only then remember what was
+told.
+
+A look that found the worst has done its work: its run completes, and what it found is in its events.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prefect import flow
+
+from flows.arguments import run_as_command
+from flows.outcome import describe_run
+from flows.requests import WatchRequest
+from reopen.desk.session import open_session
+from reopen.desk.watching import keep, tell, watch_site
+from reopen.recover.watch.look import Looked
+from tasks.attempts import run_attempt
+from tasks.looks import publish_watch
+
+
+@flow(name="watch", persist_result=False)
+def watch(request: WatchRequest) -> Looked | None:
+    """Look at the primary from this site."""
+    session = open_session(request.config)
+    found = run_attempt("watch", "look", partial(watch_site, session))
+    if found is None:
+        describe_run(f"watch: {session.settings.site} is the primary")
+        return None
+    describe_run(f"watch {found.site}: {found.judged.state}")
+    publish_watch(found)
+    tell(session, found)
+    keep(session, found)
+    return found
+
+
+def lines(found: Looked | None) -> list[str]:
+    """The result as ``python -m flows.watch`` prints it."""
+    if found is None:
+        return ["this site is the primary: it is watched from another one"]
+    return [
+        *(f"{item.place}: {item.song.status}: {item.song.detail}" for item in found.answers),
+        *found.notes,
+        *(f"told: {signal.sign} of {signal.subject}" for signal in found.judged.signals),
+        f"{found.site} is {found.judged.state}, seen from {found.target}",
+    ]
+
+
+if __name__ == "__main__":
+    run_as_command(watch, WatchRequest, lines)

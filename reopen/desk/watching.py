@@ -1,0 +1,130 @@
+"""Owns the way from the settings to a look of the watch: whom to watch from here, what to remember, whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from reopen.clock import from_text
+from reopen.contracts import Contracts
+from reopen.desk.recovery import Wish, plan_wish
+from reopen.desk.session import Session
+from reopen.errors import ReopenError
+from reopen.notify.channels import AppriseNotifier
+from reopen.notify.directory import owners
+from reopen.recover import alarms
+from reopen.recover.automatic import AutomaticRule, judge_automatic
+from reopen.recover.context import Delivery, Notice
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.watch.judge import Limits, Sign, Signal
+from reopen.recover.watch.look import Looked, SendCanaries, Watchpost, look
+from reopen.recover.watch.memory import recall, remember
+
+
+def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked | None:
+    """Look at the primary from this site, once. None when this site is the primary: there is nobody to watch.
+
+    What it found is to be told (:func:`tell`) and then kept (:func:`keep`), in this order: what was kept and not told
+    would never be told.
+    """
+    settings, notes = session.settings, []
+    try:
+        primary = session.primary()
+    except ReopenError as error:
+        primary = settings.primary.name
+        notes.append(f"Who is primary is not known, so this looks at the settings' primary: {error.message}")
+    if primary == settings.site:
+        return None
+    contracts: Contracts
+    try:
+        contracts = session.contracts
+    except ReopenError as error:
+        # The watch goes on by the vault alone: a contract that somebody spoilt must not hide a disaster.
+        contracts = Contracts(datasets={})
+        notes.append(f"The contracts cannot be read, so only the vault of {primary} is watched: {error.message}")
+    plan: RecoveryPlan | ReopenError
+    try:
+        plan = plan_wish(session, Wish(to=settings.site))
+    except ReopenError as error:
+        plan = error
+    post = Watchpost(
+        site=primary,
+        target=settings.site,
+        vault_url=settings.sites[primary].vault,
+        contracts=contracts,
+        plan=plan,
+        open_source=partial(session.vault, primary),
+        open_replica=partial(session.vault, settings.site),
+        rule=rule_of(session, plan, source=primary, target=settings.site),
+        limits=Limits(failures=settings.watch.failures, every=settings.watch.every, remind=settings.watch.remind),
+        seconds_max=settings.watch.timeout.total_seconds(),
+        clock=session.clock,
+    )
+    found = look(post, recall(settings.home, primary), send=send)
+    return found if not notes else replace(found, notes=(*notes, *found.notes))
+
+
+def rule_of(session: Session, plan: RecoveryPlan | ReopenError, *, source: str, target: str) -> AutomaticRule:
+    """Whether a failover of this plan that nobody asked for may go by itself."""
+    if isinstance(plan, ReopenError):
+        return AutomaticRule(reasons=(f"There is no plan: {plan.message}",), hint=plan.hint)
+    datasets = [session.contracts.datasets[dataset.name] for dataset in plan.datasets]
+    return judge_automatic(session.settings.sites, datasets, source=source, target=target)
+
+
+def tell(session: Session, found: Looked) -> tuple[Delivery, ...]:
+    """Tell people what a look found that is new, or that lasts; nothing when nothing is."""
+    notifier = AppriseNotifier(session.settings.notify, clock=session.clock)
+    return tuple(delivery for notice in notices_of(session, found) for delivery in notifier(notice))
+
+
+def keep(session: Session, found: Looked) -> None:
+    """Remember what a look found, for the next one."""
+    remember(session.settings.home, found.site, found.judged.memory)
+
+
+def notices_of(session: Session, found: Looked) -> Sequence[Notice]:
+    """What people are told. That something is over is no message: they see it in `reopen status`."""
+    notices = (_notice(session, found, signal) for signal in found.judged.signals)
+    return [notice for notice in notices if notice is not None]
+
+
+def _notice(session: Session, found: Looked, signal: Signal) -> Notice | None:
+    datasets = session.contracts_or_none.datasets
+    everybody = owners(datasets.values())
+    payload = signal.payload
+    match signal.sign:
+        case Sign.SITE_UNREACHABLE:
+            return alarms.site_unreachable(
+                site=found.site, since=from_text(payload["since"]), problem=payload["problem"], contacts=everybody
+            )
+        case Sign.SITE_LOST:
+            return alarms.site_lost(
+                site=found.site,
+                since=from_text(payload["since"]),
+                problem=payload["problem"],
+                next_step=next_step(found),
+                contacts=everybody,
+            )
+        case Sign.EXPOSURE_BREACHED:
+            item = next(item for item in found.exposed if item.dataset == signal.subject)
+            return alarms.exposure_breached(
+                dataset=item.dataset,
+                exposure=item.exposure,
+                rpo=item.rpo,
+                site=found.site,
+                contacts=owners([datasets[item.dataset]]),
+            )
+        case _:
+            return None
+
+
+def next_step(found: Looked) -> str:
+    """What happens now that a site is lost, or what a person is to do."""
+    if found.rule.by_itself:
+        return f"{found.target} takes over by itself where its automation is deployed; else: `reopen failover`."
+    return (
+        f"Nothing moves by itself. {found.rule.text} Look at {found.site}; if it is lost, approve the failover that "
+        f"waits, or begin one: `reopen failover --reason …`. {found.rule.hint}"
+    ).strip()

@@ -1,0 +1,66 @@
+"""Owns what the looks at a site leave in the Prefect UI, and which events they become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.artifacts import create_table_artifact
+
+from reopen.recover.readiness import Readiness
+from reopen.recover.readiness.model import describe
+from reopen.recover.watch.look import Looked
+from tasks.events import Event, ReadyFailed, ReadyRestored, emit, event_of
+from tasks.progress import artifact_key
+
+
+def publish_readiness(found: Readiness) -> None:
+    """Every check under ``ready-<site>``, and an event that says whether one failed."""
+    rows = [
+        {
+            "area": str(check.area),
+            "check": check.name,
+            "dataset": check.dataset or "-",
+            "verdict": str(check.verdict),
+            "measured": check.value,
+            "what to do": check.what_to_do,
+        }
+        for check in found.checks
+    ]
+    ended = "could take over now" if found.ok else f"could NOT take over now: {len(found.failed)} checks failed"
+    create_table_artifact(rows, key=artifact_key("ready", found.site), description=f"{found.site} {ended}")
+    emit(readiness_event(found))
+
+
+def readiness_event(found: Readiness) -> Event:
+    """The event of a look at readiness."""
+    if found.ok:
+        return ReadyRestored(site=found.site, warned=len(found.warned))
+    failed = tuple(describe(check) for check in found.failed)
+    return ReadyFailed(site=found.site, failed=failed, warned=len(found.warned))
+
+
+def publish_watch(found: Looked) -> None:
+    """Every place under ``watch-<site>``, and the events that the look gave rise to."""
+    rows: list[dict[str, Any]] = [
+        {"place": item.place, "status": str(item.song.status), "seconds": item.song.seconds, "detail": item.song.detail}
+        for item in found.answers
+    ]
+    rows += [
+        {
+            "place": f"copy:{item.dataset}",
+            "status": str(item.mark),
+            "seconds": "-" if item.exposure is None else round(item.exposure.total_seconds()),
+            "detail": "no verified copy" if item.exposure is None else "seconds of data would be lost",
+        }
+        for item in found.exposed
+    ]
+    create_table_artifact(
+        rows, key=artifact_key("watch", found.site), description=f"{found.site} is {found.judged.state}"
+    )
+    for event in watch_events(found):
+        emit(event)
+
+
+def watch_events(found: Looked) -> list[Event]:
+    """The events of a look of the watch."""
+    return [event_of(str(signal.sign), signal.payload) for signal in found.judged.signals]

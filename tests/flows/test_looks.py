@@ -1,0 +1,224 @@
+"""Looks as flows: what they emit, what the UI shows, and what the server does by itself when a site is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reopen.desk.session import open_session
+from reopen.errors import ReopenError
+from tests.flows.observed import artifact, eventually, newest_flow_run
+from tests.flows.scene import Scene, make_scene
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+@pytest.fixture
+def bare_server(prefect_harness: None) -> Iterator[None]:
+    """The server that all tests share has no deployment of ours and no automation, before and after."""
+
+    def clear() -> None:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            for automation in client.read_automations():
+                client.delete_automation(automation.id)
+            for deployment in client.read_deployments():
+                client.delete_deployment(deployment.id)
+
+    clear()
+    yield
+    clear()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, bare_server: None) -> Scene:
+    """Two sites, and a verified replica at the standby."""
+    made = make_scene(tmp_path)
+    from reopen.protect.plan import plan_snapshot
+    from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+    from reopen.protect.snapshot import execute_snapshot
+    from reopen.protect.verify.verify import Level, verify_vault
+    from reopen.storage import open_store
+
+    session = open_session(made.production)
+    vault = session.vault()
+    for dataset in session.contracts.datasets.values():
+        execute_snapshot(vault, plan_snapshot(vault, dataset, "production"))
+    replica = open_store(str(tmp_path / "standby/vault"))
+    execute_replicate(plan_replicate(vault, replica))
+    verify_vault(open_session(made.standby).vault(), level=Level.STORED)
+    return made
+
+
+def emitted(name: str, site: str) -> list[dict[str, Any]]:
+    """Payloads of the events of a name and site that the server has, oldest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.events.filters import EventFilter, EventNameFilter
+
+    with get_client(sync_client=True) as client:
+        found = client.request(
+            "POST",
+            "/events/filter",
+            json={"filter": EventFilter(event=EventNameFilter(name=[name])).model_dump(mode="json")},
+        ).json()["events"]
+    return [event["payload"] for event in reversed(found) if event["resource"].get("reopen.site") == site]
+
+
+def test_a_look_at_readiness_is_a_table_and_an_event(scene: Scene) -> None:
+    from flows.ready import lines, ready
+    from flows.requests import ReadyRequest
+
+    found = ready(ReadyRequest(config=scene.standby))
+
+    assert found.ok, found.problem
+    assert lines(found)[-1].startswith(f"standby: {len(found.checks)} checks, 0 failed, ")
+    shown = artifact("ready-standby")
+    assert shown is not None
+    assert shown.description == "standby could take over now"
+    assert newest_flow_run("reopen").name == f"ready standby: {found.verdict}"
+    (event,) = eventually(lambda: emitted("reopen.ready.ok", "standby"), bool)
+    assert event == {"site": "standby", "warned": len(found.warned)}
+
+
+def test_a_site_that_could_not_take_over_fails_the_run_and_names_the_checks(scene: Scene) -> None:
+    from flows.outcome import BadFinding
+    from flows.ready import ready
+    from flows.requests import ReadyRequest
+
+    shutil.rmtree(scene.folder / "standby/vault")
+    with pytest.raises(BadFinding, match="there is no vault"):
+        ready(ReadyRequest(config=scene.standby))
+
+    (event,) = eventually(lambda: emitted("reopen.ready.failed", "standby"), bool)
+    assert any(line.startswith("vault: there is no vault in ") for line in event["failed"])
+
+
+def test_a_lost_site_starts_the_failover_that_the_automation_names(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a real server: the watch emits, the automation matches, the deployment has a run of what the watch said."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.objects import FlowRun
+
+    from deployments.automations import sync_automations, wanted_rules
+    from deployments.sync import sync
+    from deployments.wanted import wanted_deployments
+    from flows.requests import FailoverRequest, WatchRequest
+    from flows.watch import watch
+
+    monkeypatch.setenv("REOPEN_WATCH__FAILURES", "1")
+    session = open_session(scene.standby)
+    with get_client(sync_client=True) as client:
+        sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
+        sync_automations(client, wanted_rules(session.settings), site="standby", prune=False)
+        deployment = client.read_deployment_by_name("failover/standby")
+
+    seen = watch(WatchRequest(config=scene.standby))
+    assert seen is not None
+    assert seen.judged.state == "alive"
+    shutil.rmtree(scene.folder / "production")
+    lost = watch(WatchRequest(config=scene.standby))
+    assert lost is not None
+    assert lost.judged.state == "lost"
+
+    def started() -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+            return client.read_flow_runs(deployment_filter=chosen)
+
+    (run,) = eventually(started, bool)
+    asked = FailoverRequest(**run.parameters["request"])
+    assert asked.automatic
+    assert asked.source == "production"
+    assert asked.to == "standby"
+    assert asked.config == scene.standby
+    assert asked.reason.startswith("production has not answered since ")
+    assert asked.failed_at == lost.judged.memory.failing_since
+    (event,) = eventually(lambda: emitted("reopen.site.lost", "production"), bool)
+    assert event["by_itself"] is False
+
+    # What it starts does not go without a person: it waits, and nothing is fenced or moved before.
+    from flows.failover import failover
+    from flows.outcome import BadFinding
+    from reopen.control.records import Epoch
+
+    with pytest.raises((BadFinding, ReopenError)) as waits:
+        failover(asked.model_copy(update={"wait_approval": "0s"}))
+    assert "nobody has approved plan" in str(waits.value), waits.value
+    assert session.log is not None
+    assert not any(isinstance(record.value, Epoch) for record in session.log.records())
+
+
+def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
+    from prefect.client.orchestration import SyncPrefectClient, get_client
+    from prefect.events.schemas.automations import AutomationCore
+
+    from deployments.automations import sync_automations, wanted_rules
+    from deployments.sync import sync
+    from deployments.wanted import wanted_deployments
+
+    session = open_session(scene.standby)
+    rules = wanted_rules(session.settings)
+    fail_over, silent = "automation/reopen: fail over to standby", "automation/reopen: crash silent runs at standby"
+
+    def synced(client: SyncPrefectClient, wanted: Any = rules, **options: Any) -> dict[str, str]:
+        changes = sync_automations(client, wanted, site="standby", **{"prune": False, **options})
+        return {change.full_name: change.action for change in changes}
+
+    with get_client(sync_client=True) as client:
+        # Before its deployment is there, a dry run says what would be made.
+        assert synced(client, dry_run=True) == {fail_over: "created", silent: "created"}
+        assert client.read_automations() == []
+        sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
+        assert synced(client) == {fail_over: "created", silent: "created"}
+        assert synced(client) == {fail_over: "unchanged", silent: "unchanged"}
+
+        # Somebody switches ours off, changes it, and makes one of his own.
+        (ours,) = client.read_automations_by_name("reopen: fail over to standby")
+        changed = ours.model_copy(update={"enabled": False, "description": "hm"})
+        client.update_automation(
+            ours.id, AutomationCore.model_validate(changed.model_dump(exclude={"id", "owner_resource"}))
+        )
+        own = AutomationCore.model_validate(
+            ours.model_dump(exclude={"id", "owner_resource"}) | {"name": "mine", "tags": ["reopen"]}
+        )
+        client.create_automation(own)
+        assert synced(client) == {fail_over: "changed", silent: "unchanged"}
+        (ours,) = client.read_automations_by_name("reopen: fail over to standby")
+        assert not ours.enabled
+        assert ours.description != "hm"
+
+        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale"}
+        assert synced(client, rules[:1], prune=True) == {silent: "unchanged", fail_over: "removed"}
+        assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
+
+
+def test_the_page_of_events_is_what_the_code_says() -> None:
+    from tasks.events import page
+
+    assert (ROOT / "docs/events.md").read_text(encoding="utf-8") == page(), (
+        "run: python -m tasks.events > docs/events.md"
+    )
+
+
+def test_every_sign_of_the_watch_is_an_event_with_the_fields_that_it_carries() -> None:
+    from reopen.recover.watch.judge import Sign
+    from tasks.events import EVENTS, event_of, payload_of
+
+    assert {str(sign) for sign in Sign} <= set(EVENTS)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    event = event_of("site.returned", {"site": "production", "at": "2026-01-01T00:00:00.000000Z"})
+    assert payload_of(event) == {"site": "production", "at": "2026-01-01T00:00:00.000000Z"}
+    assert event.resource == "reopen.site.production"
+    assert getattr(event, "at") == at  # noqa: B009
+    with pytest.raises(ValueError, match="Extra inputs"):
+        event_of("site.returned", {"site": "production", "at": at, "mood": "good"})
