@@ -40,6 +40,7 @@ _PROPERTIES = (
     "approval",
     "automaticFailover",
     "consistencyGroup",
+    "showFailingRows",
 )
 
 
@@ -141,7 +142,8 @@ def _dataset(
     kind = _choice(reader, custom.get("sourceKind"), "source kind", SourceKind, SourceKind.FILES)
     levels = read_service_levels(reader, name, tier, defaults)
     locations = read_locations(reader, name, sites, base)
-    table = _table(reader, locations.table_format)
+    shows_rows = _flag(reader, custom.get("showFailingRows"), "showFailingRows")
+    table = _table(reader, locations.table_format, show_failing_rows=shows_rows)
     owner = _owner(reader)
     include = text_list(reader, custom.get("include"), "include", "'*.parquet'")
     exclude = text_list(reader, custom.get("exclude"), "exclude", "'*.tmp'")
@@ -240,7 +242,7 @@ def _dependencies(reader: Reader, custom: Custom | None) -> tuple[Dependency, ..
     return tuple(found.values())
 
 
-def _table(reader: Reader, table_format: TableFormat | None) -> Table | None:
+def _table(reader: Reader, table_format: TableFormat | None, *, show_failing_rows: bool) -> Table | None:
     """The tabular side; ``None`` for files that are no table or that the contract does not describe."""
     if table_format is None:
         return None
@@ -261,6 +263,7 @@ def _table(reader: Reader, table_format: TableFormat | None) -> Table | None:
         format=table_format,
         schema=schema[0],
         classified=tuple(column.get("physicalName") or column["name"] for column in columns if _is_classified(column)),
+        show_failing_rows=show_failing_rows,
     )
 
 

@@ -154,6 +154,8 @@ class Table:
     format: TableFormat
     schema: Mapping[str, Any]
     classified: tuple[str, ...] = ()
+    show_failing_rows: bool = False
+    """Whether results of checks may show values of rows that break a rule; never those of classified columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,9 @@ def choose_drill(session: Session, wish: DrillWish, *, identifier: str | None = 
         from reopen.recover.scenarios.ransomware import Ransomware
 
         folder = f"{drill_folder(target.scratch, identifier)}/{ATTACKED}"
-        setting = replace(setting, arrange=Ransomware(vault=vault, folder=folder, seed=seed))
+        setting = replace(
+            setting, arrange=Ransomware(vault=vault, folder=folder, seed=seed, without=tuple(selection["without"]))
+        )
     elif wish.scenario is DrillScenario.OPERATOR_ERROR:
         from reopen.recover.scenarios.operator_error import OperatorError
 

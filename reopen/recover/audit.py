@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reopen.control.chain import ChainProblem, Defect, Link, inspect_chain
-from reopen.errors import InvalidInput
+from reopen.control.values import digest
+from reopen.errors import InvalidInput, NotFound
 from reopen.recover.evidence import (
     EVIDENCE_PREFIX,
     StoredEvidence,
@@ -101,7 +102,7 @@ def audit_evidence(
     if expect and anchored is None:
         detail = f"no record has the digest {expect} that was written down elsewhere"
         problems.append(ChainProblem(name=f"{EVIDENCE_PREFIX}/", defect=Defect.MISSING, detail=detail))
-    problems += _judge_history(store, records)
+    problems += [*_judge_results(store, records), *_judge_history(store, records)]
     return Audit(
         records=tuple(records),
         links=len(links),
@@ -131,6 +132,21 @@ def _judge_quotes(
         else:
             detail = f"{quote.source} quotes it ({quote.digest[:16]}), and it is not here"
             yield ChainProblem(name=quote.name, defect=Defect.MISSING, detail=detail)
+
+
+def _judge_results(store: ObjectStore, records: Sequence[StoredEvidence]) -> Iterable[ChainProblem]:
+    """Raw results of checks that are not those that the evidence quotes."""
+    for record in records:
+        for dataset, place in sorted(record.evidence.results.items()):
+            name, quoted = place.get("object", ""), place.get("digest", "")
+            source = f"evidence {record.number} quotes the results of {dataset}"
+            try:
+                found = digest(store.get(name))
+            except NotFound:
+                yield ChainProblem(name=name, defect=Defect.MISSING, detail=f"{source}, and they are not here")
+                continue
+            if found != quoted:
+                yield ChainProblem(name=name, defect=Defect.REPLACED, detail=f"{source}, and these are others")
 
 
 def _judge_history(store: ObjectStore, records: Sequence[StoredEvidence]) -> Iterable[ChainProblem]:

@@ -230,4 +230,7 @@ class RecoveryContext:
     record_drilled: Callable[[PlannedDataset, Mapping[str, Any]], str] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of software and environment, for the evidence."""
+    raw_results: Callable[[], Mapping[str, bytes]] = dict
+    """What the engine of the checks itself said, by dataset, as far as this process validated: JSON, failing rows
+    masked."""
     patience: Patience = field(default_factory=Patience)

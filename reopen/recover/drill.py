@@ -144,7 +144,9 @@ def execute_drill(
         isolation=_isolation(store, clean_up.folder, setting),
         findings={**findings.facts, **({"problem": findings.problem} if findings.problem else {})},
     )
-    recorded = record_recovery(store, evidence, sign=context.sign, random_bytes=random_bytes)
+    recorded = record_recovery(
+        store, evidence, sign=context.sign, raw_results=context.raw_results, random_bytes=random_bytes
+    )
     return DrillResult(
         plan=plan,
         outcomes=outcomes,

@@ -80,6 +80,8 @@ class Evidence:
     """Where this differs from the plan, from what was predicted, or from the plan's last drill."""
     findings: Mapping[str, Any] = field(default_factory=dict)
     """What a drill's scenario did and saw."""
+    results: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Where the checks' engine's own results lie in the control store, by dataset: ``object`` and its ``digest``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

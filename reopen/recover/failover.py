@@ -191,7 +191,9 @@ def conclude_failover(
     )
     diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
     evidence = replace(evidence, findings={**evidence.findings, **_findings(outcomes, diverged)})
-    recorded = record_recovery(journal.log.store, evidence, sign=context.sign, random_bytes=random_bytes)
+    recorded = record_recovery(
+        journal.log.store, evidence, sign=context.sign, raw_results=context.raw_results, random_bytes=random_bytes
+    )
     stored = recorded.evidence
     journal.conclude(stored.name, stored.digest)
     return FailoverResult(

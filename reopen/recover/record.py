@@ -1,22 +1,25 @@
 """Owns the end of every recovery: its evidence is written, and what is made of the evidence is laid beside it.
 
-Order: the evidence first, because it alone is the record. History (Parquet) and whatever else can be made from it come
+Order: the raw results of the checks, whose digests the evidence quotes; then the evidence, which alone is the record.
+History (Parquet) and whatever else can be made from it come
 after, and none of them can fail a recovery: what could not be written is told. History is made again by the next
 recovery or by `reopen evidence history`, a report by `reopen evidence show --html`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from reopen.control.values import digest
 from reopen.errors import ReopenError
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.context import Sign
 from reopen.recover.evidence import Evidence, StoredEvidence, read_evidence, write_evidence
 from reopen.storage.base import ObjectStore
 
-BESIDE = ("evidence", "history", "reports", "results")
+RESULTS_PREFIX = "results"
+BESIDE = ("evidence", "history", "reports", RESULTS_PREFIX)
 """The prefixes of the control store that the end of a recovery writes below."""
 
 
@@ -29,18 +32,38 @@ class Recorded:
 
 
 def record_recovery(
-    store: ObjectStore, evidence: Evidence, *, sign: Sign | None, random_bytes: RandomBytes = system_random
+    store: ObjectStore,
+    evidence: Evidence,
+    *,
+    sign: Sign | None,
+    raw_results: Callable[[], Mapping[str, bytes]] = dict,
+    random_bytes: RandomBytes = system_random,
 ) -> Recorded:
     """Append a recovery to the evidence in the control store, and bring what is beside it up to date.
 
+    :param raw_results: what the checks' engine itself said, by dataset; kept, and quoted by the evidence.
     :raises ReopenError: the evidence itself could not be written.
     """
-    stored = write_evidence(store, evidence, sign=sign, random_bytes=random_bytes)
+    kept: dict[str, dict[str, str]] = {}
+    # Before the evidence, which quotes them.
+    unkept = _tried("raw results", lambda: _keep_results(store, evidence.id, raw_results(), kept))
+    stored = write_evidence(store, replace(evidence, results=kept), sign=sign, random_bytes=random_bytes)
     tried = (
+        unkept,
         _tried("history", lambda: _complete_history(store)),
         _tried("report", lambda: _write_report(store, stored)),
     )
     return Recorded(evidence=stored, problems=tuple(problem for problem in tried if problem))
+
+
+def _keep_results(
+    store: ObjectStore, identifier: str, results: Mapping[str, bytes], kept: dict[str, dict[str, str]]
+) -> None:
+    """Write each dataset's results below ``results/<id of the evidence>/``; ``kept`` gets those that are there."""
+    for dataset, data in sorted(results.items()):
+        name = f"{RESULTS_PREFIX}/{identifier}/{dataset}.json"
+        store.put(name, [data])
+        kept[dataset] = {"object": name, "digest": digest(data)}
 
 
 def _complete_history(store: ObjectStore) -> None:

@@ -6,9 +6,11 @@ that recover import it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -85,6 +87,8 @@ class RealVerbs:
         self._look = look
         self._threads = threads
         self._progress = progress
+        self._raw: dict[str, Path] = {}
+        self._lock = threading.Lock()
 
     def preflight(self, plan: RecoveryPlan) -> Readiness:
         return self._look(plan)
@@ -207,12 +211,27 @@ class RealVerbs:
             related={name: (self._contracts.datasets[name], _folder(url)) for name, url in related.items()},
         )
         result = self._validator.validate(request)
+        with self._lock:
+            if result.raw is None:
+                self._raw.pop(dataset.name, None)
+            else:
+                self._raw[dataset.name] = result.raw
         return Checked(
             status=str(result.status),
             checks=tuple(check.as_dict() for check in result.checks),
             seconds=round(result.seconds, 3),
             versions=dict(result.versions),
         )
+
+    def raw_results(self) -> Mapping[str, bytes]:
+        """What Great Expectations said when each dataset was last validated here; what is gone is left out."""
+        with self._lock:
+            places = dict(self._raw)
+        found = {}
+        for name, path in sorted(places.items()):
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = path.read_bytes()
+        return found
 
     def publish(self, datasets: Sequence[str]) -> Mapping[str, Any]:
         if self._publisher is None:
@@ -269,23 +288,25 @@ def wire(
     """
     # Started by the first restore that moves bytes.
     with closing(Validator(work=work, memory_limit=validation_memory, clock=clock)) as validator:
+        verbs = RealVerbs(
+            vault,
+            contracts,
+            validator,
+            look=look or _look_at(vault, validation_memory, clock),
+            threads=threads,
+            progress=progress,
+            publisher=publisher,
+            control=control,
+        )
         yield RecoveryContext(
             clock=clock,
             orchestrator=new_id(random_bytes),
-            verbs=RealVerbs(
-                vault,
-                contracts,
-                validator,
-                look=look or _look_at(vault, validation_memory, clock),
-                threads=threads,
-                progress=progress,
-                publisher=publisher,
-                control=control,
-            ),
+            verbs=verbs,
             notify=notify,
             sign=_signer(vault),
             record_drilled=_drill_recorder(vault),
             versions=environment(),
+            raw_results=verbs.raw_results,
         )
 
 

@@ -100,6 +100,20 @@ def test_a_snapshot_of_encrypted_data_is_suspect_and_passed_over(proven: Place) 
     assert "passed over" in proven.run("drill", "--scenario", "ransomware").stdout
 
 
+def test_a_dataset_with_nothing_but_suspect_snapshots_does_not_pass(place: Place) -> None:
+    place.write("papers", **{f"file{number}": f"{number} {WORDS}" for number in range(6)})
+    place.run("snapshot")
+    for path in sorted((place.folder / "data/papers").rglob("*")):
+        if path.is_file():
+            path.write_bytes(os.urandom(path.stat().st_size))
+    place.run("snapshot")
+    place.run("verify", "--level", "stored", "--latest")
+
+    found = place.json("drill", "--scenario", "ransomware", code=3)
+
+    assert "no verified snapshot that is not suspect" in found["finding"]
+
+
 def test_a_removed_file_comes_back_alone(proven: Place) -> None:
     found = proven.json("drill", "--scenario", "operator-error", "--seed", "3")
 

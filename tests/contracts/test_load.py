@@ -95,6 +95,14 @@ def test_failing_over_by_itself_must_be_allowed_in_the_contract(folder: Folder) 
     assert folder.load().datasets["orders"].automatic_failover
 
 
+def test_values_of_failing_rows_are_shown_only_where_the_contract_says_so(folder: Folder) -> None:
+    for text, shows in (("", False), ("  - {property: showFailingRows, value: true, vendor: reopen}\n", True)):
+        folder.write({"orders": GOOD + text})
+        table = folder.load().datasets["orders"].table
+        assert table is not None
+        assert table.show_failing_rows is shows
+
+
 def test_a_contract_without_retention_takes_the_rules_of_its_tier(folder: Folder) -> None:
     folder.tiers[1] = Promise(retention={"daily": 7, "within": timedelta(days=2)})
     folder.write({"orders": GOOD})

@@ -14,12 +14,13 @@ from reopen.control import rules
 from reopen.control.chain import Defect
 from reopen.control.log import EpochLog
 from reopen.errors import Corrupt
+from reopen.recover.audit import Quote, audit_evidence
 from reopen.recover.drill import drill_folder, execute_drill
 from reopen.recover.evidence import VerifySignature, read_evidence, verify_chain
 from reopen.recover.plan import plan_drill
 from reopen.storage.canonical import encode
 from reopen.storage.local import LocalStore
-from tests.recover.business import NOON, FakeVerbs, context_of, contracts_of, fail_over, vault_of
+from tests.recover.business import NOON, FakeVerbs, context_of, contracts_of, fail_over, plan_of, vault_of
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -132,3 +133,87 @@ def test_a_removed_last_record_is_found_by_what_the_log_quotes(tmp_path: Path) -
     (problem,) = verify_chain(store, quoted=quoted)
 
     assert problem.defect is Defect.MISSING
+
+
+def test_raw_results_of_the_checks_are_kept_beside_and_quoted(tmp_path: Path) -> None:
+    """What the engine itself said is too large for a record; it is found when somebody changes or removes it."""
+    drills(tmp_path, 2, raw_results=lambda: {"papers": b'{"verdict": []}'})
+    store = LocalStore(tmp_path / "control")
+    first, second = read_evidence(store)
+    place = first.evidence.results["papers"]
+
+    assert store.get(place["object"]) == b'{"verdict": []}'
+    assert place["object"] == "results/0/papers.json"
+    assert audit_evidence(store, verify=verify).problems == ()
+    store.put(place["object"], [b"{}"])
+    store.delete(second.evidence.results["papers"]["object"])
+
+    found = [(problem.name, problem.defect) for problem in audit_evidence(store, verify=verify).problems]
+
+    assert found == [("results/0/papers.json", Defect.REPLACED), ("results/1/papers.json", Defect.MISSING)]
+
+
+def test_results_that_cannot_be_kept_fail_no_recovery_and_are_not_quoted(tmp_path: Path) -> None:
+    def broken() -> Any:
+        raise OSError("the disk is gone")
+
+    drills(tmp_path, 1, raw_results=broken)
+
+    (record,) = read_evidence(LocalStore(tmp_path / "control"))
+    assert record.evidence.results == {}
+
+
+@pytest.mark.parametrize("mutation", ["change", "remove", "reorder", "truncate", "replace by an unsigned one"])
+def test_every_mutation_of_the_chain_is_found_by_the_audit(tmp_path: Path, mutation: str) -> None:
+    paths = drills(tmp_path)
+    store = LocalStore(tmp_path / "control")
+    quotes = [Quote(name=record.name, digest=record.digest, source="the log") for record in read_evidence(store)]
+    anchor = quotes[-1].digest
+    assert audit_evidence(store, verify=verify, quotes=quotes, expect=anchor).problems == ()
+    third = json.loads(paths[2].read_bytes())
+    match mutation:
+        case "change":
+            third["body"]["evidence"]["measured"]["datasets"][0]["rta"] = 0.5
+            paths[2].write_bytes(encode(third))
+        case "remove":
+            paths[2].unlink()
+        case "reorder":
+            other = paths[1].read_bytes()
+            paths[1].write_bytes(paths[2].read_bytes())
+            paths[2].write_bytes(other)
+        case "truncate":
+            paths[3].unlink()
+        case _:
+            third["body"]["signature"] = None
+            paths[2].write_bytes(encode(third))
+
+    audit = audit_evidence(store, verify=verify, quotes=quotes, expect=anchor)
+
+    names = {problem.name for problem in audit.problems}
+    assert names & {f"evidence/000000000{number}.json" for number in (2, 3, 4)}
+    assert (audit.anchored_at is None) == (mutation == "truncate")
+
+
+def test_what_was_tried_again_and_who_decided_is_in_the_evidence(tmp_path: Path) -> None:
+    """A first driver fails a dataset, a second one tries again: both attempts stay, and the takeover is named."""
+    store = LocalStore(tmp_path)
+    first = FakeVerbs()
+    first.failing_checks.add("papers")
+    plan = plan_of()
+    fail_over(store, context_of(first), plan)
+    second = context_of(FakeVerbs(), orchestrator="o2")
+
+    fail_over(store, second, plan, seed=2)
+
+    evidence = read_evidence(store)[-1].evidence
+    assert [(outcome.step, outcome.attempt, outcome.result) for outcome in evidence.attempts if outcome.attempt] == [
+        ("restore:papers", 1, "done"),
+        ("validate:papers", 1, "failed"),
+        ("barrier:tier-3", 1, "done"),
+        ("finish", 1, "done"),
+    ]
+    kinds = [(action["kind"], action["by"]) for action in evidence.actions]
+    assert ("epoch", "anna") in kinds
+    assert ("takeover", "o2") in kinds
+    assert "validate:papers needed 2 attempts" in evidence.deviations
+    assert "this place was never drilled before" in evidence.deviations

@@ -7,6 +7,8 @@ Invariants
     I1  As many outcomes as specs, in their order. What the engine did not answer for is an ``error``.
     I2  ``success = False`` with an exception is an ``error``, not a ``fail``: the engine says false for both.
     I3  Nothing that shows a value of a classified column leaves: neither in an outcome nor in the raw results.
+    I4  Unless the contract says otherwise, values of failing rows are masked in both: columns, counts and NULLs stay
+        (:mod:`reopen.recover.checks.mask`).
 
 Called by :mod:`reopen.recover.checks.examine`, in the validator's child.
 """
@@ -19,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reopen.recover.checks.mask import mask_exceptions, mask_measure, mask_result, mask_text, mask_value
 from reopen.recover.checks.model import CheckStatus
 from reopen.recover.checks.specs import Expectation, Measure
 from reopen.recover.checks.tables import short
@@ -70,11 +73,13 @@ def run(
     view: str,
     keys: Sequence[str] = (),
     classified: Sequence[str] = (),
+    masked: bool = True,
 ) -> Run:
     """Run specs over a view of a connection.
 
     :param keys: the columns that name a row; samples quote them beside an offending value.
     :param classified: columns whose values are not shown.
+    :param masked: show no value of a failing row (I4).
     """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -98,6 +103,8 @@ def run(
                 expectations[number] = built
         first = _validate(batch, "verdict", list(expectations.values()), "BOOLEAN_ONLY")
         for number, result in first.items():
+            if masked:
+                mask_exceptions(result)
             status, message = _status(result)
             outcomes[number] = Outcome(status=status, message=message)
         failed = [number for number in first if outcomes[number].status is CheckStatus.FAIL]
@@ -107,8 +114,10 @@ def run(
             second |= _validate(batch, "explanation", chosen, _summary(keys, classified, hidden=hidden))
         for number, result in second.items():
             spec, hidden = specs[number], questions[number].hidden
+            if masked:
+                mask_result(result)
             if isinstance(spec, Measure):
-                outcomes[number] = _explain_measure(con, spec, hidden=hidden)
+                outcomes[number] = _explain_measure(con, spec, hidden=hidden, masked=masked)
             else:
                 outcomes[number] = _explain(result, hidden=hidden)
             if hidden:
@@ -230,7 +239,7 @@ def _explain(result: Mapping[str, Any], *, hidden: bool) -> Outcome:
     )
 
 
-def _explain_measure(con: duckdb.DuckDBPyConnection, spec: Measure, *, hidden: bool) -> Outcome:
+def _explain_measure(con: duckdb.DuckDBPyConnection, spec: Measure, *, hidden: bool, masked: bool) -> Outcome:
     """The value of a broken rule and its first offenders. The engine keeps neither."""
     import duckdb
 
@@ -240,7 +249,11 @@ def _explain_measure(con: duckdb.DuckDBPyConnection, spec: Measure, *, hidden: b
         if spec.offenders and not hidden:
             rows = con.execute(f"SELECT * FROM ({spec.offenders}) LIMIT {SAMPLE_ROWS_MAX}").fetchall()
     except duckdb.Error as error:
-        return Outcome(status=CheckStatus.FAIL, message=f"no sample: {short(error)}")
+        return Outcome(
+            status=CheckStatus.FAIL, message=f"no sample: {mask_text(short(error)) if masked else short(error)}"
+        )
+    if masked:
+        value, rows = mask_measure(value), [tuple(map(mask_value, found)) for found in rows]
     shown = "withheld" if hidden and not spec.counts_offenders else _shown(value)
     return Outcome(
         status=CheckStatus.FAIL,

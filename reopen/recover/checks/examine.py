@@ -165,6 +165,7 @@ def _run(
         view=_VIEW,
         keys=[key for key in keys if key in columns],
         classified=request.subject.classified,
+        masked=not request.subject.show_failing_rows,
     )
     outcomes = {id(spec): outcome for spec, outcome in zip(runnable, run.outcomes, strict=True)}
     checks = []

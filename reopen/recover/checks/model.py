@@ -187,6 +187,8 @@ class Subject:
     classified: tuple[str, ...]
     patterns: tuple[str, ...]
     depends_on: tuple[str, ...]
+    show_failing_rows: bool = False
+    """Whether values of rows that break a rule may leave the child; never those of classified columns."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self | None:
@@ -201,6 +203,7 @@ class Subject:
             classified=dataset.table.classified,
             patterns=tuple(sorted({location.pattern for location in dataset.locations.values()})) or ("**",),
             depends_on=dataset.depends_on,
+            show_failing_rows=dataset.table.show_failing_rows,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -213,6 +216,7 @@ class Subject:
             "classified": list(self.classified),
             "patterns": list(self.patterns),
             "depends_on": list(self.depends_on),
+            "show_failing_rows": self.show_failing_rows,
         }
 
     @classmethod
@@ -226,6 +230,7 @@ class Subject:
             classified=tuple(value["classified"]),
             patterns=tuple(value["patterns"]),
             depends_on=tuple(value["depends_on"]),
+            show_failing_rows=bool(value["show_failing_rows"]),
         )
 
 

@@ -77,13 +77,19 @@ class Ransomware:
     vault: Vault
     folder: str
     seed: int
+    without: tuple[str, ...] = ()
+    """Datasets that have no verified snapshot but suspect ones: whatever is recovered of them may be encrypted."""
     random_bytes: RandomBytes = system_random
 
     def __call__(self, plan: RecoveryPlan, context: RecoveryContext) -> Arranged:
         """Encrypt, judge and remove, before the first step."""
         judged = [found for dataset in plan.datasets if (found := self._attack(dataset)) is not None]
         missed = [entry["dataset"] for entry in judged if not entry["noticed"]]
-        problem = f"the encryption of {', '.join(missed)} would not have been noticed" if missed else ""
+        suspect = [dataset.name for dataset in plan.datasets if dataset.name in self.without and dataset.point]
+        problems = [f"the encryption of {', '.join(missed)} would not have been noticed"] if missed else []
+        if suspect:
+            problems.append(f"{', '.join(suspect)} has no verified snapshot that is not suspect")
+        problem = "; ".join(problems)
         facts = {"seed": self.seed, "encrypted": judged, "point_verdict": UNSCANNED}
         return Arranged(context=context, findings=lambda outcomes: Findings(facts=facts, problem=problem))
 

@@ -50,11 +50,18 @@ def dataset(
     pattern: str = "**",
     classified: tuple[str, ...] = (),
     depends_on: tuple[str, ...] = (),
+    show_failing_rows: bool = True,
 ) -> Dataset:
     """A dataset with one location; ``schema`` is its ODCS schema object, ``None`` when it is not a table."""
     table = None
     if schema is not None:
-        table = Table(name=str(schema["name"]), format=format, schema=schema, classified=classified)
+        table = Table(
+            name=str(schema["name"]),
+            format=format,
+            schema=schema,
+            classified=classified,
+            show_failing_rows=show_failing_rows,
+        )
     return Dataset(
         name=name,
         contract_path=Path(f"{name}.odcs.yaml"),

@@ -208,6 +208,38 @@ def test_values_of_a_classified_column_are_nowhere_in_the_result(validator: Vali
     assert "example.org" not in json.dumps(result.as_dict())
 
 
+def test_values_of_failing_rows_are_masked_unless_the_contract_shows_them(
+    validator: Validator, tmp_path: Path, customers: Mapping[str, tuple[Dataset, str]]
+) -> None:
+    schema = with_rules(
+        {"metric": "duplicateValues", "arguments": {"properties": ["customer", "id"]}, "mustBe": 0},
+        {"type": "sql", "query": "SELECT max(mail) FROM {object}", "mustBe": "x"},
+        {"type": "sql", "query": "SELECT CAST(max(mail) AS INTEGER) FROM {object}", "mustBe": 1},
+        {
+            "type": "custom",
+            "engine": "greatExpectations",
+            "implementation": {
+                "type": "expect_column_max_to_be_between",
+                "kwargs": {"column": "amount", "max_value": 4},
+            },
+        },
+        mail={"logicalTypeOptions": {"pattern": "^[ab]@"}},
+    )
+    result = run(validator, tmp_path, schema, BAD, customers, show_failing_rows=False)
+
+    assert result.status is FAIL
+    assert only(result, "properties/status/enum").sample == "id •••, status •••"
+    assert only(result, "properties/id/required").sample == "id NULL"
+    assert only(result, "quality/0").sample == "•••, •••"
+    assert (only(result, "quality/1").observed, only(result, "quality/3").observed) == ("•••", "4.5")
+    assert only(result, "properties/status/enum").unexpected_count == 1
+    assert result.raw is not None
+    said = json.dumps(result.as_dict()) + result.raw.read_bytes().decode()
+    assert "lost" not in said
+    assert "example.org" not in said
+    assert "•••" in result.raw.read_bytes().decode()
+
+
 def test_odd_names_of_columns_tables_and_folders_are_no_trouble(validator: Validator, tmp_path: Path) -> None:
     name = 'it\'s "a" {col}: 100%'
     schema = {
