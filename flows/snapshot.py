@@ -50,6 +50,7 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     datasets = session.chosen(request.datasets)
     describe_run(f"snapshot {', '.join(request.datasets) or 'all'}", *(dataset.name for dataset in datasets))
     vault, standing, results, failed = session.vault(request.vault), session.standing(), [], {}
+    standing.require_free()
     workers = session.settings.limits.workers if request.workers is None else request.workers
     workplace = Workplace.of(session.settings, request.vault)
     with open_crew(session.settings.shards) as crew:

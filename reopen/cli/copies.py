@@ -65,6 +65,8 @@ def snapshot(
     chosen = session.chosen(datasets or ())
     opened = session.vault(vault)
     standing = session.standing()
+    if not dry_run:
+        standing.require_free()
     if not standing.confirmed:
         face.note(f"{standing.reason}: these snapshots are marked unconfirmed.")
     threads = session.settings.limits.workers if workers is None else workers

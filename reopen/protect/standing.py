@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reopen.errors import ReopenError
+from reopen.errors import Refused, ReopenError
 
 if TYPE_CHECKING:
     from reopen.control.log import EpochLog
@@ -23,6 +23,17 @@ class Standing:
     epoch: int = 0
     confirmed: bool = True
     reason: str = ""
+    held: bool = False
+    """A planned move holds the writers here: no snapshot is taken but the move's own."""
+
+    def require_free(self) -> None:
+        """:raises Refused: a planned move holds the writers here."""
+        if self.held:
+            raise Refused(
+                f"a planned move holds the writers here: {self.reason}.",
+                hint="It takes the last snapshot itself. `reopen failover --planned` goes on with it, "
+                "`reopen rollback` ends it and gives the writers back.",
+            )
 
 
 def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
@@ -40,10 +51,11 @@ def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
     if not records and site == primary:
         # Nothing to rule on, so the rules, which few snapshots need, are not imported.
         return Standing()
-    from reopen.control import rules
+    from reopen.control import rules, tenure
 
     epoch = rules.current_epoch(records)
     if rules.may_write(records, site=site, epoch=epoch, initial=primary) is rules.WriterState.PRIMARY:
-        return Standing(epoch=epoch)
+        held = tenure.is_quiesced(records)
+        return Standing(epoch=epoch, held=held, reason="the epoch log says so" if held else "")
     holder = rules.primary_site(records, initial=primary)
     return Standing(epoch=epoch, confirmed=False, reason=f"{holder} is primary since epoch {epoch}, not {site}")

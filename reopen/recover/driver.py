@@ -174,10 +174,10 @@ def _promote(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: 
             )
     promotion = journal.promote(datasets)
     # After the record, from which it is derived: a driver that dies here is followed by one that comes this way again.
-    pointer = context.verbs.publish([member.dataset for member in promotion.members])
+    led = moves.lead_consumers([member.dataset for member in promotion.members], plan, step, context, journal)
     return Report(
         details={
-            "pointer": dict(pointer),
+            **led,
             "group": promotion.group,
             "number": promotion.number,
             "epoch": promotion.epoch,
@@ -204,7 +204,14 @@ def _finish(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: J
         if step.verb is Verb.PROMOTE and step.id in outcomes and outcomes[step.id].result is StepResult.DONE
         for name in step.datasets
     ]
-    return Report(details={"promoted": len(promoted), "datasets": len(plan.datasets)})
+    details: dict[str, Any] = {"promoted": len(promoted), "datasets": len(plan.datasets)}
+    unpublished = [outcome.step for outcome in outcomes.values() if "publish_problem" in outcome.details]
+    if unpublished:
+        # Consumers were not led to what serves; once more, now that everything stands.
+        details |= moves.lead_consumers(promoted, plan, step, context, journal)
+    if problem := details.get("publish_problem"):
+        return Report(details=details, problem=str(problem), hint="Run the same command again to call it once more.")
+    return Report(details=details)
 
 
 _ACTS: Mapping[Verb, Act] = {

@@ -10,12 +10,12 @@ Each act answers with a :class:`Report`; :mod:`reopen.recover.driver` makes an o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from reopen.clock import to_text
-from reopen.control.records import Fence, FenceLevel
+from reopen.control.records import Fence, FenceLevel, Scenario
 from reopen.control.rules import RISK_OLD_PRIMARY
 from reopen.control.values import to_json
 from reopen.errors import Internal, ReopenError
@@ -148,8 +148,10 @@ def confirm(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: J
 
 
 def unfence(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal) -> Report:
-    """Let the site that has the role now write again."""
-    details = {}
+    """Let the site that has the role now write again; after a roll-back consumers are led back first."""
+    details: dict[str, Any] = {}
+    if plan.scenario is Scenario.ROLLBACK:
+        details |= lead_consumers((), plan, step, context, journal)
     for kind in (HookKind.UNFENCE, HookKind.UNQUIESCE):
         run = _run(kind, plan.target_site, plan, step, context, journal)
         if run is not None:
@@ -166,6 +168,33 @@ def unquiesce(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
         if run is not None:
             details[kind.value] = asdict(run)
     return Report(details=details)
+
+
+def lead_consumers(
+    datasets: Sequence[str], plan: RecoveryPlan, step: Step, context: RecoveryContext, journal: Journal
+) -> dict[str, Any]:
+    """Make what consumers read agree with the log: the pointer, then the site's own hook (name service, balancer).
+
+    A hook that fails is told and stops nothing: the data serves, and the step after the tiers calls it again.
+    """
+    details: dict[str, Any] = {"pointer": dict(context.verbs.publish(datasets))}
+    for dataset in datasets or ("",):
+        call = HookCall(
+            kind=HookKind.PUBLISH,
+            site=plan.target_site,
+            step=step.id,
+            epoch=journal.epoch,
+            plan=plan.digest,
+            dataset=dataset,
+        )
+        try:
+            run = context.hooks.run(call, in_doubt=False)
+        except HookFailed as error:
+            details["publish_problem"] = error.message
+        else:
+            if run is not None:
+                details["publish"] = asdict(run)
+    return details
 
 
 def _run(

@@ -12,9 +12,12 @@ Called by the steps ``final-sync`` and ``confirm``; each may be called again aft
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import datetime
+
+import pyarrow.compute as pc
 
 from reopen.clock import to_text
 from reopen.contracts.load import Contracts
@@ -22,15 +25,22 @@ from reopen.contracts.model import Dataset
 from reopen.errors import Conflict, NotFound, Refused
 from reopen.progress import SILENT, Progress
 from reopen.protect.manifest import is_unchanged
-from reopen.protect.plan import plan_snapshot
+from reopen.protect.plan import SnapshotPlan, plan_snapshot
 from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.snapshot import SnapshotResult, execute_snapshot
 from reopen.protect.standing import Standing
+from reopen.recover.check import check_tree
 from reopen.recover.context import Synced
 from reopen.recover.plan import PlannedDataset
 from reopen.storage.base import ObjectStore
+from reopen.storage.entries import ENTRY_FIELDS
 from reopen.storage.throttle import throttled
 from reopen.vault import SnapshotRecord, Vault
+
+COMPARED_FILES_MAX = 10_000
+"""Files of which the bytes are read to tell that nothing was written after the final sync. More would hold up the end
+of a move; what cannot be told is said to be unproven."""
+_SPECIAL = re.compile(r"([\\*?\[\]!#])")
 
 ATTEMPTS_MAX = 3
 """A scheduled snapshot that was under way when the writers were held may commit first; then ours is planned again."""
@@ -107,7 +117,23 @@ class SiteSource:
             return "another snapshot than the final one is the newest there"
         if is_unchanged(plan):
             return ""
-        return f"{plan.read_files:,} files were written and {plan.removed:,} removed after the final sync"
+        names = [field.name for field in ENTRY_FIELDS]
+        if plan.removed or not plan.scan.select(names).equals(plan.base_manifest.select(names)):
+            return f"{plan.read_files:,} files may have been written and {plan.removed:,} removed after the final sync"
+        return self._compare(plan, self._source().find(dataset.name, point.snapshot))
+
+    def _compare(self, plan: SnapshotPlan, record: SnapshotRecord) -> str:
+        """What differs in the files that were written so shortly before the final sync that only their bytes tell."""
+        rows = [row for shard in plan.shards for row in shard.rows]
+        if len(rows) > COMPARED_FILES_MAX:
+            return f"{len(rows):,} files were written shortly before the final sync, too many to compare their bytes"
+        paths = plan.scan.column("path")
+        patterns = [exactly(paths[int(row)].as_py()) for row in rows]
+        found = check_tree(self._source(), record, plan.source.url, patterns=patterns, workers=self._workers)
+        good = pc.sum(pc.equal(found.column("status"), "ok")).as_py() or 0
+        if good == found.num_rows >= len(rows):
+            return ""
+        return f"{found.num_rows - good:,} of {len(rows):,} files that were read again differ from the final sync"
 
     def _snapshot(self, vault: Vault, contract: Dataset) -> SnapshotResult:
         for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -144,3 +170,8 @@ def _synced(record: SnapshotRecord) -> Synced:
         size_bytes=record.totals.size_bytes,
         read_bytes=record.totals.read_bytes,
     )
+
+
+def exactly(path: str) -> str:
+    """The gitignore-style pattern that means one path and no other."""
+    return "/" + _SPECIAL.sub(r"\\\1", path)
