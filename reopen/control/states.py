@@ -157,7 +157,13 @@ TABLE: Mapping[State, Mapping[Event, State]] = {
     S.FAILED_OVER: {**_RECOVERING, E.COMMIT: S.COMMITTED},
     S.COMMITTED: {**_BEGINNING, E.REPROTECT: S.REPROTECTING},
     S.REPROTECTING: {**_BEGINNING, E.REPROTECT: S.REPROTECTING, E.PROTECT: S.PROTECTED, E.PAUSE: S.PAUSED},
-    S.ROLLING_BACK: {E.ROLL_BACK: S.ROLLING_BACK, E.PROTECT: S.PROTECTED, E.PAUSE: S.PAUSED},
+    S.ROLLING_BACK: {
+        # A driver that died after the epoch, and before it noted that, is followed by one that passes the fence again.
+        E.FENCE: S.ROLLING_BACK,
+        E.ROLL_BACK: S.ROLLING_BACK,
+        E.PROTECT: S.PROTECTED,
+        E.PAUSE: S.PAUSED,
+    },
     S.PAUSED: {E.ABORT: S.ROLLING_BACK},
 }
 
