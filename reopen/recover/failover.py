@@ -87,19 +87,21 @@ def unfinished_plan(log: EpochLog) -> RecoveryPlan | None:
 
 def _is_over(records: Sequence[Record], plan: RecoveryPlan) -> bool:
     """Whether nothing of a plan is left to go on with."""
-    ended = rules.outcomes(records, plan.digest)
+    digest = plan.digest
+    ended = rules.outcomes(records, digest)
     if UNQUIESCE in ended and ended[UNQUIESCE].result is StepResult.DONE:
         return True
-    if plan.kind is PlanKind.PREPARE and rules.abort(records, plan.digest) is not None:
+    if plan.kind is PlanKind.PREPARE and rules.abort(records, digest) is not None:
         return not tenure.is_quiesced(records)
     if plan.scenario is Scenario.ROLLBACK:
         return UNFENCE in ended and ended[UNFENCE].result is StepResult.DONE
-    return rules.is_concluded(records, plan.digest) or _was_committed(records, plan)
+    return rules.is_concluded(records, digest) or _was_committed(records, plan)
 
 
 def _was_committed(records: Sequence[Record], plan: RecoveryPlan) -> bool:
     """Whether the failover was accepted after this plan's last step: what had failed needs a plan of its own."""
-    last = max((r.number for r in records if isinstance(r.value, Intent) and r.value.plan == plan.digest), default=0)
+    own = plan.digest
+    last = max((r.number for r in records if isinstance(r.value, Intent) and r.value.plan == own), default=0)
     return any(isinstance(record.value, Committed) and record.number > last > 0 for record in records)
 
 

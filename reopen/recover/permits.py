@@ -53,8 +53,10 @@ def check_settled(records: Sequence[Record], plan: RecoveryPlan) -> None:
 
     :raises Conflict: so it is.
     """
-    begun = any(value.plan in (plan.digest, plan.prepared) for value in rules.values(records, Intent))
-    if plan.scenario not in PLANNED_SCENARIOS or begun:
+    if plan.scenario not in PLANNED_SCENARIOS:
+        return
+    own = (plan.digest, plan.prepared)
+    if any(value.plan in own for value in rules.values(records, Intent)):
         return
     state = position_of(records).state
     if state not in SETTLED_STATES:
@@ -66,13 +68,8 @@ def check_settled(records: Sequence[Record], plan: RecoveryPlan) -> None:
 
 def quiesced_at(records: Sequence[Record], plan: RecoveryPlan) -> datetime | None:
     """When the writers began to be held, by a plan or the one that prepared it."""
-    return next(
-        (
-            record.at
-            for record in records
-            if isinstance(record.value, Intent)
-            and record.value.step == QUIESCE
-            and record.value.plan in (plan.digest, plan.prepared)
-        ),
-        None,
-    )
+    begun = [record for record in records if isinstance(record.value, Intent) and record.value.step == QUIESCE]
+    if not begun:
+        return None
+    own = (plan.digest, plan.prepared)
+    return next((r.at for r in begun if isinstance(r.value, Intent) and r.value.plan in own), None)

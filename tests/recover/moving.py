@@ -36,8 +36,8 @@ from tests.recover.business import (
     vault_of,
 )
 
-SMALL = contracts_of({"nation": (2, ()), "customer": (1, ("nation",)), "papers": (2, ())})
-NAMES = ("nation", "customer", "papers")
+SMALL = contracts_of({"customer": (1, ()), "papers": (2, ("customer",))})
+NAMES = ("customer", "papers")
 
 Moment = Callable[[str, str], None]
 """Told ``before`` or ``after``, and of what."""
