@@ -18,10 +18,11 @@ from reopen.durations import to_text as duration_text
 from reopen.protect.replicate.replicate import ReplicateResult
 from reopen.protect.snapshot import SnapshotResult
 from reopen.protect.verify.verify import VerifyResult
-from reopen.recover.clocks import Measured
-from reopen.recover.plan import RecoveryPlan
+from reopen.recover.clocks import Measured, Verdict
+from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.restore import RestoreResult
 from reopen.recover.runbook import runbook, summary
+from tasks.events import DrillFinished, FailoverFinished, SnapshotCompleted, emit
 from tasks.progress import artifact_key
 
 FINDINGS_SHOWN_MAX = 200
@@ -29,7 +30,7 @@ FINDINGS_SHOWN_MAX = 200
 
 
 def publish_snapshot(result: SnapshotResult) -> None:
-    """What a snapshot saw, read and stored, under ``snapshot-<dataset>``."""
+    """What a snapshot saw, read and stored, under ``snapshot-<dataset>``, and the event of its commit."""
     record, totals = result.record, result.record.totals
     measures = {
         "snapshot": record.id,
@@ -50,6 +51,17 @@ def publish_snapshot(result: SnapshotResult) -> None:
         ("snapshot", record.dataset),
         [{"measure": name, "value": value} for name, value in measures.items()],
         f"Snapshot {record.id} of {record.dataset}: {record.state}",
+    )
+    emit(
+        SnapshotCompleted(
+            dataset=record.dataset,
+            site=record.site,
+            snapshot=record.id,
+            state="complete" if record.state == "complete" else "incomplete",
+            consistent_at=record.consistent_at,
+            files=totals.files,
+            size_bytes=totals.size_bytes,
+        )
     )
 
 
@@ -194,6 +206,17 @@ def publish_recovery(plan: RecoveryPlan, measured: Measured) -> None:
         _table((kind, str(row["dataset"])), [row], f"{kind.capitalize()} of {row['dataset']}: {row['verdict']}")
     create_markdown_artifact(
         summary(plan, measured), key=artifact_key(kind, "summary"), description=str(measured.verdict)
+    )
+    finished = DrillFinished if plan.kind is PlanKind.DRILL else FailoverFinished
+    emit(
+        finished(
+            site=plan.target_site,
+            source=plan.source_site,
+            verdict=measured.verdict.value,
+            plan=plan.digest,
+            missed=tuple(result.name for result in measured.datasets if result.verdict is Verdict.MISSED),
+            failed=tuple(result.name for result in measured.datasets if result.verdict is Verdict.FAILED),
+        )
     )
 
 

@@ -180,6 +180,30 @@ class SnapshotCompleted(OfDataset):
     size_bytes: int = Field(description="Bytes in it.")
 
 
+class RecoveryFinished(OfSite):
+    """What the events of a recovery's end have."""
+
+    source: str = Field(description="The site whose loss was recovered from, or played.")
+    verdict: Literal["met", "missed", "failed"] = Field(description="The worst of its datasets.")
+    plan: str = Field(description="The digest of its plan.")
+    missed: tuple[str, ...] = Field(description="Datasets that are open, later or with more lost than they may.")
+    failed: tuple[str, ...] = Field(description="Datasets that are not open.")
+
+
+class DrillFinished(RecoveryFinished):
+    """A drill came to its end at `site`."""
+
+    name = "drill.finished"
+    when = "After each drill of the flow."
+
+
+class FailoverFinished(RecoveryFinished):
+    """A failover came to its end: `site` has the role."""
+
+    name = "failover.finished"
+    when = "After each run of the flow that came to an end; one that goes on with another says so again."
+
+
 EVENTS: Mapping[str, type[Event]] = {
     kind.name: kind
     for kind in (
@@ -193,6 +217,8 @@ EVENTS: Mapping[str, type[Event]] = {
         ReadyFailed,
         ReadyRestored,
         SnapshotCompleted,
+        DrillFinished,
+        FailoverFinished,
     )
 }
 """Every event, by its name without the prefix."""

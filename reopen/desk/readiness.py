@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from datetime import datetime, timedelta
 from functools import partial
 
 from reopen.clock import to_the_second
@@ -21,6 +22,7 @@ from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.readiness.connectivity import Channel
 from reopen.recover.readiness.model import describe
+from reopen.recover.watch.memory import recall
 from reopen.recover.wiring import environment
 from reopen.storage import ObjectStore, open_store
 from reopen.vault import Vault
@@ -75,6 +77,7 @@ def _around(session: Session, target: str, *, vault: str | None, deep: bool, sen
         validation_memory=settings.limits.validation_memory,
         channels=partial(_channels, session, send=send),
         orchestrator_url=os.environ.get(API_VARIABLE, ""),
+        watched=_watched(session, target) if deep else None,
         versions=environment(),
         clock=session.clock,
         deep=deep,
@@ -89,6 +92,18 @@ def _source(session: Session, target: str) -> Vault:
     """The vault of the site that would be left."""
     primary = session.primary()
     return session.vault(primary if primary != target else session.settings.primary.name)
+
+
+def _watched(session: Session, target: str) -> tuple[datetime | None, timedelta] | None:
+    """When this site last looked at the primary; None for another site, whose notes are there."""
+    settings = session.settings
+    if target != settings.site:
+        return None
+    try:
+        primary = session.primary()
+    except ReopenError:
+        primary = settings.primary.name
+    return recall(settings.home, primary).looked_at, settings.watch.every
 
 
 def _channels(session: Session, *, send: bool) -> list[Channel]:

@@ -44,7 +44,7 @@ def test_a_site_that_could_take_over_is_ready_and_left_as_it_was(standby: Place)
     assert tree(standby.folder) == before
     assert (found["ok"], found["site"], found["verdict"]) == (True, "standby", "warn")
     warned = {name for name, verdict in checks(found).items() if verdict == "warn"}
-    assert warned == {"versions", "channels", "vault-delete", "proven", "drill"}
+    assert warned == {"versions", "watch", "channels", "vault-delete", "proven", "drill"}
     assert {check["area"] for check in found["checks"]} == {
         "software", "connectivity", "security", "capacity", "freshness", "drift",
     }  # fmt: skip
@@ -122,6 +122,7 @@ def test_a_site_that_does_not_exist_is_an_error(standby: Place) -> None:
 def test_the_watch_sees_a_primary_alive_then_failing_then_back(standby: Place) -> None:
     found = standby.json("watch", "--once")
     assert (found["ok"], found["state"], found["signals"]) == (True, "alive", [])
+    assert checks(standby.json("ready"))["watch"] == "ok"
 
     (standby.folder / "data").rename(standby.folder / "gone")
     found = standby.json("watch", "--once", code=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
@@ -45,6 +45,20 @@ def artifact(key: str) -> Artifact | None:
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
         )
     return max(found, key=lambda item: (item.created is not None, item.created), default=None)
+
+
+def emitted(name: str, site: str) -> list[dict[str, Any]]:
+    """Payloads of the events of a name and site that the server has, oldest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.events.filters import EventFilter, EventNameFilter
+
+    with get_client(sync_client=True) as client:
+        found = client.request(
+            "POST",
+            "/events/filter",
+            json={"filter": EventFilter(event=EventNameFilter(name=[name])).model_dump(mode="json")},
+        ).json()["events"]
+    return [event["payload"] for event in reversed(found) if event["resource"].get("reopen.site") == site]
 
 
 def eventually(look: Callable[[], T], holds: Callable[[T], bool]) -> T:

@@ -12,7 +12,7 @@ import pytest
 
 from reopen.desk.session import open_session
 from reopen.errors import ReopenError
-from tests.flows.observed import artifact, eventually, newest_flow_run
+from tests.flows.observed import artifact, emitted, eventually, newest_flow_run
 from tests.flows.scene import Scene, make_scene
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -56,20 +56,6 @@ def scene(tmp_path: Path, bare_server: None) -> Scene:
     execute_replicate(plan_replicate(vault, replica))
     verify_vault(open_session(made.standby).vault(), level=Level.STORED)
     return made
-
-
-def emitted(name: str, site: str) -> list[dict[str, Any]]:
-    """Payloads of the events of a name and site that the server has, oldest first."""
-    from prefect.client.orchestration import get_client
-    from prefect.events.filters import EventFilter, EventNameFilter
-
-    with get_client(sync_client=True) as client:
-        found = client.request(
-            "POST",
-            "/events/filter",
-            json={"filter": EventFilter(event=EventNameFilter(name=[name])).model_dump(mode="json")},
-        ).json()["events"]
-    return [event["payload"] for event in reversed(found) if event["resource"].get("reopen.site") == site]
 
 
 def test_a_look_at_readiness_is_a_table_and_an_event(scene: Scene) -> None:

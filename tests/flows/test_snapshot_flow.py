@@ -11,7 +11,7 @@ import pytest
 from reopen.desk.session import open_session
 from reopen.errors import Corrupt, NotFound, ReopenError, Transient
 from tasks.watching import shown_on
-from tests.flows.observed import artifact, newest_flow_run, task_runs_of
+from tests.flows.observed import artifact, emitted, eventually, newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene
 
 
@@ -57,6 +57,16 @@ def test_a_snapshot_flow_commits_records_and_shows_its_shards_and_totals(
     progress = artifact("snapshot-progress-ledger")
     assert progress is not None
     assert progress.data == 100.0
+
+    ids = {record.id for record in records}
+    events = eventually(
+        lambda: [e for e in emitted("reopen.snapshot.completed", "production") if e["snapshot"] in ids],
+        lambda found: len(found) == 2,
+    )
+    assert [(e["dataset"], e["state"], e["files"]) for e in events] == [
+        ("ledger", "complete", 3),
+        ("papers", "complete", 3),
+    ]
 
 
 class Seen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +32,13 @@ DEEP_SECONDS_MAX = 300.0
 class Surroundings:
     """What a look at a site is given.
 
-    :param open_vault: the vault that the site recovers from; :param open_source: the vault of the site that it is a
-        replica of, None where that one is not to be asked; :param open_control: the store of the epoch log, None where
-        the settings name none; :param keys_folder: None where keys are not in files;
-    :param channels: the ways to reach people; asking may send. :param deep: look at what takes minutes too.
+    :param open_vault: the vault that the site recovers from.
+    :param open_source: the vault of the site that it is a replica of; None where that one is not to be asked.
+    :param open_control: the store of the epoch log; None where the settings name none.
+    :param keys_folder: None where keys are not in files.
+    :param channels: the ways to reach people; asking may send.
+    :param watched: when the primary was last looked at from here, and how often it is to be; None where nobody knows.
+    :param deep: look at what takes minutes too.
     """
 
     site: str
@@ -46,6 +50,7 @@ class Surroundings:
     validation_memory: str = "1GB"
     channels: Callable[[], Sequence[connectivity.Channel]] | None = None
     orchestrator_url: str = ""
+    watched: tuple[datetime | None, timedelta] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = SYSTEM_CLOCK
     deep: bool = False
@@ -81,6 +86,11 @@ def assess(plan: RecoveryPlan | ReopenError, around: Surroundings) -> Readiness:
     }
     if around.keys_folder is not None:
         parts[Area.SECURITY, "key-files"] = partial(_listed, partial(security.check_key_files, around.keys_folder))
+    if around.watched is not None:
+        looked_at, every = around.watched
+        parts[Area.CONNECTIVITY, "watch"] = partial(
+            _listed, partial(connectivity.check_watch, looked_at, every, began_at)
+        )
     if around.channels is not None:
         parts[Area.CONNECTIVITY, "channels"] = partial(_check_channels, around.channels)
     if around.deep and isinstance(vault, Vault):

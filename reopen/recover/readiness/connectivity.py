@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from reopen.clock import Clock
 from reopen.control.log import EpochLog
 from reopen.control.rules import current_epoch
+from reopen.durations import to_text as duration_text
 from reopen.errors import ReopenError
 from reopen.recover.context import Delivery
 from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
@@ -23,6 +24,8 @@ from reopen.vault import Vault
 CLOCK_SKEW_MAX = timedelta(seconds=60)
 """RPA, exposure and leases compare the clocks of two machines; with NTP they differ by milliseconds."""
 ANSWER_SECONDS_MAX = 5.0
+SILENT_LOOKS = 5
+"""So many looks that did not come are no delay any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,19 @@ def check_orchestrator(url: str) -> Check:
     if status != 200:
         return _check("orchestrator", Mark.WARN, f"{url} answers {status}", todo)
     return _check("orchestrator", Mark.OK, f"{url} answers")
+
+
+def check_watch(looked_at: datetime | None, every: timedelta, now: datetime) -> Check:
+    """Whether anybody at this site looks at the primary: a disaster that nobody sees begins with the first complaint.
+
+    :param looked_at: the last look; None when there was none.
+    """
+    todo = "Have `reopen watch --once` repeated by a timer, or deploy the flow: `python -m deployments`."
+    if looked_at is None:
+        return _check("watch", Mark.WARN, "nobody has ever looked from here", todo)
+    age = max(timedelta(0), now - looked_at)
+    value = f"the last look was {duration_text(age)} ago"
+    return _check("watch", Mark.OK, value) if age <= SILENT_LOOKS * every else _check("watch", Mark.WARN, value, todo)
 
 
 def _check(name: str, mark: Mark, value: str, what_to_do: str = "") -> Check:

@@ -10,6 +10,7 @@ import pytest
 
 from reopen.errors import Refused, ReopenError, Transient, VaultUnwritable
 from reopen.recover.readiness import Check, Mark
+from reopen.recover.readiness.connectivity import check_watch
 from reopen.recover.readiness.limit import side_by_side, within
 from reopen.recover.readiness.security import (
     DELETE_PROBE,
@@ -251,3 +252,11 @@ def test_a_call_that_never_ends_is_left_behind() -> None:
     assert isinstance(found["hangs"], Transient)
     assert found["answers"] is True
     assert str(found["breaks"]).startswith("unexpected: ZeroDivisionError")
+
+
+@pytest.mark.parametrize(("minutes", "mark"), [(None, Mark.WARN), (5, Mark.OK), (6, Mark.WARN), (-9, Mark.OK)])
+def test_a_watch_that_has_fallen_silent_warns(minutes: int | None, mark: Mark) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    looked_at = None if minutes is None else now - timedelta(minutes=minutes)
+
+    assert check_watch(looked_at, timedelta(minutes=1), now).verdict is mark
