@@ -163,15 +163,16 @@ def _of_amounts(plan: RecoveryPlan, outcomes: Outcomes) -> list[str]:
 
 
 def _of_predictions(plan: RecoveryPlan, measured: Measured) -> list[str]:
-    """Clocks outside what was predicted. A plan of an earlier version predicts nothing."""
-    predicted = getattr(plan, "predicted", None)
-    by_name = {entry.name: entry for entry in getattr(predicted, "datasets", ())} if predicted is not None else {}
+    """Clocks beyond what was predicted. A drill's prediction knows nothing of the detection that is assumed."""
+    predicted = {dataset.name: dataset.predicted for dataset in plan.datasets}
     found = []
     for result in measured.datasets:
-        entry = by_name.get(result.name)
-        high = getattr(entry, "p95", None)
-        if result.rta is not None and isinstance(high, timedelta) and result.rta > high:
-            found.append(f"{result.name}: RTA {_text(result.rta)}, at most {_text(high)} was predicted")
+        entry = predicted[result.name]
+        if entry is None or result.rta is None:
+            continue
+        took = result.rta - measured.assumed_detection
+        if took > entry.p95:
+            found.append(f"{result.name} took {_text(took)}; at most {_text(entry.p95)} was predicted")
     return found
 
 

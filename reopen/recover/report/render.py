@@ -18,6 +18,7 @@ from reopen.control.records import StepResult
 from reopen.errors import TargetUnwritable
 from reopen.recover.clocks import Verdict
 from reopen.recover.evidence import Evidence, StoredEvidence
+from reopen.recover.plan import PlannedDataset
 from reopen.recover.report.picture import draw
 from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
 from reopen.recover.steps import Verb, step_id
@@ -82,6 +83,7 @@ def render(record: StoredEvidence) -> str:
         files=sum(result.files for result in measured.datasets if result.rta is not None),
         deviations=_deviations(evidence),
         readiness=_readiness(evidence),
+        losses=[(dataset.name, _loss(dataset)) for dataset in evidence.planned.datasets if dataset.loss is not None],
     )
 
 
@@ -176,6 +178,21 @@ def _not_done(evidence: Evidence) -> list[dict[str, str]]:
         for entry in evidence.unsettled
     ]
     return rows
+
+
+def _loss(dataset: PlannedDataset) -> str:
+    """What the recovery point lacks of the newest known snapshot, in words; what cannot be counted is unknown (F4)."""
+    loss = dataset.loss
+    if loss is None or loss.unknown:
+        return f"unknown: {loss.unknown}" if loss is not None else "unknown"
+    counts = [
+        "files unknown" if loss.files is None else f"{loss.files:,} files added or changed",
+        "" if loss.size_bytes is None else size_text(loss.size_bytes),
+        "rows unknown" if loss.rows is None else f"{loss.rows:,} rows",
+        f"{loss.removed:,} removed files come back" if loss.removed else "",
+    ]
+    against = f", against snapshot {loss.against}" if loss.against else ""
+    return "; ".join(count for count in counts if count) + against
 
 
 def _deviations(evidence: Evidence) -> list[str]:

@@ -12,12 +12,13 @@ import pytest
 
 from reopen.recover.context import Checked
 from reopen.recover.evidence import StoredEvidence, read_evidence
+from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.plan import PlannedDataset
 from reopen.recover.report.picture import BEFORE_PERCENT, draw
 from reopen.recover.report.render import render, report_name
 from reopen.recover.report.words import plain_text, seconds_text
 from reopen.storage.local import LocalStore
-from tests.recover.business import NOON, FakeVerbs, TickingClock, Told, context_of, fail_over
+from tests.recover.business import NOON, FakeVerbs, TickingClock, Told, context_of, fail_over, plan_of
 from tests.recover.test_history import drilled
 
 HOSTILE = "<script>alert('x')</script>"
@@ -136,6 +137,31 @@ def test_a_failover_shows_its_epoch_fence_and_who_decided(records: tuple[StoredE
     assert "epoch 1" in words
     assert "fence cooperative, accepted old-primary-may-write; the site burnt down" in words
     assert "anna" in words
+
+
+def test_predictions_and_losses_are_shown_and_a_clock_beyond_the_prediction_is_a_deviation(tmp_path: Path) -> None:
+    second = timedelta(seconds=1)
+    predicted = Predicted(
+        p50=second, p95=3 * second, restore=second, validate=second, runs=4, own_runs=2, error=None, machine="m"
+    )
+    loss = Loss(against="00aa", site="production", files=1200, size_bytes=5_000_000, rows=None, removed=2)
+    store = LocalStore(tmp_path)
+    plan = plan_of()
+    datasets = [replace(plan.datasets[0], predicted=predicted, loss=loss), *plan.datasets[1:]]
+    fail_over(store, context_of(FakeVerbs()), replace(plan, datasets=tuple(datasets)))
+    (record,) = read_evidence(store)
+
+    page = page_of(record)
+
+    assert "1s at most 3s" in page.words
+    assert "1,200 files added or changed; 5.0 MB; rows unknown; 2 removed files come back, against snapshot 00aa" in (
+        page.words
+    )
+    assert any(
+        text.startswith("region took") and text.endswith("at most 3s was predicted")
+        for text in record.evidence.deviations
+    )
+    assert "unknown" in page.words
 
 
 def test_a_screen_reader_gets_headings_header_cells_and_a_described_picture(
