@@ -166,3 +166,24 @@ def test_a_contract_that_somebody_spoilt_does_not_blind_the_watch(standby: Place
 def test_the_primary_watches_nobody(place: Place) -> None:
     assert place.json("watch", "--once")["watched"] is None
     assert "--once" in place.run("watch", code=2).stderr
+
+
+def test_a_failover_goes_by_itself_only_with_a_fence_that_enforces_and_contracts_that_allow_it(standby: Place) -> None:
+    from reopen.desk.recovery import Wish, plan_wish
+    from reopen.desk.session import open_session
+
+    settings, contract = standby.folder / "reopen.toml", standby.folder / "data_contracts/papers.odcs.yaml"
+    written, described = settings.read_text(), contract.read_text()
+
+    def asking(*, automatic: bool = True) -> tuple[str, ...]:
+        return plan_wish(open_session(settings), Wish(automatic=automatic)).approvals
+
+    assert asking(automatic=False) == ()
+    assert asking() == ("papers",)
+    contract.write_text(described + "  - {property: automaticFailover, value: true, vendor: reopen}\n")
+    assert asking() == ("papers",), "two sites, and nobody can be sure"
+    settings.write_text(written + '\n[sites.production.hooks.fence]\ncommand = ["true"]\nenforces = true\n')
+    assert asking() == ()
+    assert standby.json("watch", "--once")["automatic_failover"]["by_itself"] is True
+    contract.write_text(described)
+    assert asking() == ("papers",)
