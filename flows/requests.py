@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from reopen import durations
+from reopen.control.records import Choice
 from reopen.protect.verify.verify import Level
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.scenarios.model import DrillScenario
 
-POINT_TEXT = "last-verified, latest, at:<time with offset>, or a snapshot's id."
+POINT_TEXT = "last-verified, last-clean, latest, at:<time with offset>, or a snapshot's id."
 RECOVERED_TEXT = "Datasets to recover, with what they depend on; none stands for all."
 
 
@@ -156,6 +157,18 @@ class DrillRequest(Request):
         title="Assumed detection",
         description="What detection and decision would take, as 15m; it counts into the RTA.",
     )
+
+
+class DecideRequest(Request):
+    """Say what becomes of a step that failed: retry, skip or abort."""
+
+    step: str = Field(title="Step", description="The step that failed, for example restore:orders, or its dataset.")
+    choice: Choice = Field(
+        title="Decision",
+        description="retry: again from its restore. skip: go on without it. abort: begin nothing more.",
+    )
+    why: str = Field(default="", title="Reason", description="It stands in the log; retry needs none.")
+    by: str | None = Field(default=None, title="Decided by", description="Your name; empty: the worker's user.")
 
 
 class FailoverRequest(Request):

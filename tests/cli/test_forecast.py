@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from reopen.control.records import Intent, Promotion
+from reopen.desk.session import open_session
+from reopen.storage.throttle import TokenBucket
 from tests.cli.place import Place
 
 
@@ -71,10 +74,35 @@ def test_last_clean_says_that_there_are_no_clean_verdicts(proven: Place) -> None
     assert (proven.folder / "out/one").read_text() == "first"
 
 
-def test_a_failover_with_a_rate_reads_no_faster_and_ends_the_same(proven: Place) -> None:
-    settings = proven.folder / "reopen.toml"
+def test_within_a_rate_tier_one_serves_before_a_later_tier_restores_and_no_process_is_forked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.contract("ledger", tier=1)
+    place.write("ledger", one="x" * 300_000)
+    for verb in (("snapshot",), ("verify", "--level", "stored"), ("replicate",)):
+        place.run(*verb)
+    settings = place.folder / "reopen.toml"
     text = settings.read_text()
     assert '\nrate = ""' in text
     settings.write_text(text.replace('\nrate = ""', '\nrate = "50MiB/s"'))
-    proven.run("failover", "--reason", "a test", "--accept-risk", "old-primary-may-write")
-    assert (proven.folder / "standby/papers/one").read_text() == "first"
+    taken: list[int] = []
+    take = TokenBucket.take
+
+    def note(bucket: TokenBucket, size_bytes: int) -> None:
+        taken.append(id(bucket))
+        take(bucket, size_bytes)
+
+    monkeypatch.setattr(TokenBucket, "take", note)
+
+    place.run("failover", "--reason", "a test", "--accept-risk", "old-primary-may-write")
+
+    assert len(set(taken)) == 1, "one bucket for all restores, in this process"
+    log = open_session(settings).log
+    assert log is not None
+    order = [
+        f"promoted {value.group}" if isinstance(value, Promotion) else value.step
+        for record in log.records()
+        if isinstance(value := record.value, (Intent, Promotion))
+    ]
+    assert order.index("promoted ledger") < order.index("restore:papers")
+    assert (place.folder / "standby/papers/one").read_text() == "first"

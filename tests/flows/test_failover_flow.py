@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from reopen.control.records import Intent, Promotion, Record
+from reopen.clock import SYSTEM_CLOCK
+from reopen.control.records import Choice, Intent, Promotion, Record
 from reopen.desk.session import Session, open_session
 from reopen.errors import Conflict
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.snapshot import execute_snapshot
 from reopen.protect.verify.verify import Level, verify_vault
+from reopen.recover.context import Patience
 from reopen.storage import open_store
 from tests.flows.observed import artifact, newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene
+from tests.recover.business import FakeVerbs, context_of
+from tests.recover.test_decisions import broken
 
 
 @pytest.fixture
@@ -85,7 +90,6 @@ def test_a_step_that_fails_stops_its_own_dataset_and_shows_as_a_failed_task_run(
     from flows.failover import failover
     from flows.outcome import BadFinding
     from flows.requests import FailoverRequest
-    from tests.recover.business import FakeVerbs, context_of
 
     verbs = FakeVerbs()
     verbs.failing_checks.add("ledger")
@@ -103,6 +107,33 @@ def test_a_step_that_fails_stops_its_own_dataset_and_shows_as_a_failed_task_run(
     assert state.is_failed()
     assert "key has 3 duplicates" in (state.message or "")
     assert "promote ledger" not in steps
+
+
+def test_a_step_that_fails_waits_in_the_flow_too_and_the_form_s_decision_is_acted_on(
+    standby: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision is taken by the flow behind the form, while the failover looks at the log."""
+    from contextlib import nullcontext
+
+    from flows.decide import decide
+    from flows.failover import failover
+    from flows.requests import DecideRequest, FailoverRequest
+
+    verbs = FakeVerbs(broken("restore:ledger"))
+
+    def wait(seconds: float) -> None:
+        decide(DecideRequest(config=standby.standby, step="ledger", choice=Choice.RETRY, by="anna"))
+
+    patience = Patience(decide_within=timedelta(hours=1), wait=wait)
+    context = context_of(verbs, clock=SYSTEM_CLOCK, patience=patience)
+    monkeypatch.setattr("reopen.desk.moves.open_desk", lambda session, **_: nullcontext(context))
+
+    result = failover(FailoverRequest(config=standby.standby, reason="fire", assert_fenced="ashes"))
+
+    assert [call for call in verbs.calls if call[0] == "restore"] == [
+        ("restore", "ledger"), ("restore", "ledger"), ("restore", "papers")
+    ]  # fmt: skip
+    assert result.outcomes["restore:ledger"].attempt == 2
 
 
 def log_records(session: Session) -> tuple[Record, ...]:
