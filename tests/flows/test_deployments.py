@@ -45,7 +45,15 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
     assert synced(scene.production) == dict.fromkeys(mine, "unchanged")
     others = synced(scene.standby)
     assert others == dict.fromkeys(
-        ("decide/standby", "drill/tier-1", "drill/tier-2", "failover/standby", "ready/standby", "verify/standby", "watch/standby"),
+        (
+            "decide/standby",
+            "drill/tier-1",
+            "drill/tier-2",
+            "failover/standby",
+            "ready/standby",
+            "verify/standby",
+            "watch/standby",
+        ),
         "created",
     )
 
