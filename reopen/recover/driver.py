@@ -250,7 +250,8 @@ def _dataset(plan: RecoveryPlan, step: Step) -> PlannedDataset:
 
 def _integrity_details(integrity: Integrity) -> dict[str, Any]:
     bad = [{"path": entry.path, "status": entry.status, "detail": entry.detail} for entry in integrity.bad]
-    return {"checked": integrity.checked, "bad_count": integrity.bad_count, "bad": bad}
+    found = {"checked": integrity.checked, "bad_count": integrity.bad_count, "bad": bad}
+    return found | ({"repaired": integrity.repaired} if integrity.repaired else {})
 
 
 def _integrity_check(dataset: PlannedDataset, integrity: Integrity) -> dict[str, Any]:
