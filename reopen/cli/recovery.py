@@ -171,12 +171,14 @@ def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
             duration_text(dataset.objective.rto.total_seconds()),
             "-" if dataset.point is None else f"{dataset.point.files:,}",
             "-" if dataset.point is None else size_text(dataset.point.size_bytes),
+            dataset.temperature + (" staged" if dataset.staged is not None else ""),
             dataset.target_url,
         )
         for dataset in planned.datasets
     ]
     columns = (
-        ">tier", "dataset", "depends on", "point", "verified", ">data lost", ">RPO", ">RTO", ">files", ">size", "target"
+        ">tier", "dataset", "depends on", "point", "verified", ">data lost", ">RPO", ">RTO", ">files", ">size", "kept",
+        "target",
     )  # fmt: skip
     raised = [d for d in planned.datasets if d.raised_by]
     show: list[RenderableType] = [

@@ -97,6 +97,7 @@ def _tables(found: Status) -> list[RenderableType]:
         "verified",
         "last drill",
         "replica",
+        "staged",
         "",
     )
     show += ["", make_table(columns, rows)]
@@ -119,6 +120,16 @@ def _vault_note(vault: VaultStatus) -> str:
     return ", ".join([*notes, *vault.store_notes])
 
 
+def _staged_text(dataset: DatasetStatus) -> str:
+    """What stands ready, and how old it is."""
+    texts = [
+        f"{item.site} {item.snapshot[:8]} {duration_text(item.age_seconds)}"
+        + ("" if item.status == "pass" else f" checks {item.status}")
+        for item in dataset.staged
+    ]
+    return ", ".join(texts) or "-"
+
+
 def _row(dataset: DatasetStatus) -> tuple[object, ...]:
     proven, drill = dataset.proven, dataset.drill
     behind = {site: count for site, count in dataset.behind.items() if count}
@@ -138,5 +149,6 @@ def _row(dataset: DatasetStatus) -> tuple[object, ...]:
         "-" if proven is None else f"{proven.verified_level} {instant_text(proven.verified_at)}",
         "-" if drill is None else f"{drill.verdict} {instant_text(drill.at)}",
         replica or ("ok" if len(dataset.behind) > 1 else "-"),
+        _staged_text(dataset),
         note,
     )

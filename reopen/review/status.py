@@ -15,7 +15,7 @@ Pure over what it is handed, but for reading records and facts. Called by the CL
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -29,6 +29,7 @@ from reopen.protect.needs import notes_of
 from reopen.protect.retain.holds import HELD, RELEASED, holds_of
 from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
+from reopen.review.staged import StagedStatus, staged_at_sites
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.statements import list_packs
 
@@ -98,6 +99,8 @@ class DatasetStatus:
     behind: Mapping[str, int]
     lag_seconds: Mapping[str, float]
     holds: Mapping[str, int] = field(default_factory=dict)
+    staged: tuple[StagedStatus, ...] = ()
+    """The newest version that is staged at each standby."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +223,16 @@ def collect_status(
     away = [copies for copies in gathered.copies if copies.site != control.primary]
     known = {name for copies in gathered.copies for name in copies.records}
     order = [*contracts.order(), *sorted(known - set(contracts.datasets))]
+    staged = staged_at_sites(log, now)
     return Status(
         at=now,
         here=here,
         control=control,
         vaults=tuple(gathered.vaults),
-        datasets=tuple(_dataset(name, contracts, gathered.copies, away, now) for name in order),
+        datasets=tuple(
+            replace(_dataset(name, contracts, gathered.copies, away, now), staged=staged.get(name, ()))
+            for name in order
+        ),
     )
 
 

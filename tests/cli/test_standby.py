@@ -133,6 +133,11 @@ def test_a_failover_promotes_the_staged_version_and_restores_nothing(standby: Pl
     [staged] = standby.json("stage")["datasets"]
     plan = standby.json("plan", "failover")["plan"]["datasets"][0]
     assert (plan["temperature"], plan["staged"]["version"]) == ("hot", staged["version"])
+    assert "hot staged" in standby.run("plan", "failover").stdout
+    [stands] = standby.json("status")["datasets"][0]["staged"]
+    assert (stands["site"], stands["version"], stands["status"]) == ("standby", staged["version"], "pass")
+    assert stands["age_seconds"] > 0
+    assert f"standby {staged['snapshot'][:8]}" in standby.run("status", code=None).stdout
     fail_over(standby)
     [found] = standby.json("locate")["datasets"]
     assert found["url"].endswith(staged["version"])

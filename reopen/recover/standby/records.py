@@ -148,6 +148,23 @@ def read_staged(store: ObjectStore, site: str, dataset: str) -> tuple[list[Store
     return found, problems
 
 
+def newest_staged(store: ObjectStore) -> dict[str, list[Staged]]:
+    """The newest staged version of each dataset at each site, by dataset; what cannot be read is not staged."""
+    found: dict[tuple[str, str], Staged] = {}
+    for name in _names(store, f"{STAGED_PREFIX}/"):
+        try:
+            staged = _stored(store.get(name), name).record.staged
+        except (NotFound, Corrupt):
+            continue
+        before = found.get((staged.dataset, staged.site))
+        if before is None or (before.seq, before.version) < (staged.seq, staged.version):
+            found[staged.dataset, staged.site] = staged
+    by_dataset: dict[str, list[Staged]] = {}
+    for (dataset, _), staged in sorted(found.items()):
+        by_dataset.setdefault(dataset, []).append(staged)
+    return by_dataset
+
+
 def remove_record(store: ObjectStore, site: str, dataset: str, version: str) -> None:
     """Forget a staged version, before its folder goes."""
     store.delete(record_name(site, dataset, version))

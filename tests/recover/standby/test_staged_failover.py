@@ -1,4 +1,4 @@
-"""A failover with staged versions: nothing is restored or validated twice, and nothing that was changed is believed (F9)."""
+"""A failover with staged versions: nothing is restored or validated twice, nothing that changed is believed (F9)."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_newer_point_than_the_staged_one_is_made_beside_it_from_what_is_equal(
 
 
 def test_a_returning_primary_s_folder_is_copied_from_and_kept(tmp_path: Path) -> None:
-    """What stood at the place, with late writes in it, is kept by name; what equals the recovery point is not fetched."""
+    """What stood at the place, with late writes, is kept by name; what equals the recovery point is not fetched."""
     yard = Yard(tmp_path)
     yard.write(FILES)
     yard.protect()

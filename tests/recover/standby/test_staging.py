@@ -1,4 +1,4 @@
-"""Staging: what it prepares, copies, records and removes, and that it ends the same wherever it was killed (V4, V6, V7)."""
+"""Staging: what it prepares, copies, records and removes, and where it ends when it was killed (V4, V6, V7)."""
 
 from __future__ import annotations
 
@@ -280,17 +280,23 @@ def test_a_failover_that_began_stops_staging_and_keeps_what_its_plan_names(yard:
     def die(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    verbs.validate = die  # type: ignore[method-assign]
+    verbs.validate = die  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
         yard.fail_over(plan, verbs)
     with pytest.raises(Conflict, match="under way"):
         execute_stage(staging, yard.verbs, yard.log, clock=yard.vault.clock, sign=None)
     for name in yard.contracts.datasets:
-        assert clean_versions(yard.log, site="standby", place=str(yard.standby / name), dataset=name, keep=()).versions == ()
+        assert (
+            clean_versions(yard.log, site="standby", place=str(yard.standby / name), dataset=name, keep=()).versions
+            == ()
+        )
     yard.fail_over(plan)
     with pytest.raises(Conflict, match="is the primary"):
         check_undisturbed(staging, yard.log)
-    assert clean_versions(yard.log, site="standby", place=str(yard.standby / "orders"), dataset="orders", keep=()).versions == ()
+    assert (
+        clean_versions(yard.log, site="standby", place=str(yard.standby / "orders"), dataset="orders", keep=()).versions
+        == ()
+    )
     assert yard.served("orders")["2026/b.bin"] == b"b" * 5000
 
 
@@ -302,7 +308,12 @@ def test_what_was_promoted_stays_when_the_log_is_new_and_its_name_is_not_used_ag
     fresh.__dict__.update(yard.__dict__)
     fresh.log = type(yard.log)(LocalStore(yard.folder / "control"), clock=yard.vault.clock)
     (yard.standby / "papers").unlink()
-    assert clean_versions(fresh.log, site="standby", place=str(yard.standby / "papers"), dataset="papers", keep=()).versions == ()
+    assert (
+        clean_versions(
+            fresh.log, site="standby", place=str(yard.standby / "papers"), dataset="papers", keep=()
+        ).versions
+        == ()
+    )
     again = fresh.stage()["papers"]
     assert again.version == f"{promoted}-2"
 
