@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,20 @@ def outlook(plan: RecoveryPlan) -> list[RenderableType]:
         *growth_lines(plan),
         *([NO_CLEAN_VERDICTS] if LAST_CLEAN in _selectors(plan) else []),
     ]
+
+
+def predictions(plan: RecoveryPlan | None, names: Sequence[str]) -> list[RenderableType]:
+    """When each dataset would serve if the primary were lost now, for ``reopen status``; unknown is said."""
+    if not names:
+        return []
+    if plan is None:
+        return ["", "how long a recovery would take is unknown; `reopen drill` measures it"]
+    rows = [
+        (dataset.tier, dataset.name, *_predicted(dataset.predicted), _text(dataset.objective.rto), judge(dataset))
+        for dataset in plan.datasets
+    ]
+    columns = (">tier", "dataset", ">would serve in", ">at worst", ">runs", ">error", ">RTO", "RTO")
+    return ["", make_table(columns, rows), *growth_lines(plan)]
 
 
 def judge(dataset: PlannedDataset) -> str:

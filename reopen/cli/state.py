@@ -25,9 +25,13 @@ def register(app: typer.Typer) -> None:
     @command(app, "status", panel=PANEL, example="reopen status")
     def status(face: Face) -> Answer:
         """Show each dataset's exposure against its RPO, and who is primary. Exit 3 when one is past it."""
+        from reopen.cli.forecast import predictions
+        from reopen.control.values import to_json
+        from reopen.desk.recovery import predicted_plan
         from reopen.review.status import collect_status
 
         session = face.session
+        foreseen = predicted_plan(session)
         found = collect_status(
             site_vaults(session),
             session.contracts_or_none,
@@ -36,8 +40,12 @@ def register(app: typer.Typer) -> None:
             here=session.settings.site,
             now=session.clock.now(),
         )
-        value: dict[str, Any] = {"ok": found.ok, "alarm": found.alarm.value, **plain(found)}
-        return Answer(value=value, show=_tables(found), exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)
+        in_force = [dataset.name for dataset in found.datasets if dataset.contract.value == "in force"]
+        known = {d.name: d.predicted for d in foreseen.datasets if d.predicted} if foreseen is not None else {}
+        predicted = {name: to_json(known[name]) if name in known else None for name in in_force}
+        value: dict[str, Any] = {"ok": found.ok, "alarm": found.alarm.value, **plain(found), "predicted": predicted}
+        show = [*_tables(found), *predictions(foreseen, in_force)]
+        return Answer(value=value, show=show, exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)
 
 
 def site_vaults(session: Session) -> list[SiteVault]:

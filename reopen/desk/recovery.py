@@ -25,7 +25,7 @@ from reopen.control.records import Fence, FenceLevel, Scenario
 from reopen.desk.forecast import forecaster, loss_counter
 from reopen.desk.session import Session
 from reopen.desk.standby import open_publisher, standby_at
-from reopen.errors import Conflict, InvalidInput, Refused
+from reopen.errors import Conflict, InvalidInput, Refused, ReopenError
 from reopen.progress import Progress
 from reopen.recover.automatic import is_sure
 from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
@@ -115,6 +115,19 @@ def foreseen(session: Session, wish: Wish) -> RecoveryPlan:
         count_loss=loss_counter(session, home),
         forecast=forecaster(session, workers=SIDE_BY_SIDE),
     )
+
+
+def predicted_plan(session: Session) -> RecoveryPlan | None:
+    """The failover that would begin now, with when each dataset would serve; None where none can be planned or nothing
+    can be predicted yet."""
+    try:
+        forecast = forecaster(session, workers=SIDE_BY_SIDE)
+        if forecast is None:
+            return None
+        plan = plan_wish(session, Wish())
+        return foresee(plan, session.vault(plan.target_site), forecast=forecast)
+    except ReopenError:
+        return None
 
 
 def plan_of_wish(

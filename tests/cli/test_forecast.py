@@ -55,8 +55,13 @@ def test_nothing_is_predicted_before_the_first_drill_and_something_after_it(prov
     assert "predicted" not in before
     assert "unknown" in proven.run("plan", "failover").stdout
 
+    assert proven.json("status", code=0)["predicted"] == {"papers": None}
+    assert "is unknown; `reopen drill` measures it" in proven.run("status").stdout
+
     proven.run("drill")
 
+    assert proven.json("status")["predicted"]["papers"]["own_runs"] == 1
+    assert "keeps" in proven.run("status").stdout
     (after,) = proven.json("plan", "failover")["plan"]["datasets"]
     assert (after["predicted"]["runs"], after["predicted"]["own_runs"], after["predicted"]["error"]) == (1, 1, None)
     assert 0 < after["predicted"]["p50"] <= after["predicted"]["p95"]
