@@ -296,6 +296,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         "rpo_zero": result.rpo_zero,
         "fence": dict(result.evidence.evidence.fence),
         "diverged": list(result.diverged),
+        "problems": list(result.problems),
         **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
