@@ -173,7 +173,9 @@ def test_a_screen_reader_gets_headings_header_cells_and_a_described_picture(
     assert page.headings[:5] == ["Objectives by tier", "Timeline", "Datasets", "Checks", "What was not done"]
     assert page.headings[-1] == "Sign-off"
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
-    picture = next(attributes for tag, attributes in page.tags if tag == "svg" and "role" in attributes)
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert all({"aria-label", "aria-labelledby", "aria-hidden"} & set(attributes) for attributes in pictures)
+    picture = next(attributes for attributes in pictures if "aria-labelledby" in attributes)
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert set(str(picture["aria-labelledby"]).split()) <= ids
     assert dict(next(attributes for tag, attributes in page.tags if tag == "html"))["lang"] == "en"
