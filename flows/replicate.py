@@ -23,7 +23,7 @@ from tasks.progress import ArtifactProgress
 def replicate(request: ReplicateRequest) -> ReplicateResult:
     """Copy a vault to another site."""
     session = open_session(request.config)
-    source, target = session.site(request.vault), session.site(request.to or session.settings.standby.name)
+    source, target = session.site(request.vault), session.site(request.to) if request.to else session.standby()
     describe_run(f"replicate {source.name} to {target.name}")
     store = throttled(open_store(target.vault), session.settings.limits.replicate_rate)
     plan = plan_replicate(session.vault(source.name), store, witness=session.witness)

@@ -184,7 +184,13 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("[sites.production]", "[sites.Production]", "sites.Production", "'Production' is a bad name", "lower-case"),
         ('vault = ".reopen/vault"', 'vault = ""', "sites.production.vault", "'' is not allowed", ""),
         (".reopen/standby/vault", ".reopen/vault", "sites.standby.vault", "also that of the site 'production'", "own"),
-        ('role = "primary"', 'role = "primary"\ncontrol = "c"', "sites", "2 sites keep the epoch log", "survives"),
+        (
+            'role = "primary"',
+            'role = "primary"\ncontrol = ".reopen/standby/control"',
+            "sites.standby.control",
+            "The control store is also that of the site 'production'",
+            "a place of its own",
+        ),
     ],
 )
 def test_a_fault_names_file_key_value_and_what_is_allowed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,10 @@ from reopen.cli.recovery import (
     parse_duration,
     waiting,
 )
-from reopen.cli.text import duration_text
+from reopen.cli.text import count_text, duration_text, size_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 RISK = "--accept-risk old-primary-may-write"
 ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")]
@@ -38,6 +41,7 @@ def register(app: typer.Typer) -> None:
     command(app, "commit", panel=PANEL, example="reopen commit --reason 'the numbers of the day are right'")(commit)
     command(app, "rollback", panel=PANEL, example=f"reopen rollback --reason 'false alarm' {RISK}")(rollback)
     command(app, "failback", panel=PANEL, example=f"reopen failback --reason 'rebuilt' {RISK}")(failback)
+    command(app, "reprotect", panel=PANEL, example="reopen reprotect")(reprotect)
 
 
 def approve(
@@ -172,3 +176,25 @@ def failback(
         wait=waiting(wait_approval),
     )
     return failover_answer(result)
+
+
+def reprotect(face: Face, reason: ReasonOption = "") -> Answer:
+    """Make the business safe again after a committed failover: copies go to the other site, and so does the epoch log.
+
+    With two sites the log is at the standby; when that has the role, the log moves to the other one.
+    """
+    from reopen.desk.moves import reprotect as protect_anew
+
+    done = protect_anew(face.session, reason=reason, progress=face.progress())
+    value = {
+        "primary": done.primary,
+        "standby": done.standby,
+        "copied": dict(done.copied),
+        "log": done.log_url,
+        "moved": done.moved,
+    }
+    copied = f"{count_text(done.copied['snapshots'], 'snapshot')} copied, {size_text(done.copied['size_bytes'])}"
+    show: list[RenderableType] = [f"copies go from {done.primary} to {done.standby}: {copied}"]
+    if done.moved:
+        show.append(f"the epoch log is at {done.log_url}")
+    return Answer(value=value, show=show)

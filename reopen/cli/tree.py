@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, str] = {
     "commit": "roles",
     "rollback": "roles",
     "failback": "roles",
+    "reprotect": "roles",
     "runbook": "runbook",
     "decide": "decisions",
     "stage": "standby",

@@ -170,7 +170,7 @@ def replicate(
     from reopen.storage.throttle import throttled
 
     session = face.session
-    target = session.site(to or session.settings.standby.name)
+    target = session.site(to) if to is not None else session.standby()
     store = throttled(open_store(target.vault), limit_rate or session.settings.limits.replicate_rate)
     plan = plan_replicate(session.vault(vault), store, witness=session.witness)
     value: dict[str, Any] = {

@@ -194,13 +194,17 @@ def _faults(settings: Settings) -> Iterator[Fault]:
             message=f"The address of a Dask scheduler is given, and the runner is {settings.shards.runner!r}.",
             hint='Set runner = "dask", or leave the address out.',
         )
-    homes = [site.name for site in sites.values() if site.control is not None]
-    if len(homes) > 1:
-        yield Fault(
-            key="sites",
-            message=f"{len(homes)} sites keep the epoch log ({', '.join(homes)}); it has one home.",
-            hint="Keep 'control' at the site that survives the loss of the primary.",
-        )
+    homes: dict[str, str] = {}
+    for site in sites.values():
+        if site.control is None:
+            continue
+        first = homes.setdefault(site.control, site.name)
+        if first != site.name:
+            yield Fault(
+                key=f"sites.{site.name}.control",
+                message=f"The control store is also that of the site {first!r}: {site.control!r}.",
+                hint="Give each site a place of its own: the log is in one of them at a time.",
+            )
     seen: dict[str, str] = {}
     for site in sites.values():
         first = seen.setdefault(site.vault, site.name)

@@ -179,8 +179,10 @@ class Settings:
 
     @property
     def control(self) -> str:
-        """The store of the epoch log, which one site names; ``InvalidInput`` when none does."""
-        for site in self.sites.values():
+        """The first home of the epoch log: at a third site where there is one, else at the standby. Where else a site
+        names one, the log moves there when that site becomes the standby. ``InvalidInput`` when no site names one."""
+        order = ("standby", "primary")
+        for site in sorted(self.sites.values(), key=lambda site: order.index(site.role)):
             if site.control is not None:
                 return site.control
         raise InvalidInput(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reopen.desk.session import Session
 from reopen.errors import NotFound, ReopenError
 from reopen.recover.evidence import StoredEvidence, read_evidence
-from reopen.storage import ObjectStore, open_store
+from reopen.storage import ObjectStore
 
 if TYPE_CHECKING:
     from reopen.recover.audit import Audit
@@ -29,7 +29,7 @@ class Audited:
 
 def control_store(session: Session) -> ObjectStore:
     """The store that evidence is in. :raises InvalidInput: the settings name none."""
-    return open_store(session.settings.control)
+    return session.control_store()
 
 
 def find_evidence(store: ObjectStore, which: str) -> StoredEvidence:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from reopen.control import tenure
+from reopen.config import Site
+from reopen.control import rules, tenure
+from reopen.control.homes import finish_move
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Fence, Scenario
 from reopen.desk.recovery import SIDE_BY_SIDE, Chosen, Wish, log_of, open_desk, plan_of_wish
 from reopen.desk.session import Session
-from reopen.errors import Conflict, InvalidInput, NotFound, ReopenError
+from reopen.errors import Conflict, InvalidInput, NotFound, Refused, ReopenError
 from reopen.ids import new_id
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
@@ -27,7 +30,10 @@ from reopen.recover.messages import Messenger
 from reopen.recover.messages import committed as committed_notice
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import Prepared, execute_prepare
+from reopen.recover.reprotect import Reprotected, execute_reprotect, plan_reprotect
 from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback
+from reopen.storage import open_store
+from reopen.storage.throttle import throttled
 
 QUIESCE_MAX = timedelta(hours=1)
 """How long writers are held where nobody says otherwise: longer than a final sync should take, and an hour of no
@@ -45,7 +51,7 @@ def choose_move(
     """
     log = log_of(session)
     begun = unfinished_plan(log)
-    if begun is not None:
+    if begun is not None and begun.scenario is not Scenario.MOVED:
         if begun.scenario is not scenario:
             raise Conflict(
                 f"a move of another kind ({begun.scenario}) to {begun.target_site} is under way, by plan "
@@ -192,3 +198,62 @@ def _tried_diverged(session: Session, site: str) -> tuple[Diverged, ...]:
     except ReopenError:
         return ()
     return SeenByTheLog(vault, records, initial=session.settings.primary.name).diverged(site=site)
+
+
+def reprotect(session: Session, *, reason: str, progress: Progress) -> Reprotected:
+    """Turn replication round, and move the log away from the site that has the role now.
+
+    :raises Conflict: no failover is committed.
+    :raises Refused: the log would have to move, and the new standby has no control store in the settings.
+    """
+    # Imported here: it loads Arrow.
+    from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+
+    settings, orchestrator = session.settings, new_id()
+    finish_move(settings.control, open_store=open_store, clock=session.clock, by=orchestrator)
+    log, primary, standby = log_of(session), session.primary(), session.standby()
+    records = log.records()
+    source = session.vault(primary)
+    plan = plan_reprotect(
+        records,
+        primary=primary,
+        standby=standby.name,
+        vault=source.id,
+        contracts=session.contracts.digest,
+        now=session.clock.now(),
+    )
+
+    def replicate() -> dict[str, Any]:
+        store = throttled(open_store(standby.vault), settings.limits.replicate_rate)
+        result = execute_replicate(plan_replicate(source, store), workers=settings.limits.workers, progress=progress)
+        return {
+            "snapshots": result.snapshots,
+            "objects": result.copied_objects,
+            "size_bytes": result.copied_bytes,
+            "present": result.present_objects,
+        }
+
+    return execute_reprotect(
+        plan,
+        log,
+        replicate=replicate,
+        next_url=_next_home(session, log, primary, standby, rules.current_epoch(records)),
+        open_store=open_store,
+        orchestrator=orchestrator,
+        reason=reason or "protect anew",
+    )
+
+
+def _next_home(session: Session, log: EpochLog, primary: str, standby: Site, epoch: int) -> str | None:
+    """Where the log goes from the site that has the role; None where it is at another one."""
+    home = session.site(primary).control
+    at_primary = home is not None and (log.store.url == open_store(home).url or log.store.url.startswith(f"{home}/"))
+    if not at_primary:
+        return None
+    if standby.control is None:
+        raise Refused(
+            f"the epoch log is at {primary}, which has the role: if it is lost, so is the log.",
+            hint=f"Give [sites.{standby.name}] a 'control' in the settings of every site; then run this again.",
+        )
+    # A folder of its own: the site may have been a home before, and a closed log is kept as it is.
+    return f"{standby.control}/epoch-{epoch + 1}"

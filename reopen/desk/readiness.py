@@ -24,7 +24,7 @@ from reopen.recover.readiness.connectivity import Channel
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.memory import recall
 from reopen.recover.wiring import environment
-from reopen.storage import ObjectStore, open_store
+from reopen.storage import ObjectStore
 from reopen.vault import Vault
 
 API_VARIABLE = "PREFECT_API_URL"
@@ -85,7 +85,7 @@ def _around(session: Session, target: str, *, vault: str | None, deep: bool, sen
 
 
 def _control(session: Session) -> ObjectStore:
-    return open_store(session.settings.control)
+    return session.control_store()
 
 
 def _source(session: Session, target: str) -> Vault:

@@ -76,7 +76,24 @@ class Session:
             url = self.settings.control
         except InvalidInput:
             return None
-        return EpochLog(open_store(url), clock=self.clock)
+        return EpochLog(open_store(url), clock=self.clock, open_store=open_store)
+
+    def control_store(self) -> ObjectStore:
+        """The store where the log is now, with evidence and plans beside it.
+
+        :raises InvalidInput: the settings name none.
+        """
+        from reopen.storage import open_store
+
+        if self.log is None:
+            return open_store(self.settings.control)
+        self.log.records()
+        return self.log.store
+
+    def standby(self) -> Site:
+        """The site that copies go to, by the log: the settings' standby, or their primary after that has taken over."""
+        settings = self.settings
+        return settings.primary if self.primary() == settings.standby.name else settings.standby
 
     @cached_property
     def witness(self) -> Witness:

@@ -39,6 +39,7 @@ from reopen.recover.messages import (
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import giving_back, require_done
 from reopen.recover.record import record_recovery
+from reopen.recover.reprotect import REPROTECT
 from reopen.recover.roles import APPROVE, CONFIRM, UNFENCE, UNQUIESCE
 from reopen.recover.steps import FENCE, Outcomes, Step, Verb
 
@@ -93,6 +94,8 @@ def _is_over(records: Sequence[Record], plan: RecoveryPlan) -> bool:
         return True
     if plan.kind is PlanKind.PREPARE and rules.abort(records, digest) is not None:
         return not tenure.is_quiesced(records)
+    if plan.scenario is Scenario.MOVED:
+        return REPROTECT in ended and ended[REPROTECT].result is StepResult.DONE
     if plan.scenario is Scenario.ROLLBACK:
         return UNFENCE in ended and ended[UNFENCE].result is StepResult.DONE
     return rules.is_concluded(records, digest) or _was_committed(records, plan)

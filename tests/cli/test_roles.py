@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,35 @@ def test_the_business_moves_back_with_what_was_written_and_late_writes_are_kept_
     plan = running.json("plan", "failover", "--point", "latest")
     assert plan["plan"]["datasets"][0]["point"]["snapshot"] != late["snapshot"]
     assert (running.folder / "data/papers").exists()
+
+
+def test_after_a_commit_copies_go_the_other_way_and_the_log_moves_to_the_new_standby(running: Place) -> None:
+    settings = running.folder / "reopen.toml"
+    text = settings.read_text()
+    running.json("failover", "--reason", "fire", *ACCEPTED)
+    running.run("reprotect", code=6)
+    running.json("commit", "--reason", "it runs")
+    assert "Give [sites.production] a 'control'" in running.run("reprotect", code=7).stderr
+    home = running.folder / "production-control"
+    settings.write_text(text.replace('role = "primary"', f'role = "primary"\ncontrol = "{home}"', 1))
+
+    found = running.json("reprotect", "--reason", "safe again")
+
+    assert (found["primary"], found["standby"], found["moved"]) == ("standby", "production", True)
+    assert found["log"].startswith(str(home))
+    # The settings still name the old home; it names the next one, and that is followed.
+    status = running.json("status")["control"]
+    assert (status["primary"], status["error"]) == ("standby", "")
+    assert running.json("evidence", "verify")["problems"] == []
+    assert "standby" in str(running.json("locate", "papers"))
+    (running.folder / "standby/papers/one").write_text("written at the standby")
+    back = running.json("failback", "--reason", "rebuilt", *ACCEPTED)
+    assert (back["primary"], serving(running, "production")) == ("production", "written at the standby")
+    running.json("commit", "--reason", "it runs")
+    again = running.json("reprotect")
+    assert (again["primary"], again["standby"], again["moved"]) == ("production", "standby", True)
+    # The old home at the standby is enough by itself, without those before it.
+    shutil.rmtree(home)
+    settings.write_text(text.replace('/control"', f'/control/{Path(again["log"]).name}"', 1))
+    assert running.json("status")["control"]["primary"] == "production"
+    assert running.json("evidence", "verify")["problems"] == []
