@@ -12,15 +12,17 @@ from reopen.config.events import Event
 from reopen.control import rules
 from reopen.desk.recovery import Wish, plan_wish
 from reopen.desk.session import Session
+from reopen.desk.watching import everybody_of
 from reopen.errors import ReopenError
 from reopen.notify.channels import AppriseNotifier
-from reopen.notify.directory import list_channels, owners, send_test
+from reopen.notify.directory import list_channels, send_test
 from reopen.recover import alarms
 from reopen.recover.context import Delivery
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness import Readiness
-from reopen.recover.readiness.assess import Surroundings, assess
+from reopen.recover.readiness.assess import DEEP_SECONDS_MAX, QUICK_SECONDS_MAX, Surroundings, assess
 from reopen.recover.readiness.connectivity import Channel
+from reopen.recover.readiness.limit import within
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.memory import recall
 from reopen.recover.wiring import environment
@@ -38,11 +40,7 @@ def assess_site(session: Session, *, site: str | None = None, send: bool = False
     :raises NotFound: there is no such site.
     """
     target = session.site(site).name if site is not None else standby_of(session)
-    plan: RecoveryPlan | ReopenError
-    try:
-        plan = plan_wish(session, Wish(to=target))
-    except ReopenError as error:
-        plan = error
+    plan = within(DEEP_SECONDS_MAX, "plan", lambda: plan_wish(session, Wish(to=target)))
     return assess(plan, _around(session, target, vault=target, deep=True, send=send))
 
 
@@ -57,9 +55,9 @@ def look_before(session: Session, plan: RecoveryPlan, *, vault: str | None) -> R
 def standby_of(session: Session) -> str:
     """The site that would take over: the settings' standby, or after a failover the site that was left."""
     standby = session.settings.standby.name
-    try:
-        records = session.log.records() if session.log is not None else ()
-    except ReopenError:
+    log = session.log
+    records = () if log is None else within(QUICK_SECONDS_MAX, "log", log.records)
+    if isinstance(records, ReopenError):
         return standby  # The check of the control store says so.
     epoch = rules.epoch_record(records)
     return epoch.previous_primary if epoch is not None and epoch.primary == standby else standby
@@ -99,9 +97,8 @@ def _watched(session: Session, target: str) -> tuple[datetime | None, timedelta]
     settings = session.settings
     if target != settings.site:
         return None
-    try:
-        primary = session.primary()
-    except ReopenError:
+    primary = within(QUICK_SECONDS_MAX, "log", session.primary)
+    if isinstance(primary, ReopenError):
         primary = settings.primary.name
     return recall(settings.home, primary).looked_at, settings.watch.every
 
@@ -128,6 +125,6 @@ def tell_unready(session: Session, found: Readiness) -> tuple[Delivery, ...]:
     notice = alarms.ready_failed(
         site=found.site,
         failed=[(describe(check), check.what_to_do) for check in found.failed],
-        contacts=owners(session.contracts_or_none.datasets.values()),
+        contacts=everybody_of(session),
     )
     return AppriseNotifier(session.settings.notify, clock=session.clock)(notice)

@@ -16,10 +16,15 @@ from reopen.notify.directory import owners
 from reopen.recover import alarms
 from reopen.recover.automatic import AutomaticRule, judge_automatic
 from reopen.recover.context import Delivery, Notice
-from reopen.recover.plan import RecoveryPlan
+from reopen.recover.plan import Contact, RecoveryPlan
+from reopen.recover.readiness.limit import within
 from reopen.recover.watch.judge import Limits, Sign, Signal
 from reopen.recover.watch.look import Looked, SendCanaries, Watchpost, look
 from reopen.recover.watch.memory import recall, remember
+
+OWN_SECONDS_MAX = 60.0
+"""How long reading what is this site's own may take: its log, and the listing of its replica, which may be long. A home
+that hangs must not keep the watch from looking at the primary."""
 
 
 def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked | None:
@@ -29,11 +34,10 @@ def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked 
     would never be told.
     """
     settings, notes = session.settings, []
-    try:
-        primary = session.primary()
-    except ReopenError as error:
-        primary = settings.primary.name
-        notes.append(f"Who is primary is not known, so this looks at the settings' primary: {error.message}")
+    primary = within(OWN_SECONDS_MAX, "log", session.primary)
+    if isinstance(primary, ReopenError):
+        problem, primary = primary.message, settings.primary.name
+        notes.append(f"Who is primary is not known, so this looks at the settings' primary: {problem}")
     if primary == settings.site:
         return None
     contracts: Contracts
@@ -43,11 +47,7 @@ def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked 
         # The watch goes on by the vault alone: a contract that somebody spoilt must not hide a disaster.
         contracts = Contracts(datasets={})
         notes.append(f"The contracts cannot be read, so only the vault of {primary} is watched: {error.message}")
-    plan: RecoveryPlan | ReopenError
-    try:
-        plan = plan_wish(session, Wish(to=settings.site))
-    except ReopenError as error:
-        plan = error
+    plan = within(OWN_SECONDS_MAX, "plan", lambda: plan_wish(session, Wish(to=settings.site)))
     post = Watchpost(
         site=primary,
         target=settings.site,
@@ -91,8 +91,7 @@ def notices_of(session: Session, found: Looked) -> Sequence[Notice]:
 
 
 def _notice(session: Session, found: Looked, signal: Signal) -> Notice | None:
-    datasets = session.contracts_or_none.datasets
-    everybody = owners(datasets.values())
+    everybody = everybody_of(session)
     payload = signal.payload
     match signal.sign:
         case Sign.SITE_UNREACHABLE:
@@ -114,10 +113,18 @@ def _notice(session: Session, found: Looked, signal: Signal) -> Notice | None:
                 exposure=item.exposure,
                 rpo=item.rpo,
                 site=found.site,
-                contacts=owners([datasets[item.dataset]]),
+                contacts=owners([session.contracts.datasets[item.dataset]]),
             )
         case _:
             return None
+
+
+def everybody_of(session: Session) -> tuple[Contact, ...]:
+    """The channels of all owners; none where the contracts cannot be read: then those of the settings are told."""
+    try:
+        return owners(session.contracts_or_none.datasets.values())
+    except ReopenError:
+        return ()
 
 
 def next_step(found: Looked) -> str:

@@ -157,10 +157,15 @@ def test_the_watch_loses_a_primary_and_says_why_nothing_goes_by_itself(
 def test_a_contract_that_somebody_spoilt_does_not_blind_the_watch(standby: Place) -> None:
     (standby.folder / "data_contracts/papers.odcs.yaml").write_text("id: [")
 
-    found = standby.json("watch", "--once")
+    found = standby.json("watch", "--once", code=3)
 
+    assert found["state"] == "alive"
     assert [place["place"] for place in found["places"]] == ["vault"]
     assert any("only the vault of production is watched" in note for note in found["notes"])
+    shutil.rmtree(standby.folder / ".reopen/vault")
+    found = standby.json("watch", "--once", code=3)
+    assert [signal["sign"] for signal in found["signals"]] == ["site.unreachable"], "and it is told all the same"
+    assert standby.run("ready", code=3).stdout
 
 
 def test_the_primary_watches_nobody(place: Place) -> None:

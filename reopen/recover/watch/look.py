@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from reopen.clock import Clock
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
-from reopen.errors import ReopenError
+from reopen.errors import ReopenError, Transient
 from reopen.recover.automatic import AutomaticRule
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness.freshness import Lag, lags_of
 from reopen.recover.readiness.limit import within
-from reopen.recover.watch.canary import Perch, Song, send_canaries
+from reopen.recover.watch.canary import Perch, Song, Sung, send_canaries
 from reopen.recover.watch.judge import Answered, Exposed, Judged, Limits, SiteState, judge
 from reopen.recover.watch.memory import Memory
 from reopen.vault import Vault
@@ -26,6 +26,9 @@ from reopen.vault.create import VAULT_OBJECT
 VAULT_PLACE = "vault"
 """How the watched site's vault is called among its places; a dataset cannot be called so, for its place is
 ``data:<name>``."""
+
+LISTING_SECONDS_MAX = 60.0
+"""How long the listing of the records of two vaults may take."""
 
 SendCanaries = Callable[[Sequence[Perch]], dict[str, Song]]
 
@@ -55,7 +58,8 @@ class Watchpost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What a look saw, and what it means. ``notes`` are what could not be looked at, in sentences."""
+    """What a look saw, and what it means. ``notes`` are what could not be looked at, in sentences; ``is_planned`` is
+    false where no plan could be made, so that what would be lost is unknown."""
 
     site: str
     target: str
@@ -65,12 +69,13 @@ class Looked:
     exposed: tuple[Exposed, ...]
     rule: AutomaticRule
     notes: tuple[str, ...]
+    is_planned: bool = True
 
     @property
     def ok(self) -> bool:
         """Whether the site is alive and no dataset is past its objective."""
         within_rpo = all(item.mark == "ok" and item.lag_mark == "ok" for item in self.exposed)
-        return self.judged.state is SiteState.ALIVE and within_rpo
+        return self.judged.state is SiteState.ALIVE and self.is_planned and within_rpo
 
 
 def look(post: Watchpost, memory: Memory, *, send: SendCanaries | None = None) -> Looked:
@@ -83,9 +88,7 @@ def look(post: Watchpost, memory: Memory, *, send: SendCanaries | None = None) -
     songs = sing([perch for _, perch in perches])
     answers = tuple(Answered(place=perch.name, dataset=name, song=songs[perch.name]) for name, perch in perches)
     notes = []
-    lags = within(
-        post.seconds_max, "source", lambda: lags_of(post.open_source(), post.open_replica(), post.clock.now())
-    )
+    lags = _lags(post, songs[VAULT_PLACE])
     if isinstance(lags, ReopenError):
         notes.append(f"How far the replica is behind is unknown: {lags.message}")
     if isinstance(post.plan, ReopenError):
@@ -105,7 +108,7 @@ def look(post: Watchpost, memory: Memory, *, send: SendCanaries | None = None) -
         )
     return Looked(
         site=post.site, target=post.target, at=now, judged=judged, answers=answers, exposed=exposed, rule=post.rule,
-        notes=tuple(notes),
+        notes=tuple(notes), is_planned=not isinstance(post.plan, ReopenError),
     )  # fmt: skip
 
 
@@ -134,6 +137,15 @@ def exposed_of(plan: RecoveryPlan, lags: dict[str, Lag] | None, now: datetime) -
             lag=None if lags is None else lags.get(dataset.name, none),
         )
         for dataset in plan.datasets
+    )
+
+
+def _lags(post: Watchpost, vault: Song) -> dict[str, Lag] | ReopenError:
+    """How far the replica is behind. A vault that does not answer a canary is not listed: that would take minutes."""
+    if vault.status is not Sung.ANSWERED:
+        return Transient(f"the vault of {post.site} does not answer: {vault.detail}")
+    return within(
+        LISTING_SECONDS_MAX, "source", lambda: lags_of(post.open_source(), post.open_replica(), post.clock.now())
     )
 
 
