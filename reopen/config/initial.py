@@ -69,6 +69,8 @@ vault = {replica}
 control = {control}
 # Drills restore into this folder and empty it afterwards.
 scratch = {scratch}
+# Where consumers find out what serves after a failover (serving.json, serving.duckdb); beside the vault when left out.
+# serving = ".reopen/standby/serving"
 
 # Commands of a site that a failover calls: quiesce, final_sync, unquiesce, fence, unfence, publish. Each is told by
 # REOPEN_STEP, REOPEN_EPOCH, REOPEN_SITE and REOPEN_PLAN; `check` exits 0 for done and 3 for not done. For example:

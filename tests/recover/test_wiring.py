@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from reopen.clock import SYSTEM_CLOCK
 from reopen.contracts.load import Contracts
-from reopen.contracts.model import Dataset, Location, Table, TableFormat
+from reopen.contracts.model import Dataset, Location, Table, TableFormat, Temperature
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import StepResult
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
 from reopen.recover.clocks import Verdict
-from reopen.recover.context import Restored, Verbs
+from reopen.recover.context import RecoveryContext, Restored, Verbs
 from reopen.recover.drill import drill_folder, execute_drill
 from reopen.recover.evidence import verify_chain
 from reopen.recover.failover import execute_failover, unfinished_plan
-from reopen.recover.plan import PlannedDataset, plan_drill, plan_failover
+from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_drill, plan_failover
 from reopen.recover.standby.pointer import Publisher
+from reopen.recover.standby.records import Standby, read_staged
+from reopen.recover.standby.staging import execute_stage, plan_stage
+from reopen.recover.standby.versions import effective_temperatures
 from reopen.recover.wiring import evidence_verifier, wire
 from reopen.storage.local import LocalStore
 from reopen.vault import Keyring, Vault, create_vault, make_keys
@@ -147,3 +152,48 @@ def test_bytes_that_changed_after_the_restore_never_serve(tmp_path: Path, contra
     assert result.outcomes["validate:papers"].result is StepResult.FAILED
     assert "digest_mismatch" in result.outcomes["validate:papers"].reason
     assert set(rules.serving(log.records())) == {"orders"}
+
+
+def test_what_was_staged_by_the_real_checks_is_promoted_with_their_results_and_no_validator(
+    tmp_path: Path, contracts: Contracts, vault: Vault
+) -> None:
+    contracts = Contracts(
+        datasets={name: replace(d, temperature=Temperature.WARM) for name, d in contracts.datasets.items()}
+    )
+    log, now = EpochLog(LocalStore(tmp_path / "control"), clock=SYSTEM_CLOCK), SYSTEM_CLOCK.now()
+    temperatures = effective_temperatures(contracts)
+
+    def planned() -> RecoveryPlan:
+        staged = {
+            name: [item.record.staged for item in read_staged(log.store, "standby", name)[0]]
+            for name in contracts.datasets
+        }
+        return plan_failover(
+            contracts, vault, source_site="production", target_site="standby", declared_at=now, failed_at=now,
+            standby=Standby(epoch=1, staged=staged, temperatures=temperatures),
+        )  # fmt: skip
+
+    def wired(name: str) -> AbstractContextManager[RecoveryContext]:
+        publisher = Publisher(log, contracts, folders={"standby": str(tmp_path / "serving")}, initial="production")
+        return wire(
+            contracts, vault, work=tmp_path / name, validation_memory="256MB", publisher=publisher, control=log.store
+        )
+
+    with wired("stage") as context:
+        staging = plan_stage(
+            planned(), contracts, Standby(epoch=1, temperatures=temperatures), {},
+            verify=evidence_verifier(vault), can_sign=True,
+        )  # fmt: skip
+        results = execute_stage(staging, context.verbs, log, clock=SYSTEM_CLOCK, sign=context.sign)
+    assert [result.status for result in results] == ["pass", "pass"], results
+    with wired("failover") as context:
+        result = execute_failover(planned(), context, log, fence=COOPERATIVE, reason="test", workers=2)
+
+    assert result.verdict is Verdict.MET, result.measured
+    validated = result.outcomes["validate:orders"].details
+    assert len(validated["checks"]) > 4
+    assert "duckdb" in validated["versions"]
+    assert "note" not in validated
+    assert not (tmp_path / "failover").exists(), "no validator was started"
+    with duckdb.connect(str(tmp_path / "serving/serving.duckdb"), read_only=True) as con:
+        assert con.execute("SELECT count(*), sum(key) FROM orders").fetchall() == [(1000, 499_500)]

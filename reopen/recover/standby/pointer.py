@@ -66,6 +66,7 @@ class Publisher:
         self._folders = folders
         self._initial = initial
         self._lock = threading.Lock()
+        self._queries: dict[str, str] = {}
 
     def promoted(self, dataset: str, version: str) -> bool:
         """Whether a version was ever promoted: from then on it is the business's, and nothing of ours writes to it."""
@@ -89,7 +90,8 @@ class Publisher:
                 store = open_store(folder)
                 store.put(SERVING_NAME, [encode(serving_value(found))])
                 if at in (None, primary):
-                    made = make_views(self._contracts, {item.dataset: item.url for item in found if item.serves})
+                    serving = {item.dataset: item.url for item in found if item.serves}
+                    made = make_views(self._contracts, serving, known=self._queries)
                     store.put(SERVING_DATABASE, [made.data])
                     problems += made.problems
                 return Published(

@@ -11,7 +11,7 @@ Invariants (docs/0012-standby-versions.md)
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,11 +43,16 @@ class ViewsFile:
     problems: tuple[str, ...]
 
 
-def make_views(contracts: Contracts, folders: Mapping[str, str]) -> ViewsFile:
+def make_views(
+    contracts: Contracts, folders: Mapping[str, str], *, known: MutableMapping[str, str] | None = None
+) -> ViewsFile:
     """A database with the tables among some datasets.
 
     :param folders: where each of them is, by name; others are left out.
+    :param known: queries of views by folder, from an earlier call of this process: one that promotes dataset after
+        dataset looks into each folder once.
     """
+    queries = {} if known is None else known
     import duckdb
 
     problems: list[str] = []
@@ -62,7 +67,7 @@ def make_views(contracts: Contracts, folders: Mapping[str, str]) -> ViewsFile:
                     problems.append(f"{name}: {tables[name]} is on an object store; views are made over local places")
                     continue
                 try:
-                    body = _body(con, contracts, name, folder)
+                    body = queries[folder] = queries.get(folder) or _body(con, contracts, name, folder)
                     for view in names:
                         con.execute(f"CREATE VIEW {identifier(view)} AS {body}")
                 except (duckdb.Error, _NotShownError) as error:
