@@ -1,8 +1,8 @@
 """Owns the drill: the same plan into a scratch folder of its own, judged by the same clocks, and cleaned up.
 
 Invariants (docs/0003-epochs-and-recovery.md)
-    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence, what is laid beside it, and
-        ``drilled`` facts. The folder is gone afterwards, also when the drill failed or was interrupted; a folder that
+    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence, what is laid beside it,
+        ``drilled`` facts, and the readiness check's probes, which that removes. The folder is gone afterwards, also when the drill failed or was interrupted; a folder that
         a killed drill left is removed by the next one.
     R7  It has no way to the epoch log.
 
@@ -164,7 +164,12 @@ def _isolation(store: ObjectStore, folder: str, setting: Setting) -> dict[str, o
     """What the drill could write and what it opened: so that people need not take R5 and R7 on trust."""
     opened = list(dict.fromkeys(setting.opened()))
     found: dict[str, object] = {
-        "may_write": [folder, *(f"{store.url}/{prefix}/" for prefix in BESIDE)],
+        "may_write": [
+            folder,
+            *(f"{store.url}/{prefix}/" for prefix in BESIDE),
+            "signed drilled facts in the vault's ledger",
+            "probes of the readiness check at the target and the control store, which it removes",
+        ],
         "epoch_log": "no handle: a drill's journal is in memory and can neither fence nor promote",
         "hooks": "none: they belong to the steps of a failover",
         "stores_opened": opened,
