@@ -1,9 +1,9 @@
 """Owns the drill: the same plan into a scratch folder of its own, judged by the same clocks, and cleaned up.
 
 Invariants (docs/0003-epochs-and-recovery.md)
-    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence, what is laid beside it,
-        ``drilled`` facts, and the readiness check's probes, which that removes. The folder is gone afterwards, also when the drill failed or was interrupted; a folder that
-        a killed drill left is removed by the next one.
+    R5  A drill writes below ``<scratch>/drill-<id>`` and nowhere else but evidence, what is laid beside it, ``drilled``
+        facts, and the readiness check's probes, which that removes. The folder is gone afterwards, also when the drill
+        failed or was interrupted; a folder that a killed drill left is removed by the next one.
     R7  It has no way to the epoch log.
 
 A drill holds a lock on its folder's lock file; the kernel gives it up when the process dies, so a folder whose lock can
