@@ -32,6 +32,7 @@ from reopen.recover.messages import (
     approval_needed,
     decision_needed,
     declared,
+    failback_finished,
     failover_finished,
     objective_missed,
     tier_restored,
@@ -175,7 +176,8 @@ def conclude_failover(
     """Judge a failover whose steps are all settled, tell people, and write the evidence."""
     finished_at = max(outcome.finished_at for outcome in outcomes.values())
     measured = measure(plan, outcomes, started_at=journal.started_at(), finished_at=finished_at)
-    messenger.send(failover_finished(plan, measured))
+    diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
+    messenger.send(_finished(plan, measured, outcomes, diverged))
     messages = messenger.collect()
     records = journal.log.records()
     epoch = rules.epoch_record(records)
@@ -194,7 +196,6 @@ def conclude_failover(
         account=account_of(records, plan, outcomes),
         last=last_drill(journal.log.store, plan),
     )
-    diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
     evidence = replace(evidence, findings={**evidence.findings, **_findings(outcomes, diverged)})
     recorded = record_recovery(
         journal.log.store, evidence, sign=context.sign, raw_results=context.raw_results, random_bytes=random_bytes
@@ -214,6 +215,18 @@ def conclude_failover(
         aborted="" if abort is None else f"{abort.by}: {abort.why}",
         diverged=diverged,
     )
+
+
+def _finished(
+    plan: RecoveryPlan, measured: Measured, outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]
+) -> Notice:
+    """What people are told when every step is settled; of a failback also what was moved and what is kept."""
+    if plan.scenario is not Scenario.FAILBACK:
+        return failover_finished(plan, measured)
+    restored = [outcome.details for step, outcome in outcomes.items() if step.startswith(f"{Verb.RESTORE}:")]
+    written, whole = (sum(int(details.get(key, 0)) for details in restored) for key in ("written_bytes", "size_bytes"))
+    kept = ", ".join(f"{found['dataset']} {found['snapshot']}" for found in diverged)
+    return failback_finished(plan, measured, kept=kept, moved=f"{written:,} of {whole:,} bytes")
 
 
 def _findings(outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

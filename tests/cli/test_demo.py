@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from reopen.cli.demo import business, questions, till
-from reopen.cli.demo.story import OLD_TILL
+from reopen.cli.demo.story import NEW_TILL, OLD_TILL
 
 ROOT = Path(__file__).parents[2]
 
 
-def reopen(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def reopen(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REOPEN_")}
     command = [sys.executable, "-m", "reopen.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=clean | variables, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,38 @@ def test_the_demo_loses_production_and_opens_again_with_equal_files_and_answers(
 
 
 @pytest.mark.slow
-def test_the_till_of_the_lost_site_went_on_selling_and_nobody_is_served_what_it_sold(
+def test_the_fence_that_is_shown_is_the_one_that_was_achieved_against_a_till_nobody_could_stop(
     told: tuple[Path, dict[str, object], str],
 ) -> None:
-    folder, result, printed = told
+    _, result, printed = told
+    assert result["fence"] == "cooperative"
+    assert "the fence hook of production failed" in printed
+    assert "fence: enforced" in printed, "the one of the failback, which reached the till"
+
+
+@pytest.mark.slow
+def test_what_the_old_till_sold_is_kept_whole_and_served_nowhere(told: tuple[Path, dict[str, object], str]) -> None:
+    folder, result, _ = told
     assert int(str(result["orders_late"])) > 0
-    assert f"{result['orders_late']} orders came after the disaster" in printed
-    assert questions.sold_by(folder / ".reopen/demo/standby/serving/serving.duckdb", OLD_TILL) == 0
+    assert result["orders_kept"] == int(str(result["orders_late"])) + int(str(result["orders_lost"]))
+    for site in ("production", "standby"):
+        assert questions.sold_by(folder / f".reopen/demo/{site}/serving/serving.duckdb", OLD_TILL) == 0
+
+
+@pytest.mark.slow
+def test_the_failback_loses_nothing_and_moves_only_what_differs(told: tuple[Path, dict[str, object], str]) -> None:
+    folder, result, printed = told
+    assert "RPO 0: proven" in printed
+    home = questions.sold_by(folder / ".reopen/demo/production/serving/serving.duckdb", NEW_TILL)
+    assert home == result["orders_brought_home"]
+    assert 0 < int(str(result["bytes_moved"])) < int(str(result["bytes"])) / 10
+
+
+@pytest.mark.slow
+def test_the_stored_run_book_names_every_dataset(told: tuple[Path, dict[str, object], str]) -> None:
+    folder, _, _ = told
+    text = (folder / ".reopen/demo/standby/control/runbook.md").read_text()
+    assert all(f"reopen restore {name} --at" in text or f"# {name} was staged" in text for name in business.TABLES)
 
 
 @pytest.mark.slow
@@ -75,16 +100,17 @@ def test_after_the_demo_the_history_is_one_query_away_with_no_set_up(told: tuple
 
 
 @pytest.mark.slow
-def test_after_the_demo_the_standby_is_primary_and_takes_snapshots_that_store_nothing_twice(
+def test_after_the_demo_production_is_primary_and_its_snapshots_store_hardly_anything_twice(
     told: tuple[Path, dict[str, object], str],
 ) -> None:
-    """The new primary's own writer reuses what the lost writer stored, because the verifier has proven it."""
+    """All but the few orders that the standby's writer stored last, which nobody has proven at production yet."""
     folder, _, _ = told
-    taken = json.loads(reopen(folder, "snapshot", "orders", "--json").stdout)
+    production = folder / ".reopen/demo/production"
+    variables = {"REOPEN_SITE": "production", "REOPEN_HOME": f"{production}/home", "REOPEN_KEYS": f"{production}/keys"}
+    taken = json.loads(reopen(folder, "snapshot", "orders", "--json", **variables).stdout)
     (orders,) = taken["datasets"]
-    assert orders["totals"]["read_files"] == orders["totals"]["files"] > 0
-    assert orders["totals"]["new_raw_bytes"] == 0
-    assert (orders["epoch"], orders["confirmed"]) == (1, True)
+    assert orders["totals"]["new_raw_bytes"] < orders["totals"]["size_bytes"] / 5
+    assert (orders["epoch"], orders["confirmed"]) == (2, True)
 
 
 @pytest.mark.slow

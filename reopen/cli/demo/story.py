@@ -18,7 +18,12 @@ from reopen.cli.demo.stage import CUT_OFF, Stage, StageFailed, tree_digests
 from reopen.clock import SYSTEM_CLOCK, to_text, to_the_second
 from reopen.config import Settings
 from reopen.control.rules import RISK_OLD_PRIMARY
+from reopen.errors import EXIT_NEGATIVE
+from reopen.recover.evidence import Evidence, read_evidence
+from reopen.recover.standby.versions import KEPT
 from reopen.recover.standby.views import SERVING_DATABASE
+from reopen.recover.steps import Verb
+from reopen.sources import VERSIONS_FOLDER
 from reopen.storage import open_store
 from reopen.vault import create_vault, make_keys, save_key
 from reopen.vault.keys import RecoveryKey, SigningKey
@@ -49,7 +54,7 @@ class Story:
         self._settings = settings
         self._stage = Stage(settings, console, prefect=prefect)
         self._started_seconds = SYSTEM_CLOCK.elapsed_seconds()
-        self._lost_orders = 0
+        self._lost_orders = self._old_orders = 0
         self._proven: dict[str, object] = {}
 
     def run(self) -> dict[str, object]:
@@ -69,7 +74,9 @@ class Story:
             failed_at = self._cut_off()
             self._reopen(failed_at)
             self._compare(digests)
-            self._late_orders()
+            self._go_on()
+            self._return()
+            self._fail_back()
             seconds = self._review()
         return {"failed_at": to_text(failed_at), **self._proven, "seconds": round(seconds, 1)}
 
@@ -92,16 +99,17 @@ class Story:
         stage.reopen(stage.production, "snapshot", *stage.flow)
         changed = business.change_business(stage.production.folder / "data")
         stage.say("a day of business: " + ", ".join(f"{name} {count}" for name, count in changed.items()) + " changed")
-        stage.reopen(stage.production, "snapshot", *stage.flow)
+        stage.reopen(stage.production, "snapshot")
         stage.reopen(stage.production, "replicate")
         stage.say("ten questions that the business asks every day, and their answers today")
         stage.ask(stage.production, stage.production.folder / SHOP, "--save", self._answers)
 
     def _prove(self) -> dict[str, str]:
         stage = self._stage
-        stage.chapter("Proof: the standby reads every byte of its replica, then drills the whole recovery")
+        stage.chapter("Proof: the standby reads every byte, keeps tier 1 warm, and drills the whole recovery")
+        stage.reopen(stage.standby, "verify", "--level", "content")
+        stage.reopen(stage.standby, "stage")
         stage.await_server(stage.standby)
-        stage.reopen(stage.standby, "verify", "--level", "content", *stage.flow)
         stage.reopen(stage.standby, "drill", *stage.flow)
         return tree_digests(stage.production.folder / "data")
 
@@ -128,13 +136,16 @@ class Story:
 
     def _reopen(self, failed_at: datetime) -> None:
         stage = self._stage
-        stage.chapter("Failover: a fresh process with the standby's settings, replica and key")
+        stage.chapter("Failover: a fresh process with the standby's settings, replica and key, and no orchestrator")
         stage.say("nobody can vouch that production does not write; the risk is named, accepted, and stands in the log")
         stage.reopen(
             stage.standby,
             *("failover", "--reason", "production does not answer", "--accept-risk", RISK_OLD_PRIMARY),
-            *("--failed-at", to_text(failed_at), *stage.flow),
+            *("--failed-at", to_text(failed_at)),
         )
+        fence = self._newest_evidence().fence
+        stage.say(f"how sure it is that production cannot write: {fence['level']}; {fence['why']}")
+        self._proven |= {"fence": fence["level"]}
 
     def _compare(self, before: dict[str, str]) -> None:
         stage = self._stage
@@ -144,22 +155,70 @@ class Story:
         if differing:
             raise StageFailed(f"{len(differing)} files differ from what production had, the first is {differing[0]}.")
         stage.say(f"{len(found)} files at the standby are byte for byte what the last snapshot saw in production")
+        stage.reopen(stage.standby, "locate", "orders")
         stage.ask(stage.standby, self._serving("standby"), "--same-as", self._answers)
         self._proven |= {"files_equal": len(found), "answers_equal": list(questions.QUESTIONS)}
-        stage.reopen(stage.standby, "status", codes=(0,))
 
-    def _late_orders(self) -> None:
+    def _go_on(self) -> None:
         stage = self._stage
-        stage.chapter("What became of the till that nobody could stop")
-        (self._lost / till.CLOSE).touch()
-        stage.type_shell(stage.production, f"touch {stage.shown(self._lost / till.CLOSE)}")
-        stage.ask(stage.standby, self._serving("standby"), "--sold-by", str(OLD_TILL))
-        served = questions.sold_by(self._serving("standby"), OLD_TILL)
-        if served:
-            raise StageFailed(f"{served} orders of the till that was cut off are served.")
-        late = till.sold_so_far(self._lost) - self._lost_orders
-        stage.say(f"{late} orders came after the disaster; they lie in production, and nobody is served them")
+        stage.chapter("Business goes on at the standby, and the failover is accepted")
+        stage.reopen(stage.standby, "commit", "--reason", "the answers are right, we stay until production is back")
+        stage.open_till(stage.standby, clerk=NEW_TILL, orders=3)
+        stage.say("this till writes into what was promoted; the one in production still writes, too")
+
+    def _return(self) -> None:
+        stage = self._stage
+        stage.chapter("Production returns, with what its till sold while nobody could stop it")
+        stage.move(self._lost, stage.production.folder)
+        sold = stage.close_till(stage.production)
+        late, self._old_orders = sold - self._lost_orders, sold
+        stage.say(
+            f"its till sold {late} orders after the disaster; production may copy them, and nobody is served them"
+        )
+        stage.reopen(stage.production, "snapshot", "orders", codes=(0, EXIT_NEGATIVE))
+        self._ask_for(OLD_TILL, "standby", 0)
         self._proven |= {"orders_late": late}
+
+    def _fail_back(self) -> None:
+        stage = self._stage
+        stage.chapter("Failback: the standby's till is closed, and only what differs is moved")
+        stage.reopen(stage.standby, "replicate", "--to", "production")
+        stage.reopen(stage.standby, "failback", "--reason", "production is repaired")
+        sold = till.sold_so_far(stage.standby.folder)
+        self._say_what_moved()
+        stage.say("the questions once more, at the standby and in production")
+        stage.ask(stage.standby, self._serving("standby"), "--save", self._answers)
+        stage.ask(stage.production, self._serving("production"), "--same-as", self._answers)
+        self._ask_for(NEW_TILL, "production", sold)
+        self._ask_for(OLD_TILL, "production", 0)
+        self._proven |= {"orders_brought_home": sold}
+        stage.reopen(stage.standby, "status")
+
+    def _say_what_moved(self) -> None:
+        """What of the way back came out of the vault, and where the orders lie that production must not serve."""
+        stage, evidence = self._stage, self._newest_evidence()
+        restored = [step.details for step in evidence.steps if step.step.startswith(f"{Verb.RESTORE}:")]
+        written, size = (sum(int(details[key]) for details in restored) for key in ("written_bytes", "size_bytes"))
+        stage.say(
+            f"{written:,} of {size:,} bytes came out of the vault; the rest was in production, checked and reused"
+        )
+        folder = stage.production.folder / "data" / VERSIONS_FOLDER / "orders" / f"{KEPT}{evidence.epoch}"
+        kept = len(list(folder.glob(f"{till.PREFIX}{OLD_TILL}-*")))
+        stage.say(f"{kept} orders of the old till are kept for review in {stage.shown(folder)}")
+        if kept != self._old_orders:
+            raise StageFailed(f"{kept} orders are kept in {folder}, and {self._old_orders} were sold.")
+        self._proven |= {"bytes_moved": written, "bytes": size, "orders_kept": kept}
+
+    def _newest_evidence(self) -> Evidence:
+        return read_evidence(open_store(self._settings.control))[-1].evidence
+
+    def _ask_for(self, clerk: int, site: str, expected: int) -> None:
+        """Ask how many orders of a till a site serves; raises when it is another number."""
+        database = self._serving(site)
+        self._stage.ask(self._stage.standby, database, "--sold-by", str(clerk))
+        found = questions.sold_by(database, clerk)
+        if found != expected:
+            raise StageFailed(f"{site} serves {found} orders of till {clerk}, and it should be {expected}.")
 
     def _review(self) -> float:
         stage = self._stage

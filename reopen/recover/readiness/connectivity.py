@@ -73,7 +73,7 @@ def _check_clock(store: ObjectStore, clock: Clock) -> Check:
 
 
 def check_channels(channels: Sequence[Channel]) -> list[Check]:
-    """Whether people would hear of a recovery."""
+    """Whether people would hear of a recovery. It warns at most: no recovery waits for a channel."""
     if not channels:
         todo = "Set `urls` below [notify]; `reopen notify show` lists them."
         return [_check("channels", Mark.WARN, "none: nobody would be told", todo)]
@@ -81,15 +81,15 @@ def check_channels(channels: Sequence[Channel]) -> list[Check]:
 
 
 def _judge_channel(channel: Channel) -> Check:
-    name, todo = "channel", "Correct its URL; `reopen ready --send-test` sends a message to each."
+    name, todo = "channel", "Correct its URL, or set what it names; `reopen notify test` sends a message to each."
     if channel.problem:
-        return _check(name, Mark.FAIL, f"{channel.name}: {channel.problem}", todo)
+        return _check(name, Mark.WARN, f"{channel.name}: {channel.problem}", todo)
     if channel.delivery is None:
         return _check(name, Mark.OK, f"{channel.name}: understood, nothing was sent")
     if channel.delivery.status == "sent":
         return _check(name, Mark.OK, f"{channel.name}: took a test message")
     value = f"{channel.name}: {channel.delivery.status}: {channel.delivery.error}"
-    return _check(name, Mark.FAIL, value, todo)
+    return _check(name, Mark.WARN, value, todo)
 
 
 def check_orchestrator(url: str) -> Check:
