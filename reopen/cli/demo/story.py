@@ -37,12 +37,12 @@ MANIFEST_QUESTIONS = {
     "what each snapshot saw, and what it cost to keep": """
         SELECT dataset, seq, state, files, size_bytes, added, modified, removed, stored_bytes
         FROM snapshots ORDER BY dataset, seq""",
-    "what changed between the two snapshots": """
+    "what changed between the first two snapshots": """
         SELECT dataset, change, count(*) AS files, sum(size_bytes) AS size_bytes
         FROM changes WHERE seq = 2 AND change <> 'unchanged' AND type <> 'dir' GROUP BY ALL ORDER BY ALL""",
     "which orders each file holds, from the profiles alone": """
         SELECT seq, path, rows, nulls, min, max FROM profiles
-        WHERE dataset = 'orders' AND column_name = 'o_orderkey' ORDER BY seq, path""",
+        WHERE dataset = 'orders' AND column_name = 'o_orderkey' AND seq <= 2 ORDER BY seq, path""",
 }
 
 
@@ -90,6 +90,9 @@ class Story:
         stage.say(f"{size.files} files, {size.size_bytes / 1e6:.1f} MB in nine datasets of three tiers")
         questions.open_shop(data, stage.production.folder / SHOP, business.TABLES)
         self._make_vault()
+        names = ("REOPEN_SITE", "REOPEN_HOME", "REOPEN_KEYS")
+        there = " ".join(f"{name}={stage.shown(Path(stage.production.environment[name]))}" for name in names)
+        stage.say(f"to type what is typed in production, set {there}; the settings alone are the standby's")
         stage.reopen(stage.production, "contracts", "show")
 
     def _protect(self) -> None:
@@ -144,7 +147,7 @@ class Story:
             *("--failed-at", to_text(failed_at)),
         )
         fence = self._newest_evidence().fence
-        stage.say(f"how sure it is that production cannot write: {fence['level']}; {fence['why']}")
+        stage.say(f"the fence is {fence['level']}: our own writers obey it, the till does not, because {fence['why']}")
         self._proven |= {"fence": fence["level"]}
 
     def _compare(self, before: dict[str, str]) -> None:
