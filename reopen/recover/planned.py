@@ -20,7 +20,7 @@ from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Fence, Record, StepOutcome, StepResult
 from reopen.control.rules import Superseded
-from reopen.errors import Internal, Refused, ReopenError
+from reopen.errors import Conflict, Internal, Refused, ReopenError
 from reopen.recover.context import RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive, execute_step
@@ -63,10 +63,13 @@ def execute_prepare(
     :func:`reopen.recover.failover.execute_failover`.
 
     :raises NotMoved: it did not get done; writers that were held are given back.
+    :raises Conflict: the plan is over, because its writers were given back.
     :raises Superseded: another orchestrator took over meanwhile, and the writers are its matter.
     """
     if plan.kind is not PlanKind.PREPARE:
         raise Internal(f"the plan of a {plan.kind} was handed to a preparation.")
+    if is_given_back(log.records(), plan):
+        raise Conflict(f"plan {plan.digest[:16]} is over: its writers were given back.", hint="Plan the move anew.")
     journal, _ = open_journal(
         log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason,
         enforceable=context.hooks.enforces(plan.source_site),

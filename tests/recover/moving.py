@@ -159,7 +159,10 @@ def move(
     log, context = log_over(store, world, seed), world.context(orchestrator, **changes)
     plan = unfinished_plan(log)
     if plan is None:
-        plan = plan_to(world, scenario, to, prepares=scenario is not Scenario.UNPLANNED, quiesce_max=quiesce_max)
+        plan = plan_to(
+            world, scenario, to, prepares=scenario is not Scenario.UNPLANNED, quiesce_max=quiesce_max,
+            at=world.clock.now(),
+        )  # fmt: skip
     if plan.kind is PlanKind.PREPARE:
         prepared = execute_prepare(plan, context, log, fence=COOPERATIVE, reason="test", workers=1)
         plan = plan_to(
