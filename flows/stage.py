@@ -10,8 +10,9 @@ from collections.abc import Callable
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.outcome import concluded, describe_run
+from flows.outcome import concluded, describe_run, warn
 from flows.requests import StageRequest
+from reopen.desk.runbook import try_to_keep_runbook
 from reopen.desk.session import open_session
 from reopen.desk.standby import Staging, choose_stage
 from reopen.desk.standby import stage as carry_out
@@ -31,6 +32,7 @@ def stage(request: StageRequest) -> Staging:
         return run_attempt("stage", f"stage {name}", work, tags=(name,))
 
     done = carry_out(session, plan, vault=request.vault, progress=callers_progress(), run=run)
+    warn(try_to_keep_runbook(session))
     return concluded(done, done.problem)
 
 

@@ -42,6 +42,7 @@ def stage(
 
     Only what differs from the version before is restored. Exit 3 when a dataset is not ready.
     """
+    from reopen.desk.runbook import try_to_keep_runbook
     from reopen.desk.standby import choose_stage
     from reopen.desk.standby import stage as carry_out
 
@@ -53,6 +54,8 @@ def stage(
         if dry_run:
             return _stage_plan_answer(planned)
         done = carry_out(session, planned, vault=vault, progress=face.progress())
+        if problem := try_to_keep_runbook(session):
+            face.note(problem)
     rows = [
         (
             item.name,

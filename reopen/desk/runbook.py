@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reopen import __version__
-from reopen.desk.recovery import Wish, plan_wish
+from reopen.desk.forecast import forecaster
+from reopen.desk.recovery import SIDE_BY_SIDE, Wish, foreseen, plan_wish
 from reopen.desk.session import Session
 from reopen.errors import InvalidInput, NotFound, ReopenError
+from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import HeldKey, Surroundings
 from reopen.recover.shelf import StoredRunbook, store_runbook
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from reopen.config import Settings
 
 
-def next_failover(session: Session, *, to: str | None = None) -> RecoveryPlan:
-    """The plan that would be followed if the primary were lost now.
+def next_failover(session: Session, *, to: str | None = None, count_losses: bool = True) -> RecoveryPlan:
+    """The plan that would be followed if the primary were lost now, with what it loses and how long it takes.
 
+    :param count_losses: look at every vault for what is newer; without, a site that does not answer is not waited for.
     :param to: where it would reopen; else the standby, or the settings' primary while the standby has the role.
     :raises NotFound: there is no other site.
     """
@@ -30,7 +33,10 @@ def next_failover(session: Session, *, to: str | None = None) -> RecoveryPlan:
         to = next((name for name in homes if name != primary), None)
     if to is None or to == primary:
         raise NotFound(f"{primary} has no other site to fail over to.", hint="Name another one with --to.")
-    return plan_wish(session, Wish(source=primary, to=to))
+    wish = Wish(source=primary, to=to)
+    if count_losses:
+        return foreseen(session, wish)
+    return foresee(plan_wish(session, wish), session.vault(to), forecast=forecaster(session, workers=SIDE_BY_SIDE))
 
 
 def surroundings_of(session: Session) -> Surroundings:
@@ -58,7 +64,11 @@ def keep_runbook(session: Session, *, plan: RecoveryPlan | None = None) -> Store
 
     :raises ReopenError: the plan cannot be made, or the store cannot be written.
     """
-    return store_runbook(open_store(session.settings.control), plan or next_failover(session), surroundings_of(session))
+    return store_runbook(
+        open_store(session.settings.control),
+        plan or next_failover(session, count_losses=False),
+        surroundings_of(session),
+    )
 
 
 def try_to_keep_runbook(session: Session) -> str:

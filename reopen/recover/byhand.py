@@ -87,7 +87,7 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
             "is needed but the recovery key."
         ),
         Typed(
-            text="cd reopen && make run        # sets itself up from hashed locks; or: pip install .\n"
+            text="python3 -m venv rescue/venv && rescue/venv/bin/pip install ./reopen && . rescue/venv/bin/activate\n"
             "reopen init --folder rescue  # then set in rescue/reopen.toml the vault below, and REOPEN_KEYS\n"
             "reopen --config rescue/reopen.toml snapshots"
         ),
@@ -117,6 +117,6 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
 
 
 def _commands(dataset: PlannedDataset) -> list[str]:
-    ready = f"# {dataset.name} was staged, and checked then: {dataset.target_url}"
-    first = restore_command(dataset) if dataset.staged is None else ready
-    return [line for line in (first, switch_command(dataset)) if line]
+    # A staged version is restored all the same: what is right already is not written, and what rotted is mended.
+    ready = "" if dataset.staged is None else f"# {dataset.name} is staged: this mends it, where it needs to be mended"
+    return [line for line in (ready, restore_command(dataset), switch_command(dataset)) if line]

@@ -7,8 +7,9 @@ a terminal. Nothing secret is in it; names, addresses and places are.
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -163,12 +164,40 @@ def _overview(plan: RecoveryPlan) -> list[Block]:
                 f"{sum(point.files for point in points):,}",
                 f"{sum(point.size_bytes for point in points):,}",
                 _text(min(dataset.objective.rto for dataset in datasets)),
+                _foreseen(datasets),
                 _text(min(dataset.objective.rpo for dataset in datasets)),
                 lost,
             )
         )
-    head = ("tier", "datasets", "files", "bytes", "RTO", "RPO", "data lost, at worst")
+    head = ("tier", "datasets", "files", "bytes", "RTO", "foreseen (half, 19 of 20)", "RPO", "data lost, at worst")
     return [Heading(level=2, text="What comes back, and how soon it has to"), Table(head=head, rows=tuple(rows))]
+
+
+def _foreseen(datasets: Sequence[PlannedDataset]) -> str:
+    """When the last of them is expected to serve; unknown where one of them was never recovered."""
+    found = [dataset.predicted for dataset in datasets]
+    known = [item for item in found if item is not None]
+    if not known or len(known) < len(found):
+        return "unknown"
+    p50, p95 = max(_whole(item.p50) for item in known), max(_whole(item.p95) for item in known)
+    return f"{_text(p50)}, {_text(p95)}"
+
+
+def _whole(duration: timedelta) -> timedelta:
+    return timedelta(seconds=math.ceil(duration.total_seconds()))
+
+
+def _loss(dataset: PlannedDataset) -> str:
+    """What is lost against the newest snapshot that is known, in words; empty where nobody counted."""
+    loss = dataset.loss
+    if loss is None:
+        return ""
+    if loss.files is None:
+        return f" What else is lost is unknown: {loss.unknown}."
+    if not loss.files and not loss.removed:
+        return "" if loss.unknown else " No newer snapshot is known."
+    rows = "" if loss.rows is None else f", {loss.rows:+,} rows"
+    return f" Newer by {loss.files:,} files{rows} is snapshot {loss.against} at {loss.site}, which is not verified."
 
 
 def _contacts(plan: RecoveryPlan) -> list[Block]:
@@ -241,7 +270,7 @@ def _dataset(number: int, dataset: PlannedDataset) -> list[Block]:
         *blocks,
         Paragraph(
             text=f"Snapshot {point.snapshot} (seq {point.seq}) of {to_the_second(point.consistent_at)}, {proof}, to "
-            f"`{dataset.target_url}`: {_text(dataset.rpa)} of data are lost.{late}{ready}"
+            f"`{dataset.target_url}`: {_text(dataset.rpa)} of data are lost.{late}{_loss(dataset)}{ready}"
         ),
     ]
 

@@ -15,6 +15,7 @@ from reopen.config.model import Hook
 from reopen.contracts.model import Channel
 from reopen.recover.byhand import SCRIPT
 from reopen.recover.clocks import measure
+from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.runbook import HeldKey, Surroundings, restore_command, runbook, runbook_html, summary
 from reopen.recover.shelf import NEWEST, OLD_AFTER, runbook_standing, store_runbook
 from reopen.storage.local import LocalStore
@@ -209,3 +210,27 @@ def test_a_note_of_the_newest_run_book_that_nobody_can_read_is_no_crash(tmp_path
     store.put(NEWEST, [damage])
 
     assert runbook_standing(store, plan_of(), now=NOON).verdict == "unreadable"
+
+
+def test_it_says_when_a_tier_is_foreseen_to_serve_and_what_newer_snapshots_have() -> None:
+    plan = plan_of()
+    foreseen = Predicted(
+        p50=timedelta(seconds=61.2), p95=timedelta(minutes=3), restore=timedelta(0), validate=timedelta(0),
+        runs=4, own_runs=4, error=0.1, machine="m",
+    )  # fmt: skip
+    loss = Loss(against="beef", site="production", files=3, removed=0, size_bytes=10, rows=120)
+    papers = replace(plan.dataset("papers"), predicted=foreseen, loss=loss)
+    text = runbook(replace(plan, datasets=(*plan.datasets[:-1], papers)))
+
+    assert "| 3 | papers | 3 | 1,000 | 1h | 1m2s, 3m | 30m | 10m |" in text
+    assert "Newer by 3 files, +120 rows is snapshot beef at production, which is not verified." in text
+    assert "| 1h | unknown | 30m |" in text, "the other tiers were never recovered"
+
+
+def test_a_loss_that_nobody_can_count_is_said_to_be_unknown() -> None:
+    plan = plan_of()
+    papers = replace(plan.dataset("papers"), loss=Loss(unknown="production: the vault cannot be read"))
+
+    text = runbook(replace(plan, datasets=(*plan.datasets[:-1], papers)))
+
+    assert "What else is lost is unknown: production: the vault cannot be read." in text
