@@ -36,8 +36,9 @@ def drill(request: DrillRequest) -> DrillResult:
     result = run_drill(session, wish_of(request), progress=callers_progress(), driver=recover_in_order, on_plan=begin)
     publish_recovery(result.plan, result.measured)
     warn(try_to_keep_runbook(session))
+    broken = f"the chain of the evidence is broken: {result.broken}" if result.broken else ""
     problem = (
-        ""
+        broken
         if result.passed
         else result.clean_up.problem or result.finding or f"the drill {result.measured.verdict} its objectives"
     )

@@ -78,7 +78,10 @@ def failover(request: FailoverRequest) -> FailoverResult:
         driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval), note)),
     )
     publish_recovery(result.plan, result.measured)
-    return concluded(result, "" if result.verdict is Verdict.MET else f"the failover {result.verdict} its objectives")
+    problem = f"the chain of the evidence is broken: {result.broken}" if result.broken else ""
+    if result.verdict is not Verdict.MET:
+        problem = f"the failover {result.verdict} its objectives"
+    return concluded(result, problem)
 
 
 def recover_in_order(

@@ -11,7 +11,7 @@ import typer
 from reopen import durations
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
-from reopen.cli.recovery import PANEL, DatasetsArgument, PointOption, measured_tables, measured_value
+from reopen.cli.recovery import PANEL, DatasetsArgument, PointOption, broken_lines, measured_tables, measured_value
 from reopen.cli.text import plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 
@@ -97,7 +97,7 @@ def drill(
 def _answer(result: DrillResult) -> Answer:
     evidence = result.evidence.evidence
     value: dict[str, Any] = {
-        "ok": result.passed,
+        "ok": result.passed and not result.broken,
         "verdict": result.measured.verdict.value,
         "scenario": evidence.scenario,
         "finding": result.finding,
@@ -111,6 +111,7 @@ def _answer(result: DrillResult) -> Answer:
         "clean_up": plain(result.clean_up),
         "facts": list(result.facts),
         "problems": list(result.problems),
+        "chain_broken": result.broken,
         **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     scenario = f" of {evidence.scenario}" if evidence.scenario else ""
@@ -120,9 +121,10 @@ def _answer(result: DrillResult) -> Answer:
         *_found(result),
         f"scratch folder removed: {'yes' if result.clean_up.gone else result.clean_up.problem or 'no'}",
         f"evidence: {result.evidence.name} {result.evidence.digest}",
+        *broken_lines(result.broken),
         *(f"note: {problem}" for problem in result.problems),
     ]
-    return Answer(value=value, show=show, exit_code=EXIT_OK if result.passed else EXIT_NEGATIVE)
+    return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
 
 
 def _found(result: DrillResult) -> list[RenderableType]:

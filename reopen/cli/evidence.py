@@ -47,8 +47,11 @@ def list_evidence(
     """Every drill and failover, oldest first, with what it came to."""
     from reopen.desk.evidence import control_store
     from reopen.recover.evidence import read_evidence
+    from reopen.recover.parts import evidence_break
 
     store = control_store(face.session)
+    if broken := evidence_break(store):
+        face.note(f"the chain is broken ({broken}); `reopen evidence verify` tells more.")
     records = [record for record in read_evidence(store) if kind in (None, record.evidence.kind)]
     records = records[-last:] if last else records
     value = {"store": store.url, "evidence": [_row(record) for record in records]}
@@ -112,11 +115,12 @@ def verify(
     found = audited.audit
     for site, reason in audited.not_asked.items():
         face.note(f"{site}'s vault was not asked: {reason}")
-    head = None if found.head is None else {"number": found.head.number, "digest": found.head.digest}
+    head = None if found.head is None else {"number": found.head_number, "digest": found.head.digest}
     value = {
         "ok": not found.problems,
         "records": found.links,
         "signed": found.signed,
+        "parts": found.parts,
         "quotes": found.quotes,
         "head": head,
         "anchored_at": found.anchored_at,
@@ -134,9 +138,9 @@ def verify(
     )
     parts.append(counts)
     if found.head is not None:
-        parts.append(f"head: {found.head.number} {found.head.digest}")
+        parts.append(f"head: {found.head_number} {found.head.digest}")
         if found.anchored_at is not None:
-            after = found.head.number - found.anchored_at
+            after = found.head_number - found.anchored_at
             parts.append(f"the expected digest is that of record {found.anchored_at}; {after:,} came after it")
     return Answer(value=value, show=parts, exit_code=EXIT_NEGATIVE if found.problems else EXIT_OK)
 

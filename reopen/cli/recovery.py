@@ -285,7 +285,7 @@ def _wish(
 def failover_answer(result: FailoverResult) -> Answer:
     """What a failover, planned or not, or a failback came to."""
     value = {
-        "ok": result.verdict == "met",
+        "ok": result.verdict == "met" and not result.broken,
         "verdict": result.verdict.value,
         "epoch": result.epoch,
         "primary": result.primary,
@@ -297,6 +297,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         "fence": dict(result.evidence.evidence.fence),
         "diverged": list(result.diverged),
         "problems": list(result.problems),
+        "chain_broken": result.broken,
         **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
     show: list[RenderableType] = [
@@ -305,8 +306,20 @@ def failover_answer(result: FailoverResult) -> Answer:
         *_role_lines(result),
         *measured_tables(result.measured),
         f"evidence: {result.evidence.name} {result.evidence.digest}",
+        *broken_lines(result.broken),
+        *(f"note: {problem}" for problem in result.problems),
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def broken_lines(broken: str) -> list[RenderableType]:
+    """What to say of a recovery whose evidence could not go on with the chain (E7)."""
+    if not broken:
+        return []
+    return [
+        f"the chain of the evidence is broken: {broken}",
+        "this record stands in a part of its own; `reopen evidence verify` shows all that is wrong",
+    ]
 
 
 def _role_lines(result: FailoverResult) -> list[RenderableType]:

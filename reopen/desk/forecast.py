@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from reopen.desk.session import Session
 from reopen.errors import ReopenError
-from reopen.recover.evidence import EVIDENCE_PREFIX
 from reopen.recover.foresee import CountLoss, MakeForecast
+from reopen.recover.parts import EVIDENCE_PREFIX
 
 
 def loss_counter(session: Session, home: str) -> CountLoss:

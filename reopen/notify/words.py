@@ -35,6 +35,7 @@ _SAMPLES: Mapping[str, str] = {
     "rpo": "15m",
     "missed": "none",
     "failed": "none",
+    "evidence": "the chain is whole",
     "not_recovered": "none",
     "left_out": "nothing",
     "kept": "nothing",

@@ -16,18 +16,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reopen.control.chain import ChainProblem, Defect, Link, inspect_chain
+from reopen.control.chain import ChainProblem, Defect, Link
 from reopen.control.values import digest
 from reopen.errors import InvalidInput, NotFound
 from reopen.recover.evidence import (
-    EVIDENCE_PREFIX,
     StoredEvidence,
     VerifySignature,
+    judge_after,
     judge_signature,
     judge_structure,
     stored_of,
 )
 from reopen.recover.history import HISTORY_PREFIX, agrees
+from reopen.recover.parts import EVIDENCE_PREFIX, evidence_parts
 from reopen.storage.base import ObjectStore
 from reopen.vault.record import Fact
 
@@ -46,16 +47,18 @@ class Quote:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """What was looked at and everything that is wrong. ``head`` is the last readable record: what somebody outside can
-    keep as an anchor."""
+    keep as an anchor; ``head_number`` is its number over all parts, and ``parts`` says how many there are."""
 
     records: tuple[StoredEvidence, ...]
     links: int
     signed: int
     quotes: int
     head: Link | None
+    head_number: int
     anchored_at: int | None
     """The number of the record that the expected digest is of; None where none was expected or none is it."""
     problems: tuple[ChainProblem, ...]
+    parts: int = 1
 
 
 def quotes_of_log(quoted: Mapping[str, str]) -> tuple[Quote, ...]:
@@ -87,18 +90,22 @@ def audit_evidence(
             f"{expect!r} is not a digest of evidence.",
             hint="Give at least the first 16 hex digits, as `reopen evidence verify` printed them.",
         )
-    links, found = inspect_chain(store, EVIDENCE_PREFIX)
-    problems = list(found)
+    parts = evidence_parts(store)
+    problems = [problem for part in parts for problem in part.problems]
+    placed = [(part.before + link.number, link) for part in parts for link in part.links]
+    links = [link for _, link in placed]
+    by_name = {link.name: link for link in links}
+    problems += [problem for part in parts[1:] if (problem := judge_after(part, by_name)) is not None]
     records = []
-    for link in links:
+    for number, link in placed:
         if problem := judge_structure(link):
             problems.append(problem)
         else:
-            records.append(stored_of(link))
+            records.append(stored_of(link, before=number - link.number))
         if verify is not None and (problem := judge_signature(link, verify)):
             problems.append(problem)
     problems += _judge_quotes(links, problems, quotes)
-    anchored = next((link.number for link in links if expect and link.digest.startswith(expect)), None)
+    anchored = next((number for number, link in placed if expect and link.digest.startswith(expect)), None)
     if expect and anchored is None:
         detail = f"no record has the digest {expect} that was written down elsewhere"
         problems.append(ChainProblem(name=f"{EVIDENCE_PREFIX}/", defect=Defect.MISSING, detail=detail))
@@ -109,8 +116,10 @@ def audit_evidence(
         signed=sum(link.body.get("signature") is not None for link in links),
         quotes=len(quotes),
         head=links[-1] if links else None,
+        head_number=placed[-1][0] if placed else 0,
         anchored_at=anchored,
         problems=tuple(problems),
+        parts=len(parts),
     )
 
 

@@ -32,6 +32,7 @@ from reopen.recover.driver import Drive, drive
 from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
 from reopen.recover.journal import MemoryJournal
 from reopen.recover.messages import Messenger, drill_result
+from reopen.recover.parts import evidence_break
 from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.record import BESIDE, record_recovery
 from reopen.recover.scenarios.model import PROVING, Setting
@@ -70,6 +71,8 @@ class DrillResult:
     """What could not be laid beside the evidence."""
     finding: str = ""
     """What its scenario found to be wrong, although every step may have been done."""
+    broken: str = ""
+    """What is wrong with the chain of the evidence; the record of this drill stands in a part of its own then (E7)."""
 
     @property
     def passed(self) -> bool:
@@ -120,8 +123,9 @@ def execute_drill(
     measured = measure(
         plan, outcomes, started_at=started_at, finished_at=finished_at, assumed_detection=assumed_detection
     )
+    broken = evidence_break(store)
     with Messenger(context.notify) as messenger:
-        messenger.send(drill_result(plan, measured, cleaned_up=clean_up.gone))
+        messenger.send(drill_result(plan, measured, cleaned_up=clean_up.gone, broken=broken))
         messages = messenger.collect()
     evidence = make_evidence(
         plan,
@@ -157,6 +161,7 @@ def execute_drill(
         facts=_record_facts(plan, context, measured, recorded.evidence) if setting.scenario in PROVING else (),
         problems=recorded.problems,
         finding=findings.problem,
+        broken=broken,
     )
 
 

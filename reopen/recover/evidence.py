@@ -1,9 +1,10 @@
 """Owns the evidence: one record a drill or failover, hash-linked to the one before, signed where a key is at hand.
 
-The records are a chain (:mod:`reopen.control.chain`) below ``evidence/`` in the control store; the body of a link is
+The records are a chain (:mod:`reopen.control.chain`) below ``evidence/`` in the control store, and a further one where
+that broke (:mod:`reopen.recover.parts`); the body of a link is
 ``{"evidence": {…}, "signature": {"key": …, "value": …} | null}``. The signature covers
 ``reopen/v1/evidence`` NUL canonical ``{"evidence": …, "number": n, "prev": …}``, so that a record signed for one place
-in the chain says nothing in another.
+in the chain says nothing in another. The first link of a further part has ``after`` beside both, and signed too.
 
 Invariants
     V1  A changed, removed or reordered record is found by :func:`verify_chain`. That the *last* ones were removed is
@@ -17,20 +18,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reopen.control.chain import Chain, ChainProblem, Defect, Link, inspect_chain
+from reopen.control.chain import Chain, ChainProblem, Defect, Link
 from reopen.control.records import StepOutcome
 from reopen.control.values import from_json, stored, to_json
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, ReopenError
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.account import Account, deviations_of, readiness_in
 from reopen.recover.clocks import Measured
 from reopen.recover.context import Delivery, Sign
+from reopen.recover.parts import AFTER, Part, evidence_parts, newest_part
 from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.steps import Outcomes
 from reopen.storage.base import ObjectStore
 from reopen.storage.canonical import encode
 
-EVIDENCE_PREFIX = "evidence"
 SIGNED_PREFIX = b"reopen/v1/evidence\0"
 
 VerifySignature = Callable[[str, bytes, bytes], bool]
@@ -86,7 +87,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvidence:
-    """A record as it stands in the chain; ``digest`` is what others quote."""
+    """A record as it stands in the chain; ``digest`` is what others quote, ``number`` counts over all parts."""
 
     name: str
     number: int
@@ -149,40 +150,58 @@ def make_evidence(
 
 
 def last_drill(store: ObjectStore, plan: RecoveryPlan) -> Evidence | None:
-    """The newest drill at a plan's target; None where there was none.
+    """The newest drill at a plan's target that can be believed; None where there was none.
 
-    :raises Corrupt: the chain is broken.
+    It is only compared with: a chain that is broken is told by whoever records, and stops nothing here (E7).
     """
-    drills = (
-        record.evidence
-        for record in reversed(read_evidence(store))
-        if record.evidence.kind == str(PlanKind.DRILL) and record.evidence.planned.target_site == plan.target_site
-    )
-    return next(drills, None)
+    for part in reversed(evidence_parts(store)):
+        for link in reversed(part.believed):
+            try:
+                evidence = stored_of(link, before=part.before).evidence
+            except ReopenError:
+                continue
+            if evidence.kind == str(PlanKind.DRILL) and evidence.planned.target_site == plan.target_site:
+                return evidence
+    return None
 
 
 def write_evidence(
     store: ObjectStore, evidence: Evidence, *, sign: Sign | None, random_bytes: RandomBytes = system_random
 ) -> StoredEvidence:
-    """Append a record to the chain, signed when ``sign`` is given."""
+    """Append a record to the chain, or begin a new part where the chain is broken (E7); signed when ``sign`` is given.
+
+    :raises ReopenError: the store takes nothing now.
+    """
     value = to_json(evidence)
+    chain, before, broke = newest_part(store, random_bytes=random_bytes)
 
     def compose(links: tuple[Link, ...]) -> Mapping[str, Any]:
+        after = {AFTER: dict(broke)} if broke and not links else {}
         if sign is None:
-            return {"evidence": value, "signature": None}
+            return {"evidence": value, "signature": None, **after}
         number, prev = len(links) + 1, links[-1].digest if links else None
-        key, signature = sign(signed_message(value, number=number, prev=prev))
-        return {"evidence": value, "signature": {"key": key, "value": signature}}
+        key, signature = sign(signed_message(value, number=number, prev=prev, after=after.get(AFTER)))
+        return {"evidence": value, "signature": {"key": key, "value": signature}, **after}
 
-    return stored_of(Chain(store, EVIDENCE_PREFIX, random_bytes=random_bytes).append(compose))
+    return stored_of(chain.append(compose), before=before)
 
 
 def read_evidence(store: ObjectStore) -> tuple[StoredEvidence, ...]:
-    """Every record, oldest first. Signatures are the matter of :func:`verify_chain`.
+    """Every record that can be believed, oldest first. Signatures are the matter of :func:`verify_chain`.
 
-    :raises Corrupt: the chain is broken.
+    Of a part that another one followed, because it was broken, this is what stands before its first defect.
+
+    :raises Corrupt: the chain is broken, and nothing was recorded since.
     """
-    return tuple(stored_of(link) for link in Chain(store, EVIDENCE_PREFIX).links())
+    *earlier, newest = evidence_parts(store)
+    if newest.problems:
+        # The chain's own words say which object it is and what to do.
+        Chain(store, newest.prefix).links()
+    return tuple(
+        stored_of(link, before=part.before)
+        for part in (*earlier, newest)
+        for link in (part.links if part is newest else part.believed)
+    )
 
 
 def verify_chain(
@@ -193,9 +212,11 @@ def verify_chain(
     :param verify: checks one signature; without it signatures are not looked at.
     :param quoted: digests by object name, as the log and the ledger quote them.
     """
-    links, problems = inspect_chain(store, EVIDENCE_PREFIX)
+    parts = evidence_parts(store)
+    links = [link for part in parts for link in part.links]
     by_name = {link.name: link for link in links}
-    found = list(problems)
+    found = [problem for part in parts for problem in part.problems]
+    found += [problem for part in parts[1:] if (problem := judge_after(part, by_name)) is not None]
     if verify is not None:
         judged = (judge_signature(link, verify) for link in links)
         found += [problem for problem in judged if problem is not None]
@@ -208,9 +229,26 @@ def verify_chain(
     return tuple(found)
 
 
-def signed_message(evidence: Mapping[str, Any], *, number: int, prev: str | None) -> bytes:
+def signed_message(
+    evidence: Mapping[str, Any], *, number: int, prev: str | None, after: Mapping[str, Any] | None = None
+) -> bytes:
     """The bytes that a signature of evidence at this place of the chain covers."""
-    return SIGNED_PREFIX + encode({"evidence": dict(evidence), "number": number, "prev": prev})
+    follows = {} if after is None else {AFTER: dict(after)}
+    return SIGNED_PREFIX + encode({"evidence": dict(evidence), "number": number, "prev": prev, **follows})
+
+
+def judge_after(part: Part, links: Mapping[str, Link]) -> ChainProblem | None:
+    """What is wrong with what a part says of the one that it follows; None when nothing is."""
+    name, head = f"{part.prefix}/", part.follows.get("head")
+    if not part.follows:
+        return ChainProblem(name=name, defect=Defect.BROKEN_LINK, detail="it does not say what it follows")
+    if not isinstance(head, dict):
+        return None
+    found, quoted = links.get(str(head.get("name"))), str(head.get("digest"))
+    if found is not None and found.digest == quoted:
+        return None
+    detail = f"it follows {head.get('name')} ({quoted[:16]}), which is not here or another one"
+    return ChainProblem(name=name, defect=Defect.BROKEN_LINK, detail=detail)
 
 
 def judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None:
@@ -220,7 +258,9 @@ def judge_signature(link: Link, verify: VerifySignature) -> ChainProblem | None:
         return ChainProblem(name=link.name, defect=Defect.UNSIGNED, detail="nobody signed it")
     try:
         key, value = str(signature["key"]), bytes.fromhex(signature["value"])
-        good = verify(key, signed_message(link.body["evidence"], number=link.number, prev=link.prev), value)
+        after = link.body.get(AFTER)
+        covered = signed_message(link.body["evidence"], number=link.number, prev=link.prev, after=after)
+        good = verify(key, covered, value)
     except (KeyError, TypeError, ValueError):
         return ChainProblem(name=link.name, defect=Defect.BAD_SIGNATURE, detail="its signature is malformed")
     if good:
@@ -237,9 +277,10 @@ def judge_structure(link: Link) -> ChainProblem | None:
     return None
 
 
-def stored_of(link: Link) -> StoredEvidence:
+def stored_of(link: Link, *, before: int = 0) -> StoredEvidence:
     """The record in a link.
 
+    :param before: how many records stood in the parts before this one's.
     :raises Corrupt: it holds no evidence, or none that this version reads.
     """
     value, signature = link.body.get("evidence"), link.body.get("signature")
@@ -247,7 +288,7 @@ def stored_of(link: Link) -> StoredEvidence:
         raise Corrupt(f"{link.name} is not a record of evidence.", object=link.name)
     return StoredEvidence(
         name=link.name,
-        number=link.number,
+        number=before + link.number,
         digest=link.digest,
         key=None if signature is None else str(signature.get("key")),
         evidence=from_json(Evidence, value, link.name),

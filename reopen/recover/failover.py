@@ -9,7 +9,8 @@ evidence. Messages go out beside the work and never hold it up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 from reopen.control import rules, tenure
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Epoch, Fence, Intent, Record, Scenario, StepOutcome, StepResult
+from reopen.control.rules import Superseded
 from reopen.control.values import to_json
-from reopen.errors import Internal, Refused
+from reopen.errors import Internal, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.account import account_of
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
@@ -37,6 +39,7 @@ from reopen.recover.messages import (
     objective_missed,
     tier_restored,
 )
+from reopen.recover.parts import evidence_break
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import giving_back, require_done
 from reopen.recover.record import record_recovery
@@ -59,6 +62,8 @@ class FailoverResult:
     evidence: StoredEvidence
     problems: tuple[str, ...] = ()
     """What could not be laid beside the evidence."""
+    broken: str = ""
+    """What is wrong with the chain of the evidence; the record of this one stands in a part of its own then (E7)."""
     aborted: str = ""
     """Who ended it and why; empty for one that came to its end. What was promoted serves."""
     diverged: tuple[Mapping[str, Any], ...] = ()
@@ -177,9 +182,12 @@ def conclude_failover(
     finished_at = max(outcome.finished_at for outcome in outcomes.values())
     measured = measure(plan, outcomes, started_at=journal.started_at(), finished_at=finished_at)
     diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
-    messenger.send(_finished(plan, measured, outcomes, diverged))
+    store, records = journal.log.store, journal.log.records()
+    with _unrecorded_is_told(plan):
+        broken = evidence_break(store)
+        last = last_drill(store, plan)
+    messenger.send(_finished(plan, measured, outcomes, diverged, broken))
     messages = messenger.collect()
-    records = journal.log.records()
     epoch = rules.epoch_record(records)
     abort = rules.abort(records, plan.digest)
     evidence = make_evidence(
@@ -194,14 +202,15 @@ def conclude_failover(
         epoch=rules.current_epoch(records),
         resumed=resumed,
         account=account_of(records, plan, outcomes),
-        last=last_drill(journal.log.store, plan),
+        last=last,
     )
     evidence = replace(evidence, findings={**evidence.findings, **_findings(outcomes, diverged)})
-    recorded = record_recovery(
-        journal.log.store, evidence, sign=context.sign, raw_results=context.raw_results, random_bytes=random_bytes
-    )
-    stored = recorded.evidence
-    journal.conclude(stored.name, stored.digest)
+    with _unrecorded_is_told(plan):
+        recorded = record_recovery(
+            store, evidence, sign=context.sign, raw_results=context.raw_results, random_bytes=random_bytes
+        )
+        stored = recorded.evidence
+        journal.conclude(stored.name, stored.digest)
     return FailoverResult(
         plan=plan,
         epoch=evidence.epoch,
@@ -212,21 +221,40 @@ def conclude_failover(
         messages=messages,
         evidence=stored,
         problems=recorded.problems,
+        broken=broken,
         aborted="" if abort is None else f"{abort.by}: {abort.why}",
         diverged=diverged,
     )
 
 
+@contextmanager
+def _unrecorded_is_told(plan: RecoveryPlan) -> Iterator[None]:
+    """Say, where the evidence cannot be written now, that the business is open and what is left to do."""
+    try:
+        yield
+    except Superseded:
+        raise
+    except ReopenError as error:
+        raise type(error)(
+            f"every step of the move to {plan.target_site} is settled and what was promoted serves, but its evidence "
+            f"could not be written: {error.message}",
+            hint="Run the same command again when the control store takes it: it repeats no step, writes the evidence "
+            "and concludes the failover.",
+            **error.context,
+        ) from error
+
+
 def _finished(
-    plan: RecoveryPlan, measured: Measured, outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]
+    plan: RecoveryPlan, measured: Measured, outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]], broken: str
 ) -> Notice:
     """What people are told when every step is settled; of a failback also what was moved and what is kept."""
     if plan.scenario is not Scenario.FAILBACK:
-        return failover_finished(plan, measured)
+        return failover_finished(plan, measured, broken=broken)
     restored = [outcome.details for step, outcome in outcomes.items() if step.startswith(f"{Verb.RESTORE}:")]
     written, whole = (sum(int(details.get(key, 0)) for details in restored) for key in ("written_bytes", "size_bytes"))
     kept = ", ".join(f"{found['dataset']} {found['snapshot']}" for found in diverged)
-    return failback_finished(plan, measured, kept=kept, moved=f"{written:,} of {whole:,} bytes")
+    moved = f"{written:,} of {whole:,} bytes"
+    return failback_finished(plan, measured, kept=kept, moved=moved, broken=broken)
 
 
 def _findings(outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

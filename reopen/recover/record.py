@@ -1,9 +1,9 @@
 """Owns the end of every recovery: its evidence is written, and what is made of the evidence is laid beside it.
 
-Order: the raw results of the checks, whose digests the evidence quotes; then the evidence, which alone is the record.
-History (Parquet) and whatever else can be made from it come
-after, and none of them can fail a recovery: what could not be written is told. History is made again by the next
-recovery or by `reopen evidence history`, a report by `reopen evidence show --html`.
+Order: the raw results of the checks, whose digests the evidence quotes; then the evidence, which alone is the record,
+and which is written whatever became of the records before it (E7). History (Parquet) and whatever else can be made from
+it come after, and none of them can fail a recovery: what could not be written is told. History is made again by the
+next recovery or by `reopen evidence history`, a report by `reopen evidence show --html`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from reopen.errors import ReopenError
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.context import Sign
 from reopen.recover.evidence import Evidence, StoredEvidence, read_evidence, write_evidence
+from reopen.recover.parts import EVIDENCE_PREFIX
 from reopen.storage.base import ObjectStore
 
 RESULTS_PREFIX = "results"
-BESIDE = ("evidence", "history", "reports", RESULTS_PREFIX)
+BESIDE = (EVIDENCE_PREFIX, "history", "reports", RESULTS_PREFIX)
 """The prefixes of the control store that the end of a recovery writes below."""
 
 
