@@ -170,6 +170,14 @@ def test_a_till_sells_on_when_its_site_is_cut_off_and_stops_when_it_is_closed(sh
     assert not shop.exists()
 
 
+def test_a_till_that_nobody_closes_ends_by_itself(shop: Path) -> None:
+    command = [sys.executable, "-m", "reopen.cli.demo.till", str(shop), "--pause", "0.01", "--for", "0.2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+    assert "the till is closed" in ended.stdout
+    assert not (shop / till.OPEN).exists()
+
+
 def test_an_answer_that_is_not_the_one_before_is_found(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,9 +1,10 @@
 """Owns the shop's till: a program of the business that writes orders, and has never heard of epochs.
 
 It runs in the folder of its site and writes ``data/orders/till-….parquet`` there, one order a file, until somebody puts
-``till.close`` beside it; while it works there is a ``till.open``. That is how the site's hooks close it, and how they
-know that it is closed. Whatever else happens it goes on: when its site is cut off from the other one, the folder is
-moved away under it, and it does not even notice, as a till would not. It runs by itself::
+``till.close`` beside it (or a quarter of an hour has passed); while it works there is a ``till.open``. That is how the
+site's hooks close it, and how they know that it is closed. Whatever else happens it goes on: when its site is cut off
+from the other one, the folder is moved away under it, and it does not even notice, as a till would not. It runs by
+itself::
 
     python -m reopen.cli.demo.till FOLDER --clerk 9001 [--pause 0.4]
 """
@@ -26,12 +27,15 @@ NEXT = Path("till.next")
 SOLD = Path("till.sold")
 PREFIX = "till-"
 LOOK_SECONDS = 0.05
+OPEN_SECONDS_MAX = 900.0
+"""The demo may be killed, and a till that nobody is left to close must not sell for ever."""
 DAY = date(1998, 8, 3)
 """Every order of a till is of the day after the last that the generator makes."""
 
 
-def sell(folder: Path, *, clerk: int, pause_seconds: float) -> int:
-    """Write orders until the till is closed; how many. The process works in ``folder`` from then on."""
+def sell(folder: Path, *, clerk: int, pause_seconds: float, open_seconds_max: float) -> int:
+    """Write orders until the till is closed, or has been open for so long; how many they are. The process works in
+    ``folder`` from then on."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -42,9 +46,9 @@ def sell(folder: Path, *, clerk: int, pause_seconds: float) -> int:
     # Tables come from a generator that numbers orders upwards through its files.
     number = max(pq.read_table(files[-1], columns=["o_orderkey"]).column(0).to_pylist())
     OPEN.write_text(str(os.getpid()), encoding="utf-8")
-    sold = 0
+    sold, began = 0, time.monotonic()
     try:
-        while not CLOSE.exists():
+        while not CLOSE.exists() and time.monotonic() - began < open_seconds_max:
             sold += 1
             row = {
                 "o_orderkey": number + sold,
@@ -87,8 +91,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, help="the folder of the site")
     parser.add_argument("--clerk", type=int, default=9001, help="who sells; it stands in every order")
     parser.add_argument("--pause", type=float, default=0.4, metavar="SECONDS", help="between two orders")
+    parser.add_argument("--for", dest="open_for", type=float, default=OPEN_SECONDS_MAX, metavar="SECONDS")
     given = parser.parse_args(arguments)
-    sold = sell(given.folder, clerk=given.clerk, pause_seconds=given.pause)
+    sold = sell(given.folder, clerk=given.clerk, pause_seconds=given.pause, open_seconds_max=given.open_for)
     sys.stdout.write(f"the till is closed, {sold} orders sold\n")
     return 0
 
