@@ -73,10 +73,10 @@ HISTORY = pa.schema(
 """One row a dataset a recovery.
 
 ``kind`` is drill or failover, ``site`` where it was recovered to, ``bytes`` and ``files`` those of the recovery point.
-``restore_seconds``, ``check_seconds`` (integrity, profile and contract) and ``promote_seconds`` are the newest attempts
-of the steps, null where a step was not done; ``attempts`` counts those of the step that was tried most often.
-``rta_seconds`` and ``rpa_seconds`` are null where the dataset did not reopen. ``machine`` is architecture and cores,
-because seconds of one machine say little about another.
+``restore_seconds``, ``check_seconds`` (integrity, profile and contract) and ``promote_seconds`` (of the group, where it
+has one) are the newest attempts of the steps, null where a step was not done; ``attempts`` counts those of the step
+that was tried most often. ``rta_seconds`` and ``rpa_seconds`` are null where the dataset did not reopen. ``machine`` is
+architecture and cores, because seconds of one machine say little about another.
 """
 
 
@@ -209,8 +209,8 @@ def _rows(record: StoredEvidence) -> Iterable[dict[str, Any]]:
             "written_bytes": None if restore is None else restore.details.get("written_bytes"),
             "restore_seconds": _step_seconds(restore),
             "check_seconds": _step_seconds(outcomes.get(step_id(Verb.VALIDATE, result.name))),
-            "promote_seconds": _step_seconds(outcomes.get(step_id(Verb.PROMOTE, result.name))),
-            "attempts": _attempts(outcomes, result),
+            "promote_seconds": _step_seconds(outcomes.get(_promotion(evidence, result))),
+            "attempts": _attempts(evidence, outcomes, result),
             "checks_passed": result.checks_passed,
             "checks_total": result.checks_total,
             "rta_seconds": _seconds(result.rta),
@@ -229,8 +229,14 @@ def machine_of(evidence: Evidence) -> str:
     return f"{versions.get('machine', 'unknown')}, {versions.get('cores', 'unknown')} cores"
 
 
-def _attempts(outcomes: Mapping[str, StepOutcome], result: DatasetResult) -> int:
-    steps = (step_id(verb, result.name) for verb in (Verb.RESTORE, Verb.VALIDATE, Verb.PROMOTE))
+def _promotion(evidence: Evidence, result: DatasetResult) -> str:
+    """The promotion of a dataset, which is its group's where it has one."""
+    return step_id(Verb.PROMOTE, evidence.planned.dataset(result.name).unit)
+
+
+def _attempts(evidence: Evidence, outcomes: Mapping[str, StepOutcome], result: DatasetResult) -> int:
+    own = (step_id(verb, result.name) for verb in (Verb.RESTORE, Verb.VALIDATE))
+    steps = (*own, _promotion(evidence, result))
     return max((outcomes[step].attempt for step in steps if step in outcomes), default=0)
 
 

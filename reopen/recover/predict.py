@@ -6,11 +6,17 @@ that (its checks, the shape of its files) is a factor of its own, from its own r
 them there are. The rest is what the residuals say: the course is run many times with residuals drawn for each step, and
 the spread of the ends is the answer.
 
+A dataset grows by the bytes of its own snapshots; what it depends on grows by itself, and counts where that is
+predicted.
+
 Invariants
     U1  Without a finished recovery there is no model. Two residuals that nobody measured (:data:`PRIOR_RATIOS`) keep a
         first drill from looking certain; among many runs they weigh nothing.
     U2  Equal history gives an equal prediction: the draws have a fixed seed.
     U3  Seconds of another machine are used only while there are none of this one, and the prediction names the machine.
+    U4  A fit is made of recoveries of one kind: of whole datasets (:data:`WHOLE_SHARE`). Where most was there already
+        (a staged version, the kept folder of a returning site) the time is not that of its bytes; what was staged
+        wholly has fits of its own. Drills that restore a part or repair a copy are in none.
 
 Sources: non-negative least squares over so few columns is done by trying every set of columns that are not zero and
 taking the best fit that is not negative, which is exact.
@@ -32,6 +38,7 @@ from numpy.typing import NDArray
 
 from reopen.recover.outlook import Predicted
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
+from reopen.recover.scenarios.model import PROVING, DrillScenario
 from reopen.recover.steps import Step, Verb, order_of, step_id
 from reopen.storage.throttle import parse_rate
 
@@ -48,10 +55,14 @@ DOUBT_RUNS = 0.25
 """How many recoveries' worth the general fit counts against a dataset's own: one run of its own says four fifths."""
 SECONDS_MIN = 0.05
 """What a step takes at least: relative errors of less would weigh more than all others."""
+WHOLE_SHARE = 0.5
+"""The share of its bytes that a restore has to have written for its seconds to be those of a restore."""
 GROWTH_WINDOW = timedelta(days=90)
 GROWTH_RECORDS_MIN = 3
 GROWTH_HORIZON = timedelta(days=730)
 DAY_SECONDS = 86_400.0
+OF_A_PART = frozenset(DrillScenario) - frozenset(PROVING)
+"""Scenarios whose rows name the whole dataset and whose seconds are of something else: of one file, or of a repair."""
 
 Row = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -89,11 +100,18 @@ class Model:
 
     restore: Kind
     validate: Kind
+    staged: tuple[Kind, Kind] | None
+    """Restore and validation of what was staged; None before that happened."""
     promote_seconds: float
     runs: int
     own_runs: Mapping[str, int]
     errors: Mapping[str, float]
     machine: str
+
+    def kinds(self, *, staged: bool) -> tuple[Kind, Kind]:
+        """What a restore and a validation are predicted by; of what is staged by the others while none was seen, which
+        says too much and not too little."""
+        return self.staged if staged and self.staged is not None else (self.restore, self.validate)
 
 
 def this_machine() -> str:
@@ -109,7 +127,10 @@ def fit(history: pa.Table, *, machine: str | None = None) -> Model | None:
     finished = [
         row
         for row in history.to_pylist()
-        if row["restore_seconds"] is not None and row["check_seconds"] is not None and row["bytes"] is not None
+        if row["restore_seconds"] is not None
+        and row["check_seconds"] is not None
+        and row["bytes"] is not None
+        and row["scenario"] not in OF_A_PART
     ]
     if not finished:
         return None
@@ -126,15 +147,28 @@ def _model(rows: Sequence[Row], *, with_errors: bool = True) -> Model:
     own: dict[str, int] = {}
     for row in rows:
         own[row["dataset"]] = own.get(row["dataset"], 0) + 1
+    staged = [row for row in rows if _was_staged(row)]
+    restored = [row for row in rows if not _was_staged(row)] or rows
+    whole = [row for row in restored if _written(row) >= WHOLE_SHARE * float(row["bytes"])] or restored
     return Model(
-        restore=_kind(rows, "restore_seconds", _written),
-        validate=_kind(rows, "check_seconds", lambda row: float(row["bytes"])),
+        restore=_kind(whole, "restore_seconds", _written),
+        validate=_kind(restored, "check_seconds", _size),
+        staged=(_kind(staged, "restore_seconds", _written), _kind(staged, "check_seconds", _size)) if staged else None,
         promote_seconds=float(np.median(promotes)) if promotes else SECONDS_MIN,
         runs=len({row["number"] for row in rows}),
         own_runs=own,
         errors=_errors(rows) if with_errors else {},
         machine=str(rows[-1]["machine"]),
     )
+
+
+def _was_staged(row: Row) -> bool:
+    """Whether nothing had to be written, so that everything was there, and its checks mostly done."""
+    return float(row["bytes"]) > 0 and row["written_bytes"] == 0
+
+
+def _size(row: Row) -> float:
+    return float(row["bytes"])
 
 
 def _written(row: Row) -> float:
@@ -191,8 +225,9 @@ def _errors(rows: Sequence[Row]) -> dict[str, float]:
         if number not in models:
             models[number] = _model(earlier, with_errors=False)
         model = models[number]
-        expected = model.restore.seconds(dataset, _written(row), row["files"])
-        expected += model.validate.seconds(dataset, row["bytes"], row["files"])
+        restore, validate = model.kinds(staged=_was_staged(row))
+        expected = restore.seconds(dataset, _written(row), row["files"])
+        expected += validate.seconds(dataset, row["bytes"], row["files"])
         actual = float(row["restore_seconds"]) + float(row["check_seconds"])
         errors[dataset] = round(max(actual, 2 * SECONDS_MIN) / expected - 1, 3)
     return errors
@@ -215,10 +250,14 @@ class Forecaster:
         if point is None:
             return 0.0, 0.0
         written = 0 if dataset.staged is not None else point.size_bytes
-        restore = self._model.restore.seconds(dataset.name, written, point.files)
+        restores, validates = self._kinds(dataset)
+        restore = restores.seconds(dataset.name, written, point.files)
         if self._bytes_per_second is not None:
             restore = max(restore, written / self._bytes_per_second)
-        return restore, self._model.validate.seconds(dataset.name, point.size_bytes, point.files)
+        return restore, validates.seconds(dataset.name, point.size_bytes, point.files)
+
+    def _kinds(self, dataset: PlannedDataset) -> tuple[Kind, Kind]:
+        return self._model.kinds(staged=dataset.staged is not None)
 
     def predict(
         self, plan: RecoveryPlan, sizes: Mapping[str, Sequence[tuple[datetime, int]]]
@@ -257,10 +296,13 @@ class Forecaster:
         left = dataset.objective.rto - median
         if left < timedelta(0):
             return now
-        seconds_per_byte = self._model.restore.fit.per_byte * self._model.restore.factors.get(dataset.name, 1.0)
-        if self._bytes_per_second is not None:
-            seconds_per_byte = max(seconds_per_byte, 1 / self._bytes_per_second)
-        seconds_per_byte += self._model.validate.fit.per_byte * self._model.validate.factors.get(dataset.name, 1.0)
+        restore, validate = self._kinds(dataset)
+        seconds_per_byte = 0.0
+        if dataset.staged is None:
+            seconds_per_byte = restore.fit.per_byte * restore.factors.get(dataset.name, 1.0)
+            if self._bytes_per_second is not None:
+                seconds_per_byte = max(seconds_per_byte, 1 / self._bytes_per_second)
+        seconds_per_byte += validate.fit.per_byte * validate.factors.get(dataset.name, 1.0)
         slower_per_day = per_day * seconds_per_byte
         if slower_per_day <= 0 or left.total_seconds() / slower_per_day > GROWTH_HORIZON.days:
             return None
@@ -275,8 +317,8 @@ class Forecaster:
             if step.verb is Verb.PROMOTE:
                 drawn[step.id] = np.full(DRAWS, self._model.promote_seconds)
         for dataset in plan.datasets:
-            pairs = ((Verb.RESTORE, self._model.restore), (Verb.VALIDATE, self._model.validate))
-            for (verb, kind), median in zip(pairs, costs[dataset.name], strict=True):
+            pairs = zip((Verb.RESTORE, Verb.VALIDATE), self._kinds(dataset), costs[dataset.name], strict=True)
+            for verb, kind, median in pairs:
                 drawn[step_id(verb, dataset.name)] = median * random.choice(kind.ratios, DRAWS)
         runs = [
             course({step: float(seconds[draw]) for step, seconds in drawn.items()}, plan.steps, workers=self._workers)

@@ -18,6 +18,7 @@ from reopen.recover.history import HISTORY, agrees, complete_history, history_na
 from reopen.recover.plan import plan_drill
 from reopen.storage.local import LocalStore
 from tests.recover.business import NOON, TIERS, FakeVerbs, context_of, contracts_of, fail_over, vault_of
+from tests.recover.test_decisions import grouped
 
 
 def drilled(
@@ -172,3 +173,12 @@ def test_a_broken_chain_has_no_history(tmp_path: Path, store: LocalStore) -> Non
 
     with pytest.raises(ReopenError):
         read_history(store)
+
+
+def test_members_of_a_group_have_the_seconds_of_its_promotion(store: LocalStore) -> None:
+    fail_over(store, context_of(FakeVerbs()), grouped(customer="sales", orders="sales"))
+
+    rows = {row["dataset"]: row for row in read_history(store).to_pylist()}
+
+    assert rows["customer"]["promote_seconds"] == rows["orders"]["promote_seconds"] > 0
+    assert all(row["promote_seconds"] is not None for row in rows.values())

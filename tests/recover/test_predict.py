@@ -17,6 +17,7 @@ from reopen.recover.foresee import foresee
 from reopen.recover.history import HISTORY
 from reopen.recover.plan import RecoveryPlan, read_plan
 from reopen.recover.predict import Forecaster, Model, course, fit, growth_bytes_per_day
+from reopen.recover.standby.records import Staged
 from reopen.recover.steps import Step, Verb
 from tests.recover.business import NOON, TIERS, FakeVault, a_snapshot, contracts_of, plan_of, vault_of
 
@@ -78,6 +79,55 @@ def test_a_dataset_that_is_slower_than_its_size_says_is_predicted_slower() -> No
     found = model_of(*MANY, *slow)
     assert found.validate.seconds("slow", 100 * MIB, 10) == pytest.approx(60, rel=0.35)
     assert found.validate.seconds("d1", 200 * MIB, 37) < 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scenario": "operator-error", "written_bytes": MIB, "restore_seconds": 0.1, "check_seconds": 0.1},
+        {"scenario": "bit-rot", "restore_seconds": 900.0},
+        {"scenario": "failback", "written_bytes": MIB, "restore_seconds": 90.0},
+        {"scenario": "unplanned", "written_bytes": 0, "restore_seconds": 0.01, "check_seconds": 0.5},
+    ],
+    ids=["one file was brought back", "a copy was repaired", "most was copied from a kept folder", "it was staged"],
+)
+def test_recoveries_of_less_than_the_whole_do_not_spoil_the_fit(changes: dict[str, Any]) -> None:
+    others = [row(n, "d1", 300 * MIB, files=4000, **changes) for n in range(20, 30)]
+    usual, found = model_of(*MANY), model_of(*MANY, *others)
+
+    assert found.restore == usual.restore
+    for size, files in ((100 * MIB, 10), (2000 * MIB, 400)):
+        assert found.validate.seconds("d2", size, files) == pytest.approx(
+            usual.validate.seconds("d2", size, files), 0.01
+        )
+
+
+def test_what_is_staged_is_predicted_by_what_was_staged() -> None:
+    staged = [
+        row(n, "papers", 100 * MIB, written_bytes=0, restore_seconds=0.1, check_seconds=0.4, scenario="unplanned")
+        for n in range(20, 23)
+    ]
+    vault = sized(100 * MIB)
+    cold = plan_of(vault=vault).dataset("papers")
+    assert cold.point is not None
+    ready = replace(
+        cold,
+        staged=Staged(
+            site="standby", dataset="papers", version="v", url="/v", snapshot="s", seq=1, consistent_at=NOON,
+            record_digest=cold.point.record_digest, contract="c", related={}, tree="00", status="pass",
+            validated_at=NOON,
+        ),
+    )  # fmt: skip
+    before, after = (Forecaster(model_of(*MANY, *more), workers=2) for more in ([], staged))
+
+    assert after.costs(cold) == pytest.approx(before.costs(cold), rel=0.2)
+    assert after.costs(ready) == pytest.approx((0.1, 0.4), rel=0.2)
+    assert sum(before.costs(ready)) > sum(after.costs(ready)), "unseen, it is said to take too long and not too short"
+
+
+def test_with_nothing_but_staged_recoveries_there_is_a_prediction() -> None:
+    found = model_of(row(1, "papers", 100 * MIB, written_bytes=0, restore_seconds=0.1))
+    assert found.restore.seconds("papers", 0, 10) < 1
 
 
 def test_the_error_is_that_of_the_last_recovery_against_what_was_known_before() -> None:
