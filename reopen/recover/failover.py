@@ -44,7 +44,7 @@ from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import giving_back, require_done
 from reopen.recover.record import record_recovery
 from reopen.recover.reprotect import REPROTECT
-from reopen.recover.roles import APPROVE, CONFIRM, UNFENCE, UNQUIESCE
+from reopen.recover.roles import APPROVE, CONFIRM, PREFLIGHT, UNFENCE, UNQUIESCE
 from reopen.recover.steps import FENCE, Outcomes, Step, Verb
 
 
@@ -98,13 +98,19 @@ def _is_over(records: Sequence[Record], plan: RecoveryPlan) -> bool:
     ended = rules.outcomes(records, digest)
     if UNQUIESCE in ended and ended[UNQUIESCE].result is StepResult.DONE:
         return True
-    if plan.kind is PlanKind.PREPARE and rules.abort(records, digest) is not None:
+    if plan.kind is PlanKind.PREPARE and (rules.abort(records, digest) is not None or _is_unfit(ended)):
         return not tenure.is_quiesced(records)
     if plan.scenario is Scenario.MOVED:
         return REPROTECT in ended and ended[REPROTECT].result is StepResult.DONE
     if plan.scenario is Scenario.ROLLBACK:
         return UNFENCE in ended and ended[UNFENCE].result is StepResult.DONE
     return rules.is_concluded(records, digest) or _was_committed(records, plan)
+
+
+def _is_unfit(ended: Outcomes) -> bool:
+    """Whether the target was found unready: by the time it is ready, the move is planned anew."""
+    preflight = ended.get(PREFLIGHT)
+    return preflight is not None and preflight.result is StepResult.FAILED
 
 
 def _was_committed(records: Sequence[Record], plan: RecoveryPlan) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from reopen.recover.approvals import give_approval
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
 from reopen.recover.hooks import HookFailed, HookKind, HookRun
 from reopen.recover.planned import NotMoved
+from reopen.recover.readiness import Mark
 from tests.recover.business import COOPERATIVE
 from tests.recover.moving import NAMES, World, WorldHooks, WorldSource, accept, log_over, move, plan_to, roll_back
 from tests.stores import MemoryStore, SimulatedCrash
@@ -63,6 +65,18 @@ def test_a_final_sync_that_fails_gives_the_writers_back_and_a_new_move_can_begin
     assert not tenure.is_quiesced(records)
     assert position_of(records).state is State.PROTECTED
     assert unfinished_plan(log_over(store, world)) is None
+    assert planned(store, world, by="o2", seed=2).primary == "standby"
+
+
+def test_a_target_that_is_not_ready_holds_nobody_and_the_next_move_is_planned_anew() -> None:
+    store, world = MemoryStore(), World()
+    world.verbs.readiness = Mark.FAIL
+    with pytest.raises(NotMoved, match="preflight"):
+        planned(store, world)
+
+    assert world.acts == Counter()
+    assert unfinished_plan(log_over(store, world)) is None
+    world.verbs.readiness = Mark.OK
     assert planned(store, world, by="o2", seed=2).primary == "standby"
 
 

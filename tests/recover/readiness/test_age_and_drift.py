@@ -11,7 +11,7 @@ import pytest
 from reopen.errors import Transient
 from reopen.recover.clocks import Verdict, measure
 from reopen.recover.evidence import Evidence
-from reopen.recover.plan import RecoveryPlan, plan_drill
+from reopen.recover.plan import PlanKind, RecoveryPlan, plan_drill
 from reopen.recover.readiness import Check, Mark
 from reopen.recover.readiness.drift import check_drift, passing
 from reopen.recover.readiness.freshness import (
@@ -55,6 +55,17 @@ def test_a_dataset_without_a_point_fails_and_one_that_was_not_verified_is_not_gr
     assert (none.verdict, none.value) == (Mark.FAIL, "orders has no complete snapshot that was verified")
     assert latest.verdict is Mark.WARN
     assert latest.value.endswith("not verified")
+
+
+def test_a_planned_move_is_not_stopped_by_what_its_final_sync_will_bring() -> None:
+    vault = FakeVault(snapshots=vault_of().snapshots, verified=[])
+    moving = replace(plan_of(vault=vault), kind=PlanKind.PREPARE)
+    behind = {"orders": Lag(snapshots=3, waiting=10 * DAY)}
+
+    assert {check.verdict for check in check_exposure(moving, NOON + DAY)} == {Mark.OK}
+    assert check_verified(moving, NOON) == []
+    assert of(check_replication(moving, behind), "orders").verdict is Mark.WARN
+    assert of(check_replication(PLAN, behind), "orders").verdict is Mark.FAIL
 
 
 @pytest.mark.parametrize(("days", "mark"), [(7, Mark.OK), (8, Mark.WARN), (31, Mark.FAIL)])
