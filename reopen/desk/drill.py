@@ -83,7 +83,7 @@ def run_drill(
         chosen = choose_drill(session, wish)
         setting = replace(chosen.setting, opened=lambda: tuple(opened), source_store=source)
         on_plan(chosen.plan)
-        with open_desk(session, vault=chosen.vault, progress=progress) as context:
+        with open_desk(session, vault=chosen.vault, progress=progress, drilled=chosen.plan) as context:
             return execute_drill(
                 chosen.plan,
                 context,

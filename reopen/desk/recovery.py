@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from reopen.desk.standby import open_publisher, standby_at
 from reopen.errors import Conflict, InvalidInput, Refused, ReopenError
 from reopen.progress import Progress
 from reopen.recover.automatic import is_sure
+from reopen.recover.checks import Validator
 from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.failover import unfinished_plan
@@ -37,6 +38,7 @@ from reopen.recover.plan import RecoveryPlan, plan_failover
 from reopen.recover.planned import Prepared
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.roles import Move
+from reopen.recover.steps import Verb
 from reopen.storage.throttle import throttled
 
 if TYPE_CHECKING:
@@ -187,23 +189,66 @@ def open_desk(
     vault: str | None,
     progress: Progress,
     plan: RecoveryPlan | None = None,
+    drilled: RecoveryPlan | None = None,
     wait: WaitFor = wait_for_nobody,
 ) -> Iterator[RecoveryContext]:
     """The engine wired to the vault of a site (this one's when None), its checks and its channels.
 
     :param plan: of a failover, whose sites have hooks and whose source can be asked; a drill names none.
+    :param drilled: the plan of a drill.
     :param wait: how long, and beside what, people's approval is waited for.
     """
+    settings = session.settings
+    validator = Validator(
+        work=settings.home / "validation", memory_limit=settings.limits.validation_memory, clock=session.clock
+    )
+    with closing(validator):
+        if _checks_come_first(session, plan or drilled):
+            validator.start()
+        with _wired(session, validator, vault=vault, progress=progress) as context:
+            context = replace(context, patience=Patience(decide_within=settings.recovery.decide_within))
+            if plan is None:
+                yield context
+                return
+            hooks = {site.name: site.hooks for site in settings.sites.values()}
+            yield replace(
+                context,
+                hooks=SiteHooks(hooks, folder=settings.base, clock=session.clock),
+                source=_source_of(session, plan, vault, progress),
+                diverged=partial(_diverged, session, vault or plan.target_site),
+                wait=wait,
+            )
+
+
+def _checks_come_first(session: Session, plan: RecoveryPlan | None) -> bool:
+    """Whether a plan begins by restoring tables, so that the engine of the checks is imported from its first moment,
+    beside our own imports. Where the first tier is staged nothing may take the cores from its promotion, and
+    before an approval it would sit idle."""
+    if plan is None or plan.approvals or all(step.verb is not Verb.RESTORE for step in plan.steps):
+        return False
+    contracts = session.contracts.datasets
+    return any(
+        dataset.point is not None
+        and dataset.staged is None
+        and (contract := contracts.get(dataset.name)) is not None
+        and contract.table is not None
+        for dataset in plan.tier(plan.tiers[0])
+    )
+
+
+def _wired(
+    session: Session, validator: Validator, *, vault: str | None, progress: Progress
+) -> AbstractContextManager[RecoveryContext]:
     # Imported here: it loads Arrow, and a plan is made without.
     from reopen.desk.readiness import look_before
     from reopen.notify.channels import AppriseNotifier
     from reopen.recover.wiring import wire
 
     settings = session.settings
-    with wire(
+    return wire(
         session.contracts,
         _paced(session.vault(vault), settings.recovery.rate),
-        work=settings.home / "validation",
+        validator=validator,
         validation_memory=settings.limits.validation_memory,
         threads=settings.limits.workers,
         look=partial(look_before, session, vault=vault),
@@ -212,19 +257,7 @@ def open_desk(
         clock=session.clock,
         publisher=open_publisher(session),
         control=None if session.log is None else session.log.store,
-    ) as context:
-        context = replace(context, patience=Patience(decide_within=settings.recovery.decide_within))
-        if plan is None:
-            yield context
-            return
-        hooks = {site.name: site.hooks for site in settings.sites.values()}
-        yield replace(
-            context,
-            hooks=SiteHooks(hooks, folder=settings.base, clock=session.clock),
-            source=_source_of(session, plan, vault, progress),
-            diverged=partial(_diverged, session, vault or plan.target_site),
-            wait=wait,
-        )
+    )
 
 
 def _diverged(session: Session, vault: str, site: str) -> tuple[Diverged, ...]:

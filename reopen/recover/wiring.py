@@ -77,7 +77,8 @@ class RealVerbs:
     ) -> None:
         self._publisher = publisher
         self._control = control
-        self._started = False
+        # Whoever handed it over may have started it.
+        self._started = validator.pid is not None
         # What this process found the versions to be, by URL: their tree's digest, and those that it had to mend.
         self._trees: dict[str, str] = {}
         self._mended: set[str] = set()
@@ -266,7 +267,7 @@ def wire(
     contracts: Contracts,
     vault: Vault,
     *,
-    work: Path,
+    validator: Validator,
     validation_memory: str,
     threads: int = 0,
     look: Callable[[RecoveryPlan], Readiness] | None = None,
@@ -277,17 +278,17 @@ def wire(
     publisher: Publisher | None = None,
     control: ObjectStore | None = None,
 ) -> Iterator[RecoveryContext]:
-    """The context of a real recovery; the validator's process lives as long as the ``with`` block.
+    """The context of a real recovery.
 
-    :param work: a folder for the validator's scratch and raw results.
+    :param validator: its process is ended with the ``with`` block; the first restore that moves bytes starts it where
+        nobody did before.
     :param validation_memory: what the checks may hold, for example ``1GB``.
     :param threads: of each restore; 0 stands for the number of cores.
     :param look: how ready the target is; without it the look knows the vault and the plan, and no more.
     :param publisher: derives what consumers read from the log, after a promotion.
     :param control: the store in which records of staged versions are; without it none counts.
     """
-    # Started by the first restore that moves bytes.
-    with closing(Validator(work=work, memory_limit=validation_memory, clock=clock)) as validator:
+    with closing(validator):
         verbs = RealVerbs(
             vault,
             contracts,

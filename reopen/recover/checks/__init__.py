@@ -12,6 +12,7 @@
 :mod:`.quality`         contract schema -> specs: quality rules
 :mod:`.specs`           what a contract compiles to
 :mod:`.sql`             names and literals as SQL
+:mod:`.deferred`        imports that wait until they are needed
 :mod:`.engine`          specs -> Great Expectations -> outcomes; the only file that imports it
 :mod:`.dialect`         how SQLAlchemy speaks to a lent DuckDB connection
 ======================  ========================================================================================

@@ -1,4 +1,4 @@
-"""Owns Great Expectations: the only file that imports it, inside functions, because that costs 5 to 13 s and 265 MB.
+"""Owns Great Expectations: the only file that imports it, inside functions, because that costs seconds and 190 MB.
 
 It runs specs in two passes. The first asks only for true or false. The second runs again only what failed, and asks for
 counts and a sample: a dataset that is well pays for one pass, and one that is not shows why.
@@ -15,12 +15,14 @@ Called by :mod:`reopen.recover.checks.examine`, in the validator's child.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reopen.recover.checks.deferred import deferred
 from reopen.recover.checks.mask import mask_exceptions, mask_measure, mask_result, mask_text, mask_value
 from reopen.recover.checks.model import CheckStatus
 from reopen.recover.checks.specs import Expectation, Measure
@@ -55,8 +57,17 @@ class Run:
 
 def load() -> None:
     """Import the engine now, so that the first dataset does not wait for it."""
-    import great_expectations  # noqa: F401
-
+    # Thousands of classes are made and none is garbage: looking for it meanwhile takes a tenth of the time. What is
+    # loaded stays, so it is left out of every later look too.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with deferred("altair", "scipy.stats"):
+            import great_expectations  # noqa: F401
+    finally:
+        if collects:
+            gc.freeze()
+            gc.enable()
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 
