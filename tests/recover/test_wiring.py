@@ -20,6 +20,7 @@ from reopen.control.log import EpochLog
 from reopen.control.records import StepResult
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import execute_snapshot
+from reopen.recover.checks import Validator
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext, Restored, Verbs
 from reopen.recover.drill import drill_folder, execute_drill
@@ -85,13 +86,19 @@ def vault(tmp_path: Path, contracts: Contracts) -> Vault:
     return vault
 
 
+def checks(work: Path) -> Validator:
+    return Validator(work=work, memory_limit="256MB")
+
+
 def test_a_drill_and_a_failover_bring_back_every_byte_with_signed_evidence(
     tmp_path: Path, contracts: Contracts, vault: Vault
 ) -> None:
     control, scratch = LocalStore(tmp_path / "control"), str(tmp_path / "scratch")
     now, log = SYSTEM_CLOCK.now(), EpochLog(control, clock=SYSTEM_CLOCK)
     publisher = Publisher(log, contracts, folders={"standby": str(tmp_path / "serving")}, initial="production")
-    with wire(contracts, vault, work=tmp_path / "work", validation_memory="256MB", publisher=publisher) as context:
+    with wire(
+        contracts, vault, validator=checks(tmp_path / "work"), validation_memory="256MB", publisher=publisher
+    ) as context:
         plan = plan_drill(
             contracts, vault, source_site="production", target_site="standby",
             scratch=drill_folder(scratch, "d1"), started_at=now,
@@ -145,7 +152,7 @@ def test_bytes_that_changed_after_the_restore_never_serve(tmp_path: Path, contra
         contracts, vault, source_site="production", target_site="standby", declared_at=now, failed_at=now
     )
     log = EpochLog(LocalStore(tmp_path / "control"), clock=SYSTEM_CLOCK)
-    with wire(contracts, vault, work=tmp_path / "work", validation_memory="256MB") as context:
+    with wire(contracts, vault, validator=checks(tmp_path / "work"), validation_memory="256MB") as context:
         damaging = replace(context, verbs=Damaging(context.verbs))
         result = execute_failover(plan, damaging, log, fence=COOPERATIVE, reason="test", workers=1)
 
@@ -176,7 +183,12 @@ def test_what_was_staged_by_the_real_checks_is_promoted_with_their_results_and_n
     def wired(name: str) -> AbstractContextManager[RecoveryContext]:
         publisher = Publisher(log, contracts, folders={"standby": str(tmp_path / "serving")}, initial="production")
         return wire(
-            contracts, vault, work=tmp_path / name, validation_memory="256MB", publisher=publisher, control=log.store
+            contracts,
+            vault,
+            validator=checks(tmp_path / name),
+            validation_memory="256MB",
+            publisher=publisher,
+            control=log.store,
         )
 
     with wired("stage") as context:

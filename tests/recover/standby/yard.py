@@ -37,6 +37,7 @@ class CountingValidator:
 
     failing: set[str] = field(default_factory=set)
     asked: list[ValidationRequest] = field(default_factory=list)
+    pid: int | None = None
 
     def start(self) -> None:
         """There is no child."""
