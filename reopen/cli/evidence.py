@@ -41,10 +41,13 @@ def register(app: typer.Typer) -> None:
 
 def list_evidence(
     face: Face,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only drill or failover.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind.")] = None,
     last: Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the newest N.")] = None,
 ) -> Answer:
-    """Every drill and failover, oldest first, with what it came to."""
+    """Every drill, failover, roll-back and reprotect, oldest first, with what it came to.
+
+    Kinds: drill, failover (also a planned one and a failback), rollback, reprotect.
+    """
     from reopen.desk.evidence import control_store
     from reopen.recover.evidence import read_evidence
     from reopen.recover.parts import evidence_break
@@ -65,7 +68,7 @@ def list_evidence(
                 record.evidence.scenario or "-",
                 instant_text(record.evidence.measured.t_started),
                 duration_text(_took(record.evidence.measured)),
-                record.evidence.measured.verdict.value,
+                _verdict_text(record),
                 len(record.evidence.measured.datasets),
                 duration_text(_worst_rta(record.evidence.measured)),
                 record.key[:12] if record.key else "nobody",
@@ -84,7 +87,7 @@ def show(
         Path | None, typer.Option("--html", metavar="FILE", help="Write it as one self-contained page for a browser.")
     ] = None,
 ) -> Answer:
-    """One drill or failover in full: clocks against objectives, every step, what was left out, who decided what."""
+    """One of them in full: clocks against objectives, every step, what was left out, who decided what."""
     from reopen.control.values import to_json
     from reopen.desk.evidence import control_store, find_evidence
 
@@ -202,12 +205,13 @@ def _row(record: StoredEvidence) -> dict[str, Any]:
 
 def _head(record: StoredEvidence) -> list[RenderableType]:
     evidence, measured = record.evidence, record.evidence.measured
-    scenario = f", {evidence.scenario}" if evidence.scenario else ""
+    # A roll-back is no kind of a move but one itself.
+    scenario = f", {evidence.scenario}" if evidence.scenario and measured.datasets else ""
     epoch = f", epoch {evidence.epoch}" if evidence.epoch else ""
     return [
         (
             f"{evidence.kind}{scenario}, {evidence.planned.source_site} to {evidence.planned.target_site}{epoch}: "
-            f"{measured.verdict}"
+            f"{_verdict_text(record)}"
         ),
         (
             f"failure {instant_text(measured.t_failure)}, declared {instant_text(measured.t_declared)}, "
@@ -218,6 +222,13 @@ def _head(record: StoredEvidence) -> list[RenderableType]:
             f"{f'signed by {record.key}' if record.key else 'signed by nobody'}"
         ),
     ]
+
+
+def _verdict_text(record: StoredEvidence) -> str:
+    """The verdict against objectives; what has none is done, or would not be written down."""
+    from reopen.recover.handover import HANDOVERS
+
+    return "done" if record.evidence.kind in HANDOVERS else record.evidence.measured.verdict.value
 
 
 def _tables(evidence: Evidence) -> list[RenderableType]:
@@ -244,6 +255,9 @@ def _tables(evidence: Evidence) -> list[RenderableType]:
         )
         for outcome in (*evidence.attempts, *evidence.steps)
     ]  # fmt: skip
+    done = make_table(("step", ">attempt", "result", "began", ">took", "why"), steps)
+    if not measured.datasets:
+        return [done]
     return [
         make_table((">tier", "verdict", ">RTA", ">RTO", ">RPA", ">RPO", "not recovered"), tiers),
         make_table(
@@ -263,12 +277,17 @@ def _tables(evidence: Evidence) -> list[RenderableType]:
             ),
             datasets,
         ),
-        make_table(("step", ">attempt", "result", "began", ">took", "why"), steps),
+        done,
     ]
 
 
 def _words(evidence: Evidence) -> list[RenderableType]:
-    lines = [f"left out: {item.dataset}: {item.reason}" for item in evidence.planned.left_out]
+    from reopen.recover.handover import HANDOVERS
+
+    # Sentences of what was done; lists of a scenario are for --json and the page.
+    said = evidence.findings.items() if evidence.kind in HANDOVERS else ()
+    lines = [f"{key}: {_found(value)}" for key, value in said if value not in ([], {})]
+    lines += [f"left out: {item.dataset}: {item.reason}" for item in evidence.planned.left_out]
     lines += [f"never ended: {item['step']}, attempt {item['attempt']}" for item in evidence.unsettled]
     lines += [f"{item['at']} {item['kind']} by {item['by']}: {item['what']}" for item in evidence.actions]
     lines += [f"deviation: {text}" for text in evidence.deviations]
@@ -279,6 +298,14 @@ def _words(evidence: Evidence) -> list[RenderableType]:
         gone = "is gone" if evidence.clean_up.get("gone") else f"IS NOT GONE: {evidence.clean_up.get('problem')}"
         lines.append(f"scratch folder {evidence.clean_up.get('folder')} {gone}")
     return list(lines)
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {item}" for key, item in value.items())
+    return "; ".join(f"{item['dataset']} {item['snapshot']} written at {item['site']}" for item in value)
 
 
 def _took(measured: Measured) -> float:

@@ -23,6 +23,8 @@ from reopen.cli.text import count_text, duration_text, size_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reopen.recover.evidence import StoredEvidence
+
 RISK = "--accept-risk old-primary-may-write"
 ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in your words; it stands in the log.")]
@@ -117,6 +119,8 @@ def rollback(
         "epoch": result.epoch,
         "plan": result.plan.digest,
         "diverged": diverged,
+        "evidence": None if result.evidence is None else result.evidence.digest,
+        "problems": list(result.problems),
     }
     lines = [
         f"{result.primary} is the primary, epoch {result.epoch}"
@@ -125,6 +129,7 @@ def rollback(
     ]
     if diverged:
         lines.append(f"kept for review, written at {result.plan.source_site}: {', '.join(diverged)}")
+    lines += [*_evidence_line(result.evidence), *result.problems]
     return Answer(value=value, show=lines)
 
 
@@ -178,23 +183,29 @@ def failback(
     return failover_answer(result)
 
 
-def reprotect(face: Face, reason: ReasonOption = "") -> Answer:
+def reprotect(face: Face, reason: ReasonOption = "", by: ByOption = None) -> Answer:
     """Make the business safe again after a committed failover: copies go to the other site, and so does the epoch log.
 
     With two sites the log is at the standby; when that has the role, the log moves to the other one.
     """
     from reopen.desk.moves import reprotect as protect_anew
 
-    done = protect_anew(face.session, reason=reason, progress=face.progress())
+    done = protect_anew(face.session, reason=reason, progress=face.progress(), by=by)
     value = {
         "primary": done.primary,
         "standby": done.standby,
         "copied": dict(done.copied),
         "log": done.log_url,
         "moved": done.moved,
+        "evidence": None if done.evidence is None else done.evidence.digest,
+        "problems": list(done.problems),
     }
     copied = f"{count_text(done.copied['snapshots'], 'snapshot')} copied, {size_text(done.copied['size_bytes'])}"
     show: list[RenderableType] = [f"copies go from {done.primary} to {done.standby}: {copied}"]
     if done.moved:
         show.append(f"the epoch log is at {done.log_url}")
-    return Answer(value=value, show=show)
+    return Answer(value=value, show=[*show, *_evidence_line(done.evidence), *done.problems])
+
+
+def _evidence_line(evidence: StoredEvidence | None) -> list[str]:
+    return [] if evidence is None else [f"evidence {evidence.number}, {evidence.digest}"]

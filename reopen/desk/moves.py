@@ -7,8 +7,10 @@ Invariants
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from reopen.config import Site
@@ -31,7 +33,7 @@ from reopen.recover.messages import committed as committed_notice
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import Prepared, execute_prepare
 from reopen.recover.reprotect import Reprotected, execute_reprotect, plan_reprotect
-from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback
+from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback, unwritten_rollback
 from reopen.storage import open_store
 from reopen.storage.throttle import throttled
 
@@ -99,8 +101,12 @@ def carry_out(
 def failback_wish(session: Session, wish: Wish) -> Wish:
     """The wish of a failback: to the site that the settings call primary, unless one is named.
 
-    :raises Conflict: that site has the role.
+    :raises Conflict: that site has the role, and no failback is under way.
     """
+    begun = unfinished_plan(log_of(session))
+    if begun is not None and begun.scenario is Scenario.FAILBACK:
+        # Its fence may be behind it, and the role at the target: it is gone on with all the same (I1).
+        return replace(wish, to=begun.target_site)
     target = wish.to or session.settings.primary.name
     if session.primary() == target:
         raise Conflict(f"{target} has the role already.", hint="`reopen status` shows who is primary.")
@@ -128,6 +134,8 @@ def choose_rollback(session: Session, *, reason: str) -> Chosen:
     """
     log = log_of(session)
     begun = unfinished_plan(log)
+    if begun is None:
+        begun = unwritten_rollback(log)
     if begun is not None and begun.scenario is Scenario.ROLLBACK:
         return Chosen(plan=begun, log=log, begun=True)
     if not reason.strip():
@@ -185,9 +193,10 @@ def give_role_back(
     plan = chosen.plan
     vault = plan.target_site if plan.scenario is Scenario.ROLLBACK else plan.source_site
     with open_desk(session, vault=vault, progress=progress, plan=plan) as context:
-        result = execute_rollback(plan, context, chosen.log, fence=fence, reason=reason, driver=driver)
-        found = _tried_diverged(session, plan.source_site) if result.moved else ()
-    return replace(result, diverged=found)
+        return execute_rollback(
+            plan, context, chosen.log, fence=fence, reason=reason, driver=driver,
+            diverged=partial(_tried_diverged, session),
+        )  # fmt: skip
 
 
 def _tried_diverged(session: Session, site: str) -> tuple[Diverged, ...]:
@@ -200,7 +209,7 @@ def _tried_diverged(session: Session, site: str) -> tuple[Diverged, ...]:
     return SeenByTheLog(vault, records, initial=session.settings.primary.name).diverged(site=site)
 
 
-def reprotect(session: Session, *, reason: str, progress: Progress) -> Reprotected:
+def reprotect(session: Session, *, reason: str, progress: Progress, by: str | None = None) -> Reprotected:
     """Turn replication round, and move the log away from the site that has the role now.
 
     :raises Conflict: no failover is committed.
@@ -208,6 +217,7 @@ def reprotect(session: Session, *, reason: str, progress: Progress) -> Reprotect
     """
     # Imported here: it loads Arrow.
     from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+    from reopen.recover.wiring import environment, evidence_signer
 
     settings, orchestrator = session.settings, new_id()
     finish_move(settings.control, open_store=open_store, clock=session.clock, by=orchestrator)
@@ -241,6 +251,9 @@ def reprotect(session: Session, *, reason: str, progress: Progress) -> Reprotect
         open_store=open_store,
         orchestrator=orchestrator,
         reason=reason or "protect anew",
+        by=by or getpass.getuser(),
+        sign=evidence_signer(session.vault()),
+        versions=environment(),
     )
 
 

@@ -86,6 +86,11 @@ def deviations_of(
     return (*found, *_since(plan, measured, last))
 
 
+def attempts_of(plan: RecoveryPlan, outcomes: Outcomes, account: Account) -> tuple[str, ...]:
+    """Where steps went otherwise than planned: drivers that died, attempts that were needed."""
+    return tuple(_of_steps(plan, outcomes, account))
+
+
 def _actions(records: Sequence[Record], plan: RecoveryPlan) -> tuple[Mapping[str, Any], ...]:
     """Everything in the log that is about this plan and is no step of it."""
     plans = {plan.digest, plan.prepared} - {""}

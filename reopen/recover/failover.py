@@ -28,6 +28,7 @@ from reopen.recover.context import Delivery, Notice, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive
 from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
+from reopen.recover.handover import REPROTECT
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import (
     Messenger,
@@ -43,7 +44,6 @@ from reopen.recover.parts import evidence_break
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import giving_back, require_done
 from reopen.recover.record import record_recovery
-from reopen.recover.reprotect import REPROTECT
 from reopen.recover.roles import APPROVE, CONFIRM, PREFLIGHT, UNFENCE, UNQUIESCE
 from reopen.recover.steps import FENCE, Outcomes, Step, Verb
 

@@ -401,16 +401,25 @@ class LogJournal:
 
 
 def open_journal(
-    log: EpochLog, plan: RecoveryPlan, *, fence: Fence, orchestrator: str, reason: str, enforceable: bool = False
+    log: EpochLog,
+    plan: RecoveryPlan,
+    *,
+    fence: Fence,
+    orchestrator: str,
+    reason: str,
+    enforceable: bool = False,
+    declares: bool = True,
 ) -> tuple[LogJournal, bool]:
     """The journal of a failover whose term this orchestrator now holds, and whether it goes on with one begun before.
 
     The plan is stored first: the epoch quotes it, and whoever reads the epoch must be able to read the plan.
 
     :param enforceable: the source has a hook that enforces a fence, so that people need not vouch for one.
+    :param declares: False where the role is not to move, so that no fence is asked for.
     """
     journal = LogJournal(log, plan, fence, orchestrator, reason, enforceable=enforceable)
-    journal.check_declarable()
+    if declares:
+        journal.check_declarable()
     log.store_plan(plan.encoded)
     return journal, journal.take_over()
 

@@ -1,7 +1,7 @@
 """Owns what makes a business safe again after its role has moved: copies go the other way, and so does the log.
 
 Order: term taken -> intent -> everything the new primary has is replicated to the other site -> the log moves, where
-its home is at the new primary -> outcome. A crash leaves it between two of these; running it again goes on.
+its home is at the new primary -> evidence -> outcome. A crash leaves it between two of these; running it again goes on.
 
 Invariants (docs/0011-failover-and-failback.md)
     F12  Only a committed failover is made safe again: what can be rolled back keeps the copies of the site that had
@@ -11,19 +11,22 @@ Invariants (docs/0011-failover-and-failback.md)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from reopen.clock import to_text
 from reopen.control import rules
 from reopen.control.homes import OpenStore, move_log
 from reopen.control.log import EpochLog
 from reopen.control.records import Intent, Outcome, Record, Scenario, StepOutcome, StepResult, Takeover
 from reopen.control.states import State, position_of
 from reopen.errors import Conflict
+from reopen.recover.context import Sign
+from reopen.recover.evidence import StoredEvidence
+from reopen.recover.handover import REPROTECT, record_handover
 from reopen.recover.plan import PlanKind, RecoveryPlan
 
-REPROTECT = "reprotect"
 READY_STATES = frozenset({State.COMMITTED, State.REPROTECTING})
 
 
@@ -36,6 +39,9 @@ class Reprotected:
     copied: Mapping[str, Any]
     log_url: str
     moved: bool
+    evidence: StoredEvidence | None = None
+    problems: tuple[str, ...] = ()
+    """What could not be laid beside the evidence."""
 
 
 def plan_reprotect(
@@ -77,8 +83,13 @@ def execute_reprotect(
     open_store: OpenStore,
     orchestrator: str,
     reason: str,
+    by: str = "",
+    sign: Sign | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Reprotected:
     """Carry it out, or go on with it.
+
+    :param by: the person; ``orchestrator`` is the id of this process.
 
     :param replicate: copies everything from the primary's vault to the standby's, and tells what it copied.
     :param next_url: the log's next home; None where it stays.
@@ -121,5 +132,17 @@ def execute_reprotect(
         now = rules.require_holder(records, orchestrator)
         return Outcome(epoch=now.epoch, term=now.term, plan=digest, outcome=ended)
 
+    # Before the outcome: who dies in between is followed by one that writes it.
+    recorded = record_handover(
+        REPROTECT, plan, {ended.step: ended}, home, orchestrator=orchestrator, sign=sign, versions=versions,
+        findings={
+            "copies": f"go from {result.primary} to {result.standby}",
+            "copied": dict(copied),
+            "log": f"it moved to {result.log_url}" if result.moved else f"it stays at {result.log_url}",
+        },
+        actions=[
+            {"record": 0, "at": to_text(ended.finished_at), "kind": REPROTECT, "by": by or orchestrator, "what": reason}
+        ],
+    )  # fmt: skip
     home.append(outcome, by=orchestrator)
-    return result
+    return replace(result, evidence=recorded.evidence, problems=recorded.problems)

@@ -10,22 +10,26 @@ unfenced. A crash leaves it between two of these, and running it again goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reopen.clock import to_text
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Fence, Record, Scenario, Takeover
 from reopen.control.states import State, position_of
+from reopen.control.values import to_json
 from reopen.errors import Conflict, InvalidInput
 from reopen.recover.context import Delivery, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.diverged import Diverged
 from reopen.recover.driver import Drive, drive
+from reopen.recover.evidence import StoredEvidence
+from reopen.recover.handover import ROLLBACK, record_handover
 from reopen.recover.journal import open_journal
 from reopen.recover.messages import Messenger, rolled_back
-from reopen.recover.plan import PlanKind, RecoveryPlan
+from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import give_back, require_done
 from reopen.recover.roles import rollback_steps
 from reopen.recover.steps import Outcomes
@@ -43,6 +47,10 @@ class RollbackResult:
     messages: tuple[Delivery, ...] = ()
     diverged: tuple[Diverged, ...] = ()
     """What the abandoned site wrote: kept, and chosen only by id."""
+    evidence: StoredEvidence | None = None
+    """None where there was nothing to give back."""
+    problems: tuple[str, ...] = ()
+    """What could not be laid beside the evidence."""
 
 
 def plan_rollback(records: Sequence[Record], *, vault: str, contracts: str, now: datetime) -> RecoveryPlan:
@@ -76,6 +84,17 @@ def plan_rollback(records: Sequence[Record], *, vault: str, contracts: str, now:
     )
 
 
+def unwritten_rollback(log: EpochLog) -> RecoveryPlan | None:
+    """The plan of the roll-back that stands, when its driver died before its evidence was written; else None."""
+    records = log.records()
+    epoch = rules.epoch_record(records)
+    if epoch is None or epoch.plan is None or epoch.scenario is not Scenario.ROLLBACK:
+        return None
+    if rules.is_concluded(records, epoch.plan):
+        return None
+    return read_plan(log.load_plan(epoch.plan), f"plans/{epoch.plan}.json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedBy:
     """Who accepted a failover, and why."""
@@ -103,20 +122,23 @@ def execute_rollback(
     reason: str,
     driver: Drive = drive,
     on_outcome: OnOutcome = lambda step, outcome, outcomes: None,
+    diverged: Callable[[str], Sequence[Diverged]] = lambda site: (),
 ) -> RollbackResult:
     """Give the role back, or the writers of a move that has not reached its fence; or go on with either.
 
+    :param diverged: what a site wrote that must not serve; it is asked when the role is back.
     :raises NotMoved: the abandoned primary could not be fenced, or the returning one not be unfenced.
     :raises Superseded: another orchestrator took over meanwhile.
     """
-    journal, _ = open_journal(
+    journal, resumed = open_journal(
         log, plan, fence=fence, orchestrator=context.orchestrator, reason=reason,
-        enforceable=context.hooks.enforces(plan.source_site),
+        enforceable=context.hooks.enforces(plan.source_site), declares=plan.scenario is Scenario.ROLLBACK,
     )  # fmt: skip
     if plan.scenario is not Scenario.ROLLBACK:
         given = give_back(plan, context, journal)
         outcomes = {} if given is None else {given.step: given}
-        return RollbackResult(plan=plan, epoch=journal.epoch, primary=plan.source_site, moved=False, outcomes=outcomes)
+        held = RollbackResult(plan=plan, epoch=journal.epoch, primary=plan.source_site, moved=False, outcomes=outcomes)
+        return held if given is None else _recorded(held, context, log, by=fence.by, why=reason, resumed=True)
     with Messenger(context.notify) as messenger:
         outcomes = driver(plan, context, journal, workers=1, on_outcome=on_outcome)
         require_done(plan, outcomes, [step.id for step in plan.steps])
@@ -126,9 +148,31 @@ def execute_rollback(
             )
         )
         messages = messenger.collect()
-    return RollbackResult(
-        plan=plan, epoch=journal.epoch, primary=plan.target_site, moved=True, outcomes=outcomes, messages=messages
-    )
+    moved = RollbackResult(
+        plan=plan, epoch=journal.epoch, primary=plan.target_site, moved=True, outcomes=outcomes, messages=messages,
+        diverged=tuple(diverged(plan.source_site)),
+    )  # fmt: skip
+    return _recorded(moved, context, log, by=fence.by, why=reason, resumed=resumed)
+
+
+def _recorded(
+    result: RollbackResult, context: RecoveryContext, log: EpochLog, *, by: str, why: str, resumed: bool
+) -> RollbackResult:
+    """The result with its evidence, which is written now."""
+    plan = result.plan
+    findings = {
+        "role": f"{plan.source_site} gave it back to {plan.target_site}" if result.moved
+        else f"it stays with {plan.source_site}, and its writers are given back",
+        "diverged": [to_json(found) for found in result.diverged],
+    }  # fmt: skip
+    # The epoch record says who gave a role back; that writers are given back has none.
+    at = to_text(max(outcome.finished_at for outcome in result.outcomes.values()))
+    said = [] if result.moved else [{"record": 0, "at": at, "kind": ROLLBACK, "by": by, "what": why}]
+    recorded = record_handover(
+        ROLLBACK, plan, result.outcomes, log, orchestrator=context.orchestrator, findings=findings, sign=context.sign,
+        actions=said, versions=context.versions, messages=result.messages, resumed=resumed,
+    )  # fmt: skip
+    return replace(result, evidence=recorded.evidence, problems=recorded.problems)
 
 
 def commit(log: EpochLog, *, by: str, why: str, orchestrator: str) -> Committed:

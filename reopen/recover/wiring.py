@@ -304,7 +304,7 @@ def wire(
             orchestrator=new_id(random_bytes),
             verbs=verbs,
             notify=notify,
-            sign=_signer(vault),
+            sign=evidence_signer(vault),
             record_drilled=_drill_recorder(vault),
             versions=environment(),
             raw_results=verbs.raw_results,
@@ -359,7 +359,8 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _signer(vault: Vault) -> Sign | None:
+def evidence_signer(vault: Vault) -> Sign | None:
+    """Signs evidence with this site's verifier key; None where it is not here."""
     if not vault.keyring.has_role(EVIDENCE_ROLE):
         return None
     key = vault.keyring.signer(EVIDENCE_ROLE)

@@ -18,6 +18,7 @@ from reopen.control.records import StepResult
 from reopen.errors import TargetUnwritable
 from reopen.recover.clocks import Verdict
 from reopen.recover.evidence import Evidence, StoredEvidence
+from reopen.recover.handover import HANDOVERS, REPROTECT, ROLLBACK
 from reopen.recover.plan import PlannedDataset
 from reopen.recover.report.picture import draw
 from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
@@ -33,6 +34,10 @@ _VERDICTS: Mapping[Verdict, str] = {
     Verdict.MISSED: "Objectives missed",
     Verdict.FAILED: "Not recovered",
 }
+
+_HANDOVER_WORDS: Mapping[str, str] = {ROLLBACK: "Rolled back", REPROTECT: "Protected anew"}
+_SAID = ("role", "copies", "log")
+"""Findings of a hand-over that are sentences."""
 
 
 def report_name(record: StoredEvidence) -> str:
@@ -107,6 +112,8 @@ def _template() -> Template:
 
 def _verdict(evidence: Evidence) -> dict[str, str]:
     """The word at the top: the worst of clocks, clean-up and the scenario's own finding."""
+    if evidence.kind in HANDOVERS:
+        return {"kind": str(evidence.measured.verdict), "word": _HANDOVER_WORDS[evidence.kind], "problem": ""}
     problem = evidence.findings.get("problem") or ("" if _clean(evidence) else "the drill's folder is not gone")
     verdict = evidence.measured.verdict
     word = _VERDICTS[verdict]
@@ -124,6 +131,10 @@ def _clean(evidence: Evidence) -> bool:
 def _headline(evidence: Evidence) -> list[str]:
     """What happened, in at most four sentences."""
     measured = evidence.measured
+    if evidence.kind in HANDOVERS:
+        kept = len(evidence.findings.get("diverged", ()))
+        said = f"{kept} snapshots that the abandoned site wrote are kept for review." if kept else ""
+        return [*(f"{key.capitalize()}: {evidence.findings[key]}." for key in _SAID if key in evidence.findings), said]
     total = len(measured.datasets)
     met = sum(result.verdict is Verdict.MET for result in measured.datasets)
     lost = [result.name for result in measured.datasets if result.verdict is Verdict.FAILED]

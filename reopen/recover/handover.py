@@ -1,0 +1,115 @@
+"""Owns the evidence of what moves a role or its copies and recovers no dataset: a roll-back, and protecting anew.
+
+It is a record of the same chain as drills and failovers, with no dataset and no clock of one: who did it and why, the
+fence as achieved, what the abandoned site had written, what was copied and where the epoch log went.
+
+Invariants (docs/0013-drills-and-evidence.md)
+    V2  Written when the act is done, and only then. Who dies in between is followed by one that writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from reopen.control import rules
+from reopen.control.log import EpochLog
+from reopen.control.records import Evidenced, Record, StepOutcome
+from reopen.control.values import to_json
+from reopen.errors import Internal
+from reopen.ids import RandomBytes, new_id, system_random
+from reopen.recover.account import account_of, attempts_of
+from reopen.recover.clocks import Measured, Verdict
+from reopen.recover.context import Delivery, Sign
+from reopen.recover.evidence import Evidence
+from reopen.recover.plan import RecoveryPlan
+from reopen.recover.record import Recorded, record_recovery
+from reopen.recover.steps import Outcomes
+
+ROLLBACK = "rollback"
+REPROTECT = "reprotect"
+HANDOVERS = (ROLLBACK, REPROTECT)
+"""Kinds of evidence in which no dataset is recovered."""
+
+
+def record_handover(
+    kind: str,
+    plan: RecoveryPlan,
+    outcomes: Outcomes,
+    log: EpochLog,
+    *,
+    orchestrator: str,
+    findings: Mapping[str, Any],
+    sign: Sign | None,
+    actions: Sequence[Mapping[str, Any]] = (),
+    versions: Mapping[str, str] | None = None,
+    messages: Sequence[Delivery] = (),
+    resumed: bool = False,
+    random_bytes: RandomBytes = system_random,
+) -> Recorded:
+    """Write the evidence of an act that is done, and quote it in the log.
+
+    :param outcomes: of its steps, all of them done.
+    :param actions: what people did that the log has no record of; they come after those of the log.
+    :raises Superseded: another orchestrator acts now; the evidence stands, and the log does not quote it.
+    """
+    if not outcomes:
+        raise Internal(f"a {kind} without a step is to be written down.")
+    records, steps = log.records(), tuple(outcomes.values())
+    epoch = rules.epoch_record(records)
+    evidence = Evidence(
+        id=new_id(random_bytes),
+        kind=kind,
+        plan=plan.digest,
+        shape=plan.shape,
+        planned=plan,
+        measured=_measured(plan, steps),
+        steps=steps,
+        fence={} if epoch is None or epoch.plan != plan.digest else to_json(epoch.fence),
+        epoch=rules.current_epoch(records),
+        resumed=resumed,
+        orchestrator=orchestrator,
+        clean_up={},
+        messages=tuple(asdict(message) for message in messages),
+        versions=dict(versions or {}),
+        scenario=str(plan.scenario),
+        **_account(records, plan, outcomes, actions),
+        findings=dict(findings),
+    )
+    recorded = record_recovery(log.store, evidence, sign=sign, random_bytes=random_bytes)
+
+    def quoted(records: Sequence[Record]) -> Evidenced:
+        now = rules.require_holder(records, orchestrator)
+        stored = recorded.evidence
+        return Evidenced(epoch=now.epoch, term=now.term, plan=plan.digest, name=stored.name, digest=stored.digest)
+
+    log.append(quoted, by=orchestrator)
+    return recorded
+
+
+def _account(
+    records: Sequence[Record], plan: RecoveryPlan, outcomes: Outcomes, actions: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    account = account_of(records, plan, outcomes)
+    return {
+        "attempts": account.attempts,
+        "unsettled": account.unsettled,
+        "actions": (*account.actions, *actions),
+        "deviations": attempts_of(plan, outcomes, account),
+    }
+
+
+def _measured(plan: RecoveryPlan, steps: Sequence[StepOutcome]) -> Measured:
+    """No dataset has a clock here; what is written down is done."""
+    return Measured(
+        verdict=Verdict.MET,
+        t_failure=plan.failed_at,
+        t_declared=plan.declared_at,
+        t_started=min(step.started_at for step in steps),
+        t_finished=max(step.finished_at for step in steps),
+        assumed_detection=timedelta(0),
+        datasets=(),
+        tiers=(),
+    )
