@@ -49,7 +49,7 @@ def arm(when: str, what: str) -> None:
                 arm_writer()
         return record
 
-    EpochLog.append = dying  # type: ignore[method-assign]
+    EpochLog.append = dying  # type: ignore[method-assign, assignment]
 
 
 def arm_writer() -> None:
@@ -62,7 +62,7 @@ def arm_writer() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write_file(writer, *args, **kwargs)
 
-    TreeWriter.write_file = dying  # type: ignore[method-assign]
+    TreeWriter.write_file = dying  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
