@@ -22,7 +22,6 @@ from reopen.errors import Internal, ReopenError
 from reopen.recover.context import RecoveryContext
 from reopen.recover.hooks import HookCall, HookFailed, HookKind, HookRun
 from reopen.recover.plan import RecoveryPlan
-from reopen.recover.readiness.model import Area
 from reopen.recover.roles import PLANNED_SCENARIOS, QUIESCE
 from reopen.recover.steps import FENCE, Step
 
@@ -52,15 +51,13 @@ def preflight(plan: RecoveryPlan, step: Step, context: RecoveryContext, journal:
         # A standby that cannot even be looked at may still be the only one there is.
         return Report(details={"verdict": "unknown", "problem": f"{type(error).__name__}: {error}"})
     details = {"verdict": str(found.verdict), "readiness": to_json(found)}
-    # A planned move takes its points by a final sync that is still to come: old copies do not stop it.
-    stopping = [check for check in found.failed if check.area is not Area.FRESHNESS]
-    if not stopping or not planned:
+    if found.ok or not planned:
         return Report(details=details)
-    named = "; ".join(f"{check.name} {check.dataset}".strip() + f": {check.value}" for check in stopping)
+    named = "; ".join(f"{check.name} {check.dataset}".strip() + f": {check.value}" for check in found.failed)
     return Report(
         details=details,
         problem=f"{plan.target_site} is not ready: {named}",
-        hint=next((check.what_to_do for check in stopping if check.what_to_do), "`reopen ready` shows all."),
+        hint=next((check.what_to_do for check in found.failed if check.what_to_do), "`reopen ready` shows all."),
     )
 
 
