@@ -55,6 +55,7 @@ HISTORY = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("files", pa.int64(), nullable=False),
         pa.field("written_bytes", pa.int64()),
+        pa.field("copied_bytes", pa.int64()),
         pa.field("restore_seconds", pa.float64()),
         pa.field("check_seconds", pa.float64()),
         pa.field("promote_seconds", pa.float64()),
@@ -73,6 +74,7 @@ HISTORY = pa.schema(
 """One row a dataset a recovery.
 
 ``kind`` is drill or failover, ``site`` where it was recovered to, ``bytes`` and ``files`` those of the recovery point.
+``written_bytes`` came out of the vault, ``copied_bytes`` from what lay at the site; neither: it was staged.
 ``restore_seconds``, ``check_seconds`` (integrity, profile and contract) and ``promote_seconds`` (of the group, where it
 has one) are the newest attempts of the steps, null where a step was not done; ``attempts`` counts those of the step
 that was tried most often. ``rta_seconds`` and ``rpa_seconds`` are null where the dataset did not reopen. ``machine`` is
@@ -207,6 +209,7 @@ def _rows(record: StoredEvidence) -> Iterable[dict[str, Any]]:
             "bytes": result.size_bytes,
             "files": result.files,
             "written_bytes": None if restore is None else restore.details.get("written_bytes"),
+            "copied_bytes": None if restore is None else restore.details.get("copied_bytes"),
             "restore_seconds": _step_seconds(restore),
             "check_seconds": _step_seconds(outcomes.get(step_id(Verb.VALIDATE, result.name))),
             "promote_seconds": _step_seconds(outcomes.get(_promotion(evidence, result))),

@@ -149,7 +149,7 @@ def _model(rows: Sequence[Row], *, with_errors: bool = True) -> Model:
         own[row["dataset"]] = own.get(row["dataset"], 0) + 1
     staged = [row for row in rows if _was_staged(row)]
     restored = [row for row in rows if not _was_staged(row)] or rows
-    whole = [row for row in restored if _written(row) >= WHOLE_SHARE * float(row["bytes"])] or restored
+    whole = [row for row in restored if _is_whole(row)] or restored
     return Model(
         restore=_kind(whole, "restore_seconds", _written),
         validate=_kind(restored, "check_seconds", _size),
@@ -163,8 +163,13 @@ def _model(rows: Sequence[Row], *, with_errors: bool = True) -> Model:
 
 
 def _was_staged(row: Row) -> bool:
-    """Whether nothing had to be written, so that everything was there, and its checks mostly done."""
-    return float(row["bytes"]) > 0 and row["written_bytes"] == 0
+    """Whether nothing had to be written, so that everything was there, and its checks mostly done. What was copied from
+    a folder at the site was not checked before."""
+    return float(row["bytes"]) > 0 and row["written_bytes"] == 0 and not row["copied_bytes"]
+
+
+def _is_whole(row: Row) -> bool:
+    return _written(row) >= WHOLE_SHARE * float(row["bytes"])
 
 
 def _size(row: Row) -> float:
@@ -213,8 +218,10 @@ def _fit(sizes: Floats, files: Floats, seconds: Floats) -> Fit:
 
 
 def _errors(rows: Sequence[Row]) -> dict[str, float]:
-    """How far each dataset's last recovery was from what the runs before it had said."""
-    last = {row["dataset"]: row for row in sorted(rows, key=lambda row: int(row["number"]))}
+    """How far each dataset's last recovery was from what the runs before it had said; one that mostly copied what lay
+    at the site is like none that is predicted, and says nothing about an error."""
+    alike = [row for row in rows if _was_staged(row) or _is_whole(row)]
+    last = {row["dataset"]: row for row in sorted(alike, key=lambda row: int(row["number"]))}
     models: dict[int, Model] = {}
     errors = {}
     for dataset, row in sorted(last.items()):

@@ -139,7 +139,7 @@ def test_a_history_that_cannot_be_written_fails_no_recovery_and_is_told(tmp_path
 def test_history_of_an_earlier_version_lacks_columns_and_is_read_with_nulls(tmp_path: Path, store: LocalStore) -> None:
     drilled(tmp_path, store, "a")
     (record,) = read_evidence(store)
-    table = read_rows(store, history_name(1)).drop_columns(["written_bytes", "promote_seconds"])
+    table = read_rows(store, history_name(1)).drop_columns(["written_bytes", "copied_bytes", "promote_seconds"])
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     store.put(history_name(1), [buffer.getvalue()])

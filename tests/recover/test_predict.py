@@ -31,8 +31,8 @@ def row(number: int, dataset: str, size: int, files: int = 10, **changes: Any) -
     fields = {
         "number": number, "evidence": "e", "kind": "drill", "scenario": "", "started_at": NOON, "finished_at": NOON,
         "plan": "p", "shape": "s", "site": "standby", "dataset": dataset, "tier": 1, "snapshot": "a", "bytes": size,
-        "files": files, "written_bytes": size, "restore_seconds": seconds, "check_seconds": seconds / 2,
-        "promote_seconds": 0.1, "attempts": 1, "checks_passed": 1, "checks_total": 1, "rta_seconds": 1.0,
+        "files": files, "written_bytes": size, "copied_bytes": 0, "restore_seconds": seconds,
+        "check_seconds": seconds / 2, "promote_seconds": 0.1, "attempts": 1, "checks_passed": 1, "checks_total": 1, "rta_seconds": 1.0,
         "rto_seconds": 1.0, "rpa_seconds": 1.0, "rpo_seconds": 1.0, "verdict": "met", "reason": "", "machine": HERE,
     }  # fmt: skip
     return fields | changes
@@ -128,6 +128,17 @@ def test_what_is_staged_is_predicted_by_what_was_staged() -> None:
 def test_with_nothing_but_staged_recoveries_there_is_a_prediction() -> None:
     found = model_of(row(1, "papers", 100 * MIB, written_bytes=0, restore_seconds=0.1))
     assert found.restore.seconds("papers", 0, 10) < 1
+
+
+def test_a_recovery_that_copied_what_lay_at_the_site_is_not_taken_for_a_staged_one() -> None:
+    before = [row(n, "orders", 100 * MIB) for n in range(1, 4)]
+    copied = row(
+        4, "orders", 100 * MIB, written_bytes=0, copied_bytes=100 * MIB, restore_seconds=0.2, check_seconds=9.0
+    )
+    found, usual = model_of(*before, copied), model_of(*before)
+    assert found.staged is None
+    assert found.restore == usual.restore
+    assert found.errors == usual.errors
 
 
 def test_the_error_is_that_of_the_last_recovery_against_what_was_known_before() -> None:
