@@ -32,7 +32,8 @@ def row(number: int, dataset: str, size: int, files: int = 10, **changes: Any) -
         "number": number, "evidence": "e", "kind": "drill", "scenario": "", "started_at": NOON, "finished_at": NOON,
         "plan": "p", "shape": "s", "site": "standby", "dataset": dataset, "tier": 1, "snapshot": "a", "bytes": size,
         "files": files, "written_bytes": size, "copied_bytes": 0, "restore_seconds": seconds,
-        "check_seconds": seconds / 2, "promote_seconds": 0.1, "attempts": 1, "checks_passed": 1, "checks_total": 1, "rta_seconds": 1.0,
+        "check_seconds": seconds / 2, "promote_seconds": 0.1, "attempts": 1, "checks_passed": 1, "checks_total": 1,
+        "rta_seconds": 1.0,
         "rto_seconds": 1.0, "rpa_seconds": 1.0, "rpo_seconds": 1.0, "verdict": "met", "reason": "", "machine": HERE,
     }  # fmt: skip
     return fields | changes
