@@ -15,6 +15,7 @@ from typing import Any
 from reopen.config import Settings
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import Temperature
+from reopen.recover.scenarios.model import DrillScenario
 from reopen.recover.standby.versions import effective_temperatures
 
 MANAGED = "reopen:managed"
@@ -141,14 +142,21 @@ def _prune(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
 def _drills(
     settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
 ) -> list[Wanted]:
-    """A drill for each tier, because a tier reopens as a whole, at every time that one of its contracts asks for."""
+    """A drill for each tier, because a tier reopens as a whole, at every time that one of its contracts asks for.
+
+    It drills the loss of the primary, which is what the standby is for, and so proves in its evidence that nothing of
+    the primary was opened. Sites that share one vault have no replica that could be drilled alone.
+    """
     tiers = contracts.effective_tiers()
+    has_replica = settings.here.vault != settings.primary.vault
+    scenario = {"scenario": DrillScenario.SITE_LOSS.value} if has_replica else {}
     return [
         Wanted(
             flow="drill",
             name=f"tier-{tier}",
-            description=f"Recovers tier {tier} into the scratch folder of {settings.site}, and cleans up.",
-            request={**config, "tier": tier},
+            description=f"Recovers tier {tier} into the scratch folder of {settings.site}"
+            + (", from its own vault alone, and cleans up." if has_replica else ", and cleans up."),
+            request={**config, "tier": tier, **scenario},
             crons=tuple(
                 sorted(
                     {

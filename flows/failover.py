@@ -11,7 +11,8 @@ The plan says which step may begin when (:mod:`reopen.recover.steps`); the engin
 questions in the same order, for when the orchestrator is what was lost. Each step is a task run. A failed dataset stops
 those that depend on it and nobody else.
 
-Running the flow again goes on where the epoch log says it is, also after its process, host or Prefect server has died.
+An automatic run whose plan another run carries out, or waits with, ends at once and says which. Any other time,
+running the flow again goes on where the epoch log says it is, also after its process, host or Prefect server has died.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 from prefect import flow, get_run_logger
 
 from flows.arguments import run_as_command
-from flows.outcome import concluded, describe_run
+from flows.outcome import carried_by, concluded, describe_run, not_needed
 from flows.requests import FailoverRequest
 from reopen import durations
 from reopen.control.log import EpochLog
@@ -55,6 +57,12 @@ def failover(request: FailoverRequest) -> FailoverResult:
     session = open_session(request.config)
     chosen = choose(session, request)
     plan, log = chosen.plan, chosen.log
+    if request.automatic and chosen.begun and (other := carried_by(plan_tag(plan))):
+        # The watch says again and again that a site is lost. Going on with the plan would take it away from the run
+        # that waits for approval, or is in the middle of it.
+        describe_run(f"failover to {plan.target_site}: left to {other}")
+        text = f"Nothing to do: the run {other!r} carries out, or waits for approval of, plan {plan.digest[:16]}."
+        return cast("FailoverResult", not_needed(text))
     risks: tuple[str, ...] = request.accept_risk
     note = ""
     if request.automatic:
@@ -66,7 +74,7 @@ def failover(request: FailoverRequest) -> FailoverResult:
         if risks:
             note += f" Whoever approves accepts: {', '.join(risks)}."
     epoch = epoch_of(log.records(), target=plan.target_site, initial=plan.source_site)
-    describe_run(f"failover to {plan.target_site} (epoch {epoch})", *map(_tier_tag, plan.tiers))
+    describe_run(f"failover to {plan.target_site} (epoch {epoch})", plan_tag(plan), *map(_tier_tag, plan.tiers))
     publish_plan(plan)
     result = carry_out(
         session,
@@ -141,6 +149,11 @@ def wish_of(request: FailoverRequest) -> Wish:
         vault=request.vault,
         automatic=request.automatic,
     )
+
+
+def plan_tag(plan: RecoveryPlan) -> str:
+    """The tag of runs that carry out a plan."""
+    return f"plan-{plan.digest[:16]}"
 
 
 def _tier_tag(tier: int) -> str:

@@ -9,9 +9,17 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
 from reopen.errors import EXIT_NEGATIVE, ReopenError
 
@@ -38,6 +46,21 @@ def concluded(result: R, problem: str = "") -> R:
         return result
     # Prefect takes a returned state for the run's own, and raises its data at the caller.
     return cast("R", Failed(message=problem, data=BadFinding(problem, result=result)))
+
+
+def not_needed(text: str) -> State[Any]:
+    """What a flow returns that had nothing to do: a completed state that says why, whose result is None."""
+    return Completed(message=text)
+
+
+def carried_by(tag: str) -> str:
+    """The name of another run of ours with a tag that still runs, or waits for people; empty when there is none."""
+    alive = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PAUSED]))
+    own = FlowRunFilterId(not_any_=[UUID(flow_run.get_id())])
+    wanted = FlowRunFilter(id=own, state=alive, tags=FlowRunFilterTags(all_=[TAG, tag]))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=wanted, limit=1)
+    return found[0].name if found else ""
 
 
 def describe_run(name: str, *tags: str) -> None:

@@ -36,7 +36,7 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
     result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
     session.witness.remember(plan.source)
     if target.role == "standby":
-        warn(try_to_keep_runbook(session))
+        warn(try_to_keep_runbook(session, arrived=result.copied_objects > 0))
     publish_replication(result, source=source.name, target=target.name)
     return result
 

@@ -32,7 +32,7 @@ def stage(request: StageRequest) -> Staging:
         return run_attempt("stage", f"stage {name}", work, tags=(name,))
 
     done = carry_out(session, plan, vault=request.vault, progress=callers_progress(), run=run)
-    warn(try_to_keep_runbook(session))
+    warn(try_to_keep_runbook(session, arrived=done.changed))
     return concluded(done, done.problem)
 
 

@@ -54,7 +54,7 @@ def stage(
         if dry_run:
             return _stage_plan_answer(planned)
         done = carry_out(session, planned, vault=vault, progress=face.progress())
-        if problem := try_to_keep_runbook(session):
+        if problem := try_to_keep_runbook(session, arrived=done.changed):
             face.note(problem)
     rows = [
         (

@@ -199,7 +199,8 @@ def replicate(
     result = execute_replicate(plan, workers=workers, verify_arrival=verify_arrival, progress=face.progress())
     value["result"] = plain(result)
     session.witness.remember(plan.source)
-    if target.role == "standby" and (problem := try_to_keep_runbook(session)):
+    arrived = result.copied_objects > 0
+    if target.role == "standby" and (problem := try_to_keep_runbook(session, arrived=arrived)):
         face.note(problem)
     waited = f"; the longest took {duration_text(result.lag_seconds)} to arrive" if result.lag_seconds else ""
     text = (

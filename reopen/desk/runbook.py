@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reopen import __version__
+from reopen.contracts.load import SUFFIX
+from reopen.control.values import digest
 from reopen.desk.forecast import forecaster
 from reopen.desk.recovery import SIDE_BY_SIDE, Wish, foreseen, plan_wish
 from reopen.desk.session import Session
@@ -12,12 +16,16 @@ from reopen.errors import InvalidInput, NotFound, ReopenError
 from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import HeldKey, Surroundings
-from reopen.recover.shelf import StoredRunbook, store_runbook
+from reopen.recover.shelf import StoredRunbook, still_fits, store_runbook
 from reopen.storage import open_store
+from reopen.storage.canonical import encode
 from reopen.vault.keyfiles import KEY_FILE_SUFFIX
 
 if TYPE_CHECKING:
     from reopen.config import Settings
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for when a run-book was written where only what it says matters."""
 
 
 def next_failover(session: Session, *, to: str | None = None, count_losses: bool = True) -> RecoveryPlan:
@@ -68,18 +76,41 @@ def keep_runbook(session: Session, *, plan: RecoveryPlan | None = None) -> Store
         open_store(session.settings.control),
         plan or next_failover(session, count_losses=False),
         surroundings_of(session),
+        inputs=_inputs_of(session),
     )
 
 
-def try_to_keep_runbook(session: Session) -> str:
-    """The same beside other work, which it never stops (B2): a sentence for people, empty when it was written."""
+def try_to_keep_runbook(session: Session, *, arrived: bool = True) -> str:
+    """The same beside other work, which it never stops (B2): a sentence for people, empty when it stands.
+
+    :param arrived: something came to the standby, so that recovery points may be others. Without, it is written only
+        when what it is made of has changed, or it grows old (B3): no plan is made to find that out.
+    """
     if not any(site.control for site in session.settings.sites.values()):
         return ""
     try:
+        if not arrived and still_fits(
+            open_store(session.settings.control), _inputs_of(session), now=session.clock.now()
+        ):
+            return ""
         keep_runbook(session)
     except ReopenError as error:
         return f"the run-book at the standby was not written anew: {error.message}"
     return ""
+
+
+def _inputs_of(session: Session) -> str:
+    """A digest of what a run-book is made of, but for recovery points and predictions: the settings, the bytes of every
+    contract, who has the role, and what is told beside the plan."""
+    settings = session.settings
+    around = replace(surroundings_of(session), written_at=UNIX_EPOCH)
+    try:
+        files = sorted(settings.contracts.glob(f"*{SUFFIX}"))
+        read = [(path.name, path.read_bytes()) for path in files] + [("", settings.path.read_bytes())]
+    except OSError as error:
+        raise NotFound(f"{error.filename} cannot be read: {error.strerror}.") from error
+    parts = [repr(around), session.primary(), *(f"{name} {digest(data)}" for name, data in read)]
+    return digest(encode({"inputs": parts}))
 
 
 def _keys_here(settings: Settings) -> tuple[HeldKey, ...]:

@@ -72,6 +72,11 @@ class Staging:
     views_problems: tuple[str, ...] = ()
 
     @property
+    def changed(self) -> bool:
+        """Whether anything was staged or checked anew."""
+        return any(result.work in ("stage", "check") for result in self.results)
+
+    @property
     def ok(self) -> bool:
         """Whether everything that is to be ready is."""
         return all(result.ok for result in self.results)

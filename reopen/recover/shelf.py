@@ -7,14 +7,17 @@ file browser finds them; ``runbooks/<shape>.md`` and ``.html`` are the last of e
 Invariants
     B1  ``newest.json`` is written last: what it names is there.
     B2  A run-book is a copy for people. Nothing is recovered by it, so one that cannot be written stops nothing.
+    B3  Where nothing arrived and nothing that it is made of has changed, it is not written again until it is half as
+        old as readiness takes for old (:func:`still_fits`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from reopen.control.values import Instant, from_json, stored, to_json
+from reopen.control.values import Instant, from_json, later, stored, to_json
 from reopen.errors import Corrupt, NotFound
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import Surroundings, runbook, runbook_html
@@ -39,6 +42,8 @@ class StoredRunbook:
     contracts: str
     target_site: str
     written_at: Instant
+    inputs: Annotated[str, later("")] = ""
+    """The digest of everything that it was made of beside the recovery points; empty where nobody said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +60,11 @@ class RunbookStanding:
         return self.verdict == "current"
 
 
-def store_runbook(store: ObjectStore, plan: RecoveryPlan, around: Surroundings) -> StoredRunbook:
-    """Write the run-book of a plan over the one before."""
+def store_runbook(store: ObjectStore, plan: RecoveryPlan, around: Surroundings, *, inputs: str = "") -> StoredRunbook:
+    """Write the run-book of a plan over the one before.
+
+    :param inputs: the digest of what it is made of, for :func:`still_fits`.
+    """
     texts = {".md": runbook(plan, around), ".html": runbook_html(plan, around)}
     for suffix, text in texts.items():
         store.put(f"{FOLDER}/{plan.shape}{suffix}", [text.encode()])
@@ -68,9 +76,24 @@ def store_runbook(store: ObjectStore, plan: RecoveryPlan, around: Surroundings) 
         contracts=plan.contracts,
         target_site=plan.target_site,
         written_at=around.written_at,
+        inputs=inputs,
     )
     store.put(NEWEST, [encode(to_json(written))])
     return written
+
+
+def still_fits(store: ObjectStore, inputs: str, *, now: datetime) -> bool:
+    """Whether the stored run-book was made of these inputs, and is young enough to be left as it is (B3).
+
+    :raises ReopenError: the store cannot be read.
+    """
+    try:
+        newest = from_json(StoredRunbook, decode(store.get(NEWEST), NEWEST), NEWEST)
+        store.head(MARKDOWN)
+        store.head(HTML)
+    except (NotFound, Corrupt):
+        return False
+    return newest.inputs == inputs and timedelta(0) <= now - newest.written_at < OLD_AFTER / 2
 
 
 def runbook_standing(store: ObjectStore, plan: RecoveryPlan, *, now: datetime) -> RunbookStanding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,34 @@ def test_replication_leaves_the_run_book_at_the_standby(replicated: Place) -> No
     assert text.startswith("# Failover: production to standby")
     assert "reopen restore papers --at" in text
     assert (stored(replicated) / "runbook.html").read_text().startswith("<!doctype html>")
+
+
+def test_it_is_written_again_only_when_something_arrived_or_changed_or_it_grows_old(replicated: Place) -> None:
+    newest = stored(replicated) / "runbooks/newest.json"
+
+    def replicate() -> bool:
+        """Whether it was written again."""
+        before = newest.read_bytes() if newest.exists() else b""
+        replicated.run("replicate")
+        return newest.read_bytes() != before
+
+    assert not replicate(), "nothing arrived"
+    replicated.write("papers", three="third")
+    replicated.run("snapshot")
+    assert replicate(), "a snapshot arrived, so recovery points may be others"
+    assert not replicate()
+    (contract,) = replicated.folder.rglob("*.odcs.yaml")
+    contract.write_text(contract.read_text() + "\n# a comment\n")
+    assert replicate(), "a contract changed"
+    settings = replicated.folder / "reopen.toml"
+    settings.write_text(settings.read_text() + "\n# a comment\n")
+    assert replicate(), "the settings changed"
+    old = json.loads(newest.read_bytes())
+    newest.write_text(json.dumps({**old, "written_at": "2020-01-01T00:00:00.000000Z"}))
+    assert replicate(), "readiness would call it old"
+    (stored(replicated) / "runbook.html").unlink()
+    assert replicate(), "a part of it is gone"
+    assert not replicate()
 
 
 def test_it_is_printed_written_and_stored_on_demand(replicated: Place) -> None:

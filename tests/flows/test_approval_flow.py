@@ -94,10 +94,21 @@ def test_the_form_s_answer_is_the_record_that_the_command_would_append(asking: S
 
 
 @pytest.mark.slow
-def test_a_run_that_waits_goes_on_when_the_plan_is_approved_by_command(asking: Scene) -> None:
+def test_a_run_that_waits_is_not_disturbed_by_another_and_goes_on_when_approved_by_command(asking: Scene) -> None:
     def by_command(log: EpochLog) -> None:
+        from flows.failover import failover
+        from flows.requests import FailoverRequest
+
         plan = unfinished_plan(log)
         assert plan is not None
+        waits, before = newest_flow_run("tier-1"), log.records()
+        # The watch says once more that production is lost.
+        assert failover(FailoverRequest(config=asking.standby, reason="lost", automatic=True)) is None
+        second = newest_flow_run("reopen")
+        assert second.name == f"failover to standby: left to {waits.name}"
+        assert second.state is not None
+        assert waits.name in str(second.state.message)
+        assert log.records() == before, "the run that waits holds its term"
         give_approval(log, plan, by="bob", why="by phone", identifier="elsewhere")
 
     result = fail_over_beside(asking, by_command)

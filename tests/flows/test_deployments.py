@@ -67,6 +67,8 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
         assert ledger.concurrency_options is not None
         assert ledger.concurrency_options.collision_strategy == "CANCEL_NEW"
         assert client.read_deployment_by_name("failover/standby").schedules == []
+        drilled = client.read_deployment_by_name("drill/tier-1").parameters["request"]
+        assert drilled == {"config": str(scene.standby), "tier": 1, "scenario": "site-loss"}
 
         # Somebody pauses the contract's schedule in the UI, and adds one.
         client.update_deployment_schedule(ledger.id, ledger.schedules[0].id, active=False)
