@@ -1,6 +1,6 @@
 """Owns the parent's side of validation: the child's start, its requests, its time limit and its death.
 
-Importing Great Expectations takes 5 to 13 s. So one child serves a whole tier, and :meth:`Validator.start` returns at
+Importing Great Expectations takes 1.5 to 13 s. So one child serves a whole tier, and :meth:`Validator.start` returns at
 once: the import runs while bytes are still being restored.
 
 Invariants

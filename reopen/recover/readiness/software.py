@@ -16,7 +16,7 @@ from reopen.vault.keys import FORMAT_VERSION
 DISTRIBUTION = "reopen"
 
 MODULES = ("blake3", "cryptography", "duckdb", "great_expectations", "obstore", "pyarrow", "zstandard")
-"""What a recovery imports. They are found and not imported: Great Expectations alone would take 5 to 13 s, and whether
+"""What a recovery imports. They are found and not imported: Great Expectations alone would take seconds, and whether
 it works is what drills show."""
 
 COMPARED = ("reopen", "python", "duckdb", "pyarrow", "great-expectations", "cryptography", "zstandard", "blake3")
