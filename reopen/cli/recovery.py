@@ -214,13 +214,16 @@ def failover(
     ] = False,
     quiesce_max: QuiesceMaxOption = "1h",
     wait_approval: WaitApprovalOption = "0s",
+    yes: Annotated[bool, typer.Option("--yes", help="At a terminal: do not ask whether what is lost may be.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and move nothing.")] = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Move the role to the other site and open the business there, tier by tier.
 
-    One that was interrupted is gone on with, by the plan it had. Exit 3 when a dataset missed its objective or failed.
+    One that was interrupted is gone on with, by the plan it had. At a terminal it shows what is lost and asks before it
+    begins, and asks what becomes of a dataset that fails while it waits ([recovery] decide_within). Exit 3 when a
+    dataset missed its objective or failed.
     """
     if dry_run:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
@@ -234,10 +237,13 @@ def failover(
                 wait_approval=wait_approval,
             )
         )  # fmt: skip
+    from reopen.cli.asking import confirm, deciding, find_terminal
     from reopen.control.records import Scenario
     from reopen.desk.moves import carry_out, choose_move
     from reopen.desk.recovery import choose_failover, fence_of
+    from reopen.desk.session import open_session
 
+    terminal = find_terminal(face)
     wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
     if planned:
         limit = parse_duration(quiesce_max)
@@ -248,15 +254,18 @@ def failover(
         face.note(
             f"going on with the failover to {chosen.plan.target_site} that was begun by plan {chosen.plan.digest[:16]}."
         )
-    result = carry_out(
-        face.session,
-        chosen,
-        fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
-        reason=reason,
-        vault=vault,
-        progress=face.progress(),
-        wait=waiting(wait_approval),
-    )
+    elif terminal is not None and not yes:
+        confirm(terminal, chosen.plan)
+    with deciding(terminal, open_session(face.config)):
+        result = carry_out(
+            face.session,
+            chosen,
+            fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
+            reason=reason,
+            vault=vault,
+            progress=face.progress(),
+            wait=waiting(wait_approval),
+        )
     return failover_answer(result)
 
 
