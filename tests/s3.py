@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+_PROGRAM = Path(__file__).with_name("moto_server.py")
+
 
 @contextmanager
 def s3_server(log: Path) -> Iterator[str]:
@@ -25,7 +27,7 @@ def s3_server(log: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, str(_PROGRAM), "-H", "127.0.0.1", "-p", str(port)],
             stdout=output,
             stderr=output,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},

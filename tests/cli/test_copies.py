@@ -30,7 +30,7 @@ def test_a_snapshot_of_everything_tells_state_files_and_bytes(place: Place) -> N
     [row] = found["datasets"]
     assert (row["dataset"], row["state"], row["seq"], row["confirmed"]) == ("papers", "complete", 1, True)
     assert (row["totals"]["files"], row["totals"]["read_bytes"]) == (2, 11)
-    assert found["standing"] == {"epoch": 0, "confirmed": True, "reason": ""}
+    assert found["standing"] == {"epoch": 0, "confirmed": True, "held": False, "reason": ""}
 
 
 def test_a_second_snapshot_of_the_same_files_says_that_nothing_changed(place: Place) -> None:

@@ -231,7 +231,8 @@ class StoreContract:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda version: store.put("shared", [version]), versions))
         assert store.get("shared") in versions
-        assert names_in(store) == ["shared"]
+        found = names_in(store)
+        assert found == ["shared"], found
 
     def test_times_are_of_one_clock(self, store: ObjectStore) -> None:
         """A head's time and ``now`` come from the same clock; object stores count whole seconds."""
