@@ -77,6 +77,8 @@ def test_another_runner_gives_what_threads_give(
     assert elsewhere.totals.packs == 5, "each shard has packs of its own"
     assert len(elsewhere.indexes) == 1, "one part for all of them, written where the lease is"
 
+    # Two at a time are proven by now, and each process costs seconds of imports.
+    monkeypatch.setenv("REOPEN_SHARDS__WORKERS", "1")
     vault = open_session(scene.production).vault()
     checked = verify(VerifyRequest(config=scene.production, level=Level.STORED))
     assert (checked.ok, len(checked.snapshots)) == (True, 1)
@@ -116,13 +118,14 @@ def make_scene_beside(scene: Scene, folder: Path) -> Scene:
 
 @pytest.mark.flows
 def test_a_second_snapshot_elsewhere_reads_what_changed_and_stores_it_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
-    run_on(scene, monkeypatch, "processes")
+    """On the cluster, whose processes are there already."""
+    run_on(scene, monkeypatch, "dask", cluster)
     source = scene.folder / "production/data/ledger"
     (source / "copy").write_bytes(TREE["part-4"])
     (source / "new").write_bytes(some_bytes(5000, 77))
-    again = run_on(scene, monkeypatch, "processes")
+    again = run_on(scene, monkeypatch, "dask", cluster)
     assert (again.totals.read_files, again.totals.new_raw_bytes) == (2, 5000), "the index is known elsewhere as well"
 
 
@@ -139,6 +142,7 @@ def test_an_error_of_a_shard_elsewhere_is_told_as_itself_and_nothing_is_committe
 
     monkeypatch.setattr(shards, "write_shard", fail)
     monkeypatch.setenv("REOPEN_SHARDS__RUNNER", "processes")
+    monkeypatch.setenv("REOPEN_SHARDS__WORKERS", "1")
     with pytest.raises(ReopenError) as caught:
         snapshot(SnapshotRequest(config=scene.production, datasets=("ledger",)))
     failed = caught.value.result.failed["ledger"]  # type: ignore[attr-defined]
