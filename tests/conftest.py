@@ -27,7 +27,7 @@ for _name in [name for name in os.environ if name.startswith("REOPEN_")]:
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import TYPE_CHECKING, Any, Protocol  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
@@ -35,11 +35,36 @@ from hypothesis import settings as hypothesis_settings  # noqa: E402
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
+
+class SupportsFileno(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int: ...
+
+
 FLOW_TESTS = Path(__file__).resolve().parent / "flows"
 
 # A shared machine is slow now and then; a test's own time-outs judge it, not Hypothesis's deadline for one example.
 hypothesis_settings.register_profile("reopen", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("reopen")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """A file that is given to the disk is not waited for: no test cuts the power.
+
+    Thousands of waits of milliseconds would be the better part of some tests. That the product asks for them, for which
+    files and in which order, is proven by those that replace the call (``tests/storage/test_local.py``,
+    ``tests/crash/power.py``); programs that tests start wait as always.
+    """
+
+    def asked(file: int | SupportsFileno) -> None:
+        # What is not open is still an error.
+        os.fstat(file if isinstance(file, int) else file.fileno())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", asked)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
