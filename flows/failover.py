@@ -63,6 +63,8 @@ def failover(request: FailoverRequest) -> FailoverResult:
         describe_run(f"failover to {plan.target_site}: left to {other}")
         text = f"Nothing to do: the run {other!r} carries out, or waits for approval of, plan {plan.digest[:16]}."
         return cast("FailoverResult", not_needed(text))
+    if chosen.note:
+        get_run_logger().warning(chosen.note)
     risks: tuple[str, ...] = request.accept_risk
     note = ""
     if request.automatic:

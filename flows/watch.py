@@ -1,5 +1,5 @@
-"""Owns the order of a look of the watch: look at the primary, show, emit, tell people, and only then remember what was
-told.
+"""Owns the order of a look of the watch: give back writers that were held too long, look at the primary, show, emit,
+tell people, and only then remember what was told.
 
 A look that found the worst has done its work: its run completes, and what it found is in its events.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.arguments import run_as_command
 from flows.outcome import describe_run
 from flows.requests import WatchRequest
+from reopen.desk.relief import relieve
 from reopen.desk.session import open_session
 from reopen.desk.watching import keep, tell, watch_site
 from reopen.recover.watch.look import Looked
@@ -24,6 +25,9 @@ from tasks.looks import publish_watch
 def watch(request: WatchRequest) -> Looked | None:
     """Look at the primary from this site."""
     session = open_session(request.config)
+    relief = run_attempt("watch", "relief", partial(relieve, session))
+    if relief is not None:
+        get_run_logger().error(f"{relief.text}. {relief.hint}".strip())
     found = run_attempt("watch", "look", partial(watch_site, session))
     if found is None:
         describe_run(f"watch: {session.settings.site} is the primary")

@@ -250,6 +250,8 @@ def failover(
         chosen = choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
     else:
         chosen = choose_failover(face.session, wish, reason=reason)
+    if chosen.note:
+        face.note(chosen.note)
     if chosen.begun:
         face.note(
             f"going on with the failover to {chosen.plan.target_site} that was begun by plan {chosen.plan.digest[:16]}."

@@ -12,7 +12,6 @@ from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.recovery import (
     PANEL,
     QuiesceMaxOption,
-    ToOption,
     WaitApprovalOption,
     failover_answer,
     parse_duration,
@@ -48,7 +47,10 @@ def register(app: typer.Typer) -> None:
 
 def approve(
     face: Face,
-    plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="The plan's digest, or how it begins.")] = None,
+    plan: Annotated[
+        str | None,
+        typer.Argument(metavar="PLAN", help="The plan's digest, or how it begins; the one that waits when none."),
+    ] = None,
     reason: ReasonOption = "",
     refuse: Annotated[bool, typer.Option("--refuse", help="The plan must not be carried out.")] = False,
     by: ByOption = None,
@@ -102,7 +104,7 @@ def rollback(
     """Give the role back to the site that had it, as long as the failover is not committed.
 
     What was written at the abandoned site since then is kept as diverged. A planned move that has not reached its fence
-    is ended, and its writers are given back.
+    is ended, and its writers are given back; that needs no fence.
     """
     from reopen.desk.moves import choose_rollback, give_role_back
     from reopen.desk.recovery import fence_of
@@ -136,7 +138,10 @@ def rollback(
 def failback(
     face: Face,
     reason: ReasonOption = "",
-    to: ToOption = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="SITE", help="Where it goes back to; else the primary of the settings."),
+    ] = None,
     assert_fenced: AssertOption = "",
     accept_risk: RiskOption = None,
     by: ByOption = None,
@@ -147,7 +152,8 @@ def failback(
 ) -> Answer:
     """Move the business back: a planned failover in the other direction, after the first one was committed.
 
-    What the returning site wrote without the role is kept, and listed. Exit 3 when a dataset missed its objective.
+    What the returning site wrote without the role is kept, and listed. The same command goes on with one that was
+    interrupted. Exit 3 when a dataset missed its objective, 7 when nothing was moved.
     """
     from reopen.control.records import Scenario
     from reopen.desk.moves import carry_out, choose_move, failback_wish
@@ -171,6 +177,8 @@ def failback(
     )
     if chosen.begun:
         face.note(f"going on with the failback to {chosen.plan.target_site}, plan {chosen.plan.digest[:16]}.")
+    if chosen.note:
+        face.note(chosen.note)
     result = carry_out(
         session,
         chosen,
@@ -186,7 +194,8 @@ def failback(
 def reprotect(face: Face, reason: ReasonOption = "", by: ByOption = None) -> Answer:
     """Make the business safe again after a committed failover: copies go to the other site, and so does the epoch log.
 
-    With two sites the log is at the standby; when that has the role, the log moves to the other one.
+    With two sites the log is at the standby; when that has the role, the log moves to the other one. The same command
+    goes on with one that was interrupted.
     """
     from reopen.desk.moves import reprotect as protect_anew
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from reopen.desk.relief import Relief
     from reopen.recover.context import Delivery
     from reopen.recover.watch.look import Looked
 
@@ -35,7 +36,8 @@ def watch(
 ) -> Answer:
     """Look from this site whether the primary is alive: its vault, and a few bytes of each dataset of the first tier;
     and how old the copies here are. So many looks in a row that fail make it lost ([watch] in the settings); how many
-    is remembered at this site. Nothing is moved by this. Exit 3 when anything is wrong.
+    is remembered at this site. No role is moved by this. Writers that a planned move holds for longer than its limit,
+    with nobody going on with it, are given back. Exit 3 when anything is wrong.
     """
     if not once:
         raise InvalidInput(
@@ -43,15 +45,27 @@ def watch(
             hint="Have cron or a systemd timer repeat it, or deploy the flow: `python -m deployments`.",
         )
     from reopen.desk import watching
+    from reopen.desk.relief import relieve
 
     session = face.session
+    relief = relieve(session, tell=tell)
     found = watching.watch_site(session)
     if found is None:
         text = f"{session.settings.site} is the primary: it is watched from another site."
-        return Answer(value={"ok": True, "watched": None}, show=[text])
+        return with_relief(Answer(value={"ok": True, "watched": None}, show=[text]), relief)
     deliveries = watching.tell(session, found) if tell else ()
     watching.keep(session, found)
-    return watch_answer(found, deliveries)
+    return with_relief(watch_answer(found, deliveries), relief)
+
+
+def with_relief(answer: Answer, relief: Relief | None) -> Answer:
+    """The answer, and what became of writers that were held too long."""
+    if relief is None:
+        return Answer(value={**answer.value, "relief": None}, show=answer.show, exit_code=answer.exit_code)
+    value = {**answer.value, "ok": False, "relief": plain(relief) | {"given_back": not relief.problem}}
+    lines = [relief.text, *([relief.hint] if relief.hint else [])]
+    lines += [f"{item.channel}: {item.status}: {item.event}" for item in relief.deliveries]
+    return Answer(value=value, show=[*lines, *answer.show], exit_code=EXIT_NEGATIVE)
 
 
 def watch_answer(found: Looked, deliveries: Sequence[Delivery]) -> Answer:

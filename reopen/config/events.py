@@ -23,5 +23,6 @@ class Event(StrEnum):
     SITE_LOST = "site-lost"
     READY_FAILED = "ready-failed"
     WATCH_SILENT = "watch-silent"
+    WRITERS_HELD = "writers-held"
     TEST = "test"
     """Nothing happened; somebody tries the channels."""

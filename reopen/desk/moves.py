@@ -18,7 +18,7 @@ from reopen.control import rules, tenure
 from reopen.control.homes import finish_move
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Fence, Scenario
-from reopen.desk.recovery import SIDE_BY_SIDE, Chosen, Wish, log_of, open_desk, plan_of_wish
+from reopen.desk.recovery import SIDE_BY_SIDE, Chosen, Wish, log_of, open_desk, plan_of_wish, why_anew
 from reopen.desk.session import Session
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused, ReopenError
 from reopen.ids import new_id
@@ -51,7 +51,7 @@ def choose_move(
     :raises InvalidInput: no reason for a new move.
     :raises Conflict: another kind of move is under way, or there is nothing to move.
     """
-    log = log_of(session)
+    log, note = log_of(session), ""
     begun = unfinished_plan(log)
     if begun is not None and begun.scenario is not Scenario.MOVED:
         if begun.scenario is not scenario:
@@ -61,14 +61,18 @@ def choose_move(
                 hint="Go on with that one (`reopen failover`), accept it (`reopen commit`), or end it "
                 "(`reopen rollback`).",
             )
-        return Chosen(plan=begun, log=log, begun=True)
+        note = why_anew(session, log, begun)
+        if not note:
+            return Chosen(plan=begun, log=log, begun=True)
     if not reason.strip():
-        raise InvalidInput(f"a {scenario} move needs a reason.", hint="Give one with --reason; it stands in the log.")
+        raise InvalidInput(
+            f"{note} a {scenario} move needs a reason.".strip(), hint="Give one with --reason; it stands in the log."
+        )
     plan = plan_of_wish(session, wish, scenario=scenario, prepares=True, quiesce_max=quiesce_max)
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
         raise Conflict(f"there is nothing to move to {plan.target_site}: {reasons}.")
-    return Chosen(plan=plan, log=log, begun=False)
+    return Chosen(plan=plan, log=log, begun=False, note=note)
 
 
 def carry_out(
@@ -84,9 +88,11 @@ def carry_out(
 ) -> FailoverResult:
     """Carry out a move, from its preparation or from where it is, to its end.
 
+    :raises Refused: there is no recovery key here.
     :raises NotMoved: it ended before its fence; writers that were held are given back.
     """
     plan = chosen.plan
+    _require_readable(session, chosen, vault or plan.target_site)
     with open_desk(session, vault=vault or plan.target_site, progress=progress, plan=plan, wait=wait) as context:
         if plan.kind is PlanKind.PREPARE:
             prepared = execute_prepare(
@@ -96,6 +102,21 @@ def carry_out(
         return execute_failover(
             plan, context, chosen.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE, driver=driver
         )
+
+
+def _require_readable(session: Session, chosen: Chosen, site: str) -> None:
+    """Refuse to fence anybody where no dataset could be opened afterwards.
+
+    :raises Refused: no recovery key is here, and the role has not moved yet.
+    """
+    plan = chosen.plan
+    if session.vault(site).keyring.can_read_content or session.primary() == plan.target_site:
+        return
+    raise Refused(
+        f"no recovery key is here, so nothing could be opened at {plan.target_site}. Nothing was moved.",
+        hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it.",
+        site=plan.target_site,
+    )
 
 
 def failback_wish(session: Session, wish: Wish) -> Wish:

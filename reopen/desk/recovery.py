@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reopen.control import rules
+from reopen.control import rules, tenure
 from reopen.control.log import EpochLog
 from reopen.control.records import Fence, FenceLevel, Scenario
 from reopen.desk.forecast import forecaster, loss_counter
@@ -72,6 +72,8 @@ class Chosen:
     plan: RecoveryPlan
     log: EpochLog
     begun: bool
+    note: str = ""
+    """What whoever asked should know of this choice."""
 
 
 def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
@@ -81,15 +83,19 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
     :raises InvalidInput: no reason for a new failover.
     :raises Conflict: there is nothing left to recover at the target.
     """
-    log = log_of(session)
+    log, note = log_of(session), ""
     begun = unfinished_plan(log) if not wish.datasets and wish.point == LAST_VERIFIED else None
     if begun is not None and begun.scenario is Scenario.ROLLBACK:
         raise Conflict("a roll-back is under way.", hint="`reopen rollback` goes on with it.")
     if begun is not None and (begun.scenario is Scenario.UNPLANNED or _has_role(log, begun)):
         # A planned move that has not reached its fence is not gone on with: its source is what was lost.
-        return Chosen(plan=begun, log=log, begun=True)
+        note = why_anew(session, log, begun)
+        if not note:
+            return Chosen(plan=begun, log=log, begun=True)
     if not reason.strip():
-        raise InvalidInput("a failover needs a reason.", hint="Give one with --reason; it stands in the log.")
+        raise InvalidInput(
+            f"{note} a failover needs a reason.".strip(), hint="Give one with --reason; it stands in the log."
+        )
     plan = foreseen(session, wish)
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
@@ -97,7 +103,22 @@ def choose_failover(session: Session, wish: Wish, *, reason: str) -> Chosen:
             f"there is nothing to recover at {plan.target_site}: {reasons}.",
             hint="`reopen status` shows who is primary; to fail over to another site, name it with --to.",
         )
-    return Chosen(plan=plan, log=log, begun=False)
+    return Chosen(plan=plan, log=log, begun=False, note=note)
+
+
+def why_anew(session: Session, log: EpochLog, begun: RecoveryPlan) -> str:
+    """Why a plan that was begun is not gone on with: it has touched nothing yet, and would fail every dataset whose
+    contract was changed after it was made. Empty where it is gone on with."""
+    if _has_role(log, begun) or tenure.is_quiesced(log.records()):
+        return ""
+    known = session.contracts.datasets
+    changed = [
+        d.name for d in begun.datasets if d.name not in known or known[d.name].contract_digest != d.contract.digest
+    ]
+    if not changed:
+        return ""
+    anew = "this is another plan, which needs an approval of its own" if begun.approvals else "it is planned anew"
+    return f"the contract of {', '.join(changed)} was changed after plan {begun.digest[:16]} was made: {anew}."
 
 
 def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:

@@ -55,5 +55,13 @@ def watch_silent(
     return _notice(Event.WATCH_SILENT, contacts, site=site, last_seen=seen, limit=duration_text(limit))
 
 
+def writers_held(
+    *, site: str, since: datetime, limit: timedelta, ended: str, contacts: Iterable[Contact] = ()
+) -> Notice:
+    """A planned move held writers past its limit with nobody going on with it; ``ended`` says what became of them."""
+    fields = {"site": site, "since": to_the_second(since), "limit": duration_text(limit), "ended": ended}
+    return _notice(Event.WRITERS_HELD, contacts, **fields)
+
+
 def _notice(event: str, contacts: Iterable[Contact], /, **fields: str) -> Notice:
     return Notice(event=event, fields=fields, contacts=tuple(dict.fromkeys(contacts)))

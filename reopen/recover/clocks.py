@@ -125,10 +125,11 @@ def judge_dataset(
     point = dataset.point
     verdict, reason, hint = Verdict.MET, "", ""
     if not is_open:
-        # The step that failed says more than those after it, which only were not executed.
+        # The step that failed, or that a person gave up, says more than those after it, which only were not executed.
         ended = [outcome for outcome in (restore, validate, last) if outcome is not None]
         bad = [outcome for outcome in ended if outcome.result is not StepResult.DONE]
-        cause = next((outcome for outcome in bad if outcome.result is StepResult.FAILED), bad[0] if bad else None)
+        said = (o for kind in (StepResult.FAILED, StepResult.SKIPPED) for o in bad if o.result is kind)
+        cause = next(said, bad[0] if bad else None)
         verdict = Verdict.FAILED
         reason = "not executed" if cause is None else f"{cause.step} {cause.result}: {cause.reason}"
         hint = cause.hint if cause is not None else ""

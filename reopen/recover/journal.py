@@ -385,12 +385,18 @@ class LogJournal:
             primary=self._plan.target_site,
             previous_primary=rules.primary_site(records, initial=self._plan.source_site),
             scenario=self._plan.scenario,
-            reason=self._reason,
+            reason=self._reason or self._first_reason(records),
             failed_at=self._plan.failed_at,
             declared_at=self._plan.declared_at,
             fence=fence,
             plan=self._digest,
         )
+
+    def _first_reason(self, records: Sequence[Record]) -> str:
+        """Why the plan was begun: whoever goes on with it need not say it again."""
+        begun = next((r for r in records if isinstance(r.value, Intent) and r.value.plan == self._digest), None)
+        said = [r.value.reason for r in records if begun and isinstance(r.value, Takeover) and r.by == begun.by]
+        return said[0] if said else ""
 
     def _pinned(self, records: Sequence[Record]) -> Pinned:
         now = rules.require_holder(records, self._by)

@@ -212,7 +212,8 @@ class LocalStore:
             return VaultUnwritable(f"{self.url} does not accept {name}: {error.strerror}.", hint=hint, object=name)
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             self._known_folders.clear()
-            return Transient(f"{self.url} changed while {name} was written: {error.strerror}.", object=name)
+            hint = f"Look whether {self.url} is a folder, and whether its disk is mounted; then run it again."
+            return Transient(f"{self.url} changed while {name} was written: {error.strerror}.", hint=hint, object=name)
         return Transient(f"{name} could not be written to {self.url}: {error.strerror}.", object=name)
 
 

@@ -51,6 +51,7 @@ NOTICES = [
     alarms.site_lost(site="production", since=FAILED_AT, problem="no route", next_step="Waiting for approval."),
     alarms.ready_failed(site="standby", failed=[("capacity", "free 3 GB")]),
     alarms.watch_silent(site="standby", last_seen=None, limit=timedelta(minutes=5)),
+    alarms.writers_held(site="production", since=NOON, limit=timedelta(hours=1), ended="They are given back."),
     Notice(event=Event.TEST, fields={"site": "standby", "by": "anna", "sent_at": "now"}, test=True),
 ]
 by_event = pytest.mark.parametrize("notice", NOTICES, ids=lambda notice: notice.event)

@@ -89,7 +89,9 @@ def plan_replicate(source: Vault, target: ObjectStore, *, witness: Witness | Non
     """
     if source.store.url == target.url:
         raise Refused(
-            "a vault cannot be its own replica.", hint="Give the standby site a vault of its own in reopen.toml."
+            "a vault cannot be its own replica.",
+            hint="After a failover copies come here: run it at the primary (`reopen status` names it), or name a "
+            "site with --to. Else give the standby a vault of its own in reopen.toml.",
         )
     if witness is not None:
         witness.require_all(source)
