@@ -49,7 +49,7 @@ def approve(
     face: Face,
     plan: Annotated[
         str | None,
-        typer.Argument(metavar="PLAN", help="The plan's digest, or how it begins; the one that waits when none."),
+        typer.Argument(metavar="PLAN", help="The plan's digest, or its beginning; else what waits."),
     ] = None,
     reason: ReasonOption = "",
     refuse: Annotated[bool, typer.Option("--refuse", help="The plan must not be carried out.")] = False,
