@@ -162,6 +162,8 @@ def stopped(self, dataset):
     os.kill(os.getpid(), {int(number)})
     return result
 RealVerbs.restore = stopped
+# Whoever starts the tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from reopen.cli.main import main
 main(["--config", {str(proven.folder / "reopen.toml")!r}, "drill", "--json"])
 """

@@ -278,7 +278,7 @@ def test_a_request_that_is_never_answered_is_given_up_in_time(
         pytest.param(Trouble(status=500, code="InternalError"), EVERY_METHOD, Transient, id="500"),
         pytest.param(Trouble(), EVERY_METHOD, Transient, id="broken", marks=SOAK),
         pytest.param(Trouble(status=507, code="InsufficientStorage"), ("PUT",), VaultUnwritable, id="507", marks=SOAK),
-        pytest.param(Trouble(status=403, code="QuotaExceeded"), ("PUT",), VaultUnwritable, id="quota"),
+        pytest.param(Trouble(status=403, code="QuotaExceeded"), ("PUT",), VaultUnwritable, id="quota", marks=SOAK),
         pytest.param(Trouble(status=403, code="AccessDenied"), CHANGES, VaultUnwritable, id="denied"),
     ],
 )
