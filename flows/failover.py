@@ -88,7 +88,7 @@ def failover(request: FailoverRequest) -> FailoverResult:
         driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval), note)),
     )
     publish_recovery(result.plan, result.measured)
-    problem = f"the chain of the evidence is broken: {result.broken}" if result.broken else ""
+    problem = f"the chain of the evidence is broken: {result.broken}" if result.broken else "; ".join(result.undone)
     if result.verdict is not Verdict.MET:
         problem = f"the failover {result.verdict} its objectives"
     return concluded(result, problem)
@@ -164,7 +164,8 @@ def _tier_tag(tier: int) -> str:
 
 def lines(result: FailoverResult) -> list[str]:
     """The result as ``python -m flows.failover`` prints it."""
-    return [f"{result.primary} is the primary, epoch {result.epoch}", "", summary(result.plan, result.measured)]
+    head = f"{result.primary} is the primary, epoch {result.epoch}"
+    return [head, *result.undone, "", summary(result.plan, result.measured)]
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ def _wish(
 def failover_answer(result: FailoverResult) -> Answer:
     """What a failover, planned or not, or a failback came to."""
     value = {
-        "ok": result.verdict == "met" and not result.broken,
+        "ok": result.verdict == "met" and not result.broken and not result.undone,
         "verdict": result.verdict.value,
         "epoch": result.epoch,
         "primary": result.primary,
@@ -308,6 +308,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         "fence": dict(result.evidence.evidence.fence),
         "diverged": list(result.diverged),
         "problems": list(result.problems),
+        "undone": list(result.undone),
         "chain_broken": result.broken,
         **measured_value(result.measured, result.messages, result.evidence.name, result.evidence.digest),
     }
@@ -318,6 +319,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         *measured_tables(result.measured),
         f"evidence: {result.evidence.name} {result.evidence.digest}",
         *broken_lines(result.broken),
+        *result.undone,
         *(f"note: {problem}" for problem in result.problems),
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)

@@ -6,6 +6,8 @@ and chosen as a recovery point only by id. Refusing to copy would lose data to k
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from reopen.errors import Refused, ReopenError
 
 if TYPE_CHECKING:
     from reopen.control.log import EpochLog
+    from reopen.control.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,17 @@ def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
 
     epoch = rules.current_epoch(records)
     if rules.may_write(records, site=site, epoch=epoch, initial=primary) is rules.WriterState.PRIMARY:
-        held = tenure.is_quiesced(records)
+        held = tenure.is_quiesced(records) and not _called_by_final_sync(records)
         return Standing(epoch=epoch, held=held, reason="the epoch log says so" if held else "")
     holder = rules.primary_site(records, initial=primary)
     return Standing(epoch=epoch, confirmed=False, reason=f"{holder} is primary since epoch {epoch}, not {site}")
+
+
+def _called_by_final_sync(records: Sequence[Record]) -> bool:
+    """Whether this process is the final_sync hook of the move that holds the writers, or was started by it: the
+    snapshot that it takes is the move's own. The names are those of :mod:`reopen.recover.hooks`."""
+    from reopen.control.records import Intent
+
+    step, plan = os.environ.get("REOPEN_STEP", ""), os.environ.get("REOPEN_PLAN", "")
+    begun = (record.value for record in records if isinstance(record.value, Intent))
+    return step.startswith("final-sync:") and any((intent.plan, intent.step) == (plan, step) for intent in begun)

@@ -76,6 +76,14 @@ class FailoverResult:
         return "" if confirmed is None else str(confirmed.details.get("rpo_zero", "unproven"))
 
     @property
+    def undone(self) -> tuple[str, ...]:
+        """Steps of no dataset that failed, in sentences: the business is open, and somebody has to do something, as
+        when consumers were not led to what serves."""
+        own = {step.id for step in self.plan.steps if step.verb in (Verb.FINISH, Verb.OPEN, Verb.CONFIRM)}
+        failed = (o for o in self.outcomes.values() if o.step in own and o.result is StepResult.FAILED)
+        return tuple(f"{o.step} failed: {o.reason.rstrip('.')}. {o.hint}".strip() for o in failed)
+
+    @property
     def verdict(self) -> Verdict:
         """The worst of all datasets."""
         return self.measured.verdict
