@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,6 @@ class Yard:
         return replace(
             dataset,
             temperature=Temperature.WARM,
-            # No older point is worth what alignment would cost: which one that is depends on how quickly a test runs.
-            objective=replace(dataset.objective, rpo=timedelta(0)),
             locations={site: Location(site=site, url=str(places[site] / dataset.name)) for site in SITES},
         )
 
