@@ -1,5 +1,7 @@
 """Prune while others work: at every call of one a whole run of the other.
 
+An ordinary run tries every :data:`STEP`-th call, from a start that differs by phase; the soak tries them all.
+
 Whatever the order, no snapshot loses a chunk, and at the end nothing is left over. The snapshots that meddle add again
 what prune is about to remove, keep some of what stays, and leave another dataset as it was, whose manifest is reused.
 """
@@ -32,6 +34,9 @@ MOMENTS: tuple[Moment, ...] = ("before", "after")
 SEEN = ("list", "create", "delete")
 """Where one process sees what the other did, and the other way round."""
 EVERY = (*SEEN, "put", "get", "get_range", "head", "now")
+STEP = 3
+PHASES = ("mark", "sweep", "mark, then sweep while its lease is alive", "mark, sweep, dead")
+steps = pytest.mark.parametrize("step", [STEP, pytest.param(1, marks=pytest.mark.soak)], ids=["some", "every point"])
 depths = pytest.mark.parametrize(
     "operations", [SEEN, pytest.param(EVERY, marks=pytest.mark.soak)], ids=["seen", "every call"]
 )
@@ -94,14 +99,19 @@ def at_every_call(
     run: Callable[[ObjectStore, AgedStore], object],
     act: Callable[[AgedStore], object],
     operations: Collection[str] = MUTATIONS,
+    *,
+    start: int,
+    step: int,
 ) -> int:
     """Run something on clones of the scene's store, doing something else at its 1st, 2nd, … call of some operations:
     before and after each mutation, before every other.
 
+    :param start: the first call to act at, from zero; counted modulo ``step``.
+    :param step: from one call to the next.
     :returns: how many interleavings were tried.
     """
     tried = 0
-    for number in itertools.count():
+    for number in itertools.count(start % step, step):
         acted = False
         # Where listings are looked at too, what follows a mutation is before the next call.
         for moment in MOMENTS if operations is MUTATIONS else MOMENTS[:1]:
@@ -138,14 +148,19 @@ def test_snapshots_at_every_call_of_prune(
 ) -> None:
     if phase == "sweep":
         marked(scene)
-    tried = at_every_call(scene, lambda watched, _: prune(scene.at(watched)), scene.snapshots, operations)
-    assert tried >= (8 if phase == "mark" else 16)
+    step = STEP if operations is MUTATIONS else 1
+    start = PHASES.index(phase)
+    tried = at_every_call(
+        scene, lambda watched, _: prune(scene.at(watched)), scene.snapshots, operations, start=start, step=step
+    )
+    assert tried >= (8 if phase == "mark" else 16) // step
     record_property("interleavings", tried)
 
 
+@steps
 @pytest.mark.parametrize("phase", ["mark", "sweep"])
 def test_a_snapshot_planned_long_before_is_carried_out_at_every_mutation_of_prune(
-    scene: Scene, phase: str, record_property: Property
+    scene: Scene, phase: str, step: int, record_property: Property
 ) -> None:
     """Its plan found the doomed chunks; its lease comes at some moment of prune."""
     plans = [scene.plan(scene.base, name, folder) for name, folder in scene.datasets()]
@@ -156,11 +171,13 @@ def test_a_snapshot_planned_long_before_is_carried_out_at_every_mutation_of_prun
         for plan in plans:
             scene.take(store, plan)
 
-    tried = at_every_call(scene, lambda watched, _: prune(scene.at(watched)), act)
+    start = PHASES.index(phase) + 1
+    tried = at_every_call(scene, lambda watched, _: prune(scene.at(watched)), act, start=start, step=step)
+    assert tried > 0
     record_property("interleavings", tried)
 
 
-@pytest.mark.parametrize("phase", ["mark", "sweep", "mark, then sweep while its lease is alive", "mark, sweep, dead"])
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("which", ["again", "half", pytest.param("small", marks=pytest.mark.soak)])
 @depths
 def test_prune_at_every_call_of_a_snapshot(
@@ -190,11 +207,17 @@ def test_prune_at_every_call_of_a_snapshot(
             alive = [lease for lease in list_leases(vault) if not lease.over]
             assert not (result.removed_packs and alive and "alive" in phase), "it waits for who is at work"
 
-    record_property("interleavings", at_every_call(scene, run, act, operations))
+    start = PHASES.index(phase) + (which == "half")
+    tried = at_every_call(scene, run, act, operations, start=start, step=STEP if operations is SEEN else 1)
+    assert tried > 0
+    record_property("interleavings", tried)
 
 
+@steps
 @pytest.mark.parametrize("phase", ["mark", "sweep"])
-def test_a_whole_prune_at_every_mutation_of_another(scene: Scene, phase: str, record_property: Property) -> None:
+def test_a_whole_prune_at_every_mutation_of_another(
+    scene: Scene, phase: str, step: int, record_property: Property
+) -> None:
     if phase == "sweep":
         marked(scene)
 
@@ -210,4 +233,6 @@ def test_a_whole_prune_at_every_mutation_of_another(scene: Scene, phase: str, re
         except Transient:
             prune(scene.at(store))  # Told that it slept too long: it is run again.
 
-    record_property("interleavings", at_every_call(scene, run, act))
+    tried = at_every_call(scene, run, act, start=PHASES.index(phase) + 2, step=step)
+    assert tried > 0
+    record_property("interleavings", tried)
