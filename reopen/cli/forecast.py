@@ -31,7 +31,7 @@ def outlook(plan: RecoveryPlan) -> list[RenderableType]:
     ]  # fmt: skip
     columns = (
         ">tier", "dataset", ">files lost", ">bytes lost", ">rows lost", ">serves in", ">at worst", ">runs", ">error",
-        ">RTO", "RTO",
+        ">RTO", "expected",
     )  # fmt: skip
     return [
         *([make_table(columns, rows)] if rows else []),
@@ -44,7 +44,7 @@ def outlook(plan: RecoveryPlan) -> list[RenderableType]:
 
 def predictions(plan: RecoveryPlan | None, names: Sequence[str]) -> list[RenderableType]:
     """When each dataset would serve if the primary were lost now, for ``reopen status``; unknown is said."""
-    if not names:
+    if not names or (plan is not None and not plan.datasets):
         return []
     if plan is None:
         return ["", "how long a recovery would take is unknown; `reopen drill` measures it"]
@@ -52,7 +52,7 @@ def predictions(plan: RecoveryPlan | None, names: Sequence[str]) -> list[Rendera
         (dataset.tier, dataset.name, *_predicted(dataset.predicted), _text(dataset.objective.rto), judge(dataset))
         for dataset in plan.datasets
     ]
-    columns = (">tier", "dataset", ">would serve in", ">at worst", ">runs", ">error", ">RTO", "RTO")
+    columns = (">tier", "dataset", ">would serve in", ">at worst", ">runs", ">error", ">RTO", "expected")
     return ["", make_table(columns, rows), *growth_lines(plan)]
 
 
