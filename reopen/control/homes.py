@@ -16,6 +16,7 @@ from collections.abc import Callable
 from reopen.clock import Clock
 from reopen.control import rules
 from reopen.control.log import BEFORE_PREFIX, LOG_PREFIX, EpochLog
+from reopen.control.memory import LogMemory
 from reopen.control.records import Closed, Epoch, Fence, FenceLevel, Record, Scenario
 from reopen.errors import Internal, NotFound, Refused
 from reopen.storage.base import ObjectStore
@@ -68,18 +69,24 @@ def move_log(
     return new
 
 
-def finish_move(url: str, *, open_store: OpenStore, clock: Clock, by: str) -> bool:
+def finish_move(url: str, *, open_store: OpenStore, clock: Clock, by: str, memory: LogMemory | None = None) -> bool:
     """Go on with a move whose orchestrator died after it had closed a home; whether there was one.
 
     :param url: the home that the settings name.
+    :param memory: what this site saw of the log before.
+    :raises Refused: the next home is empty and was not so before: it is out of reach, and no move is under way.
     """
     store = open_store(url)
+    seen = None if memory is None else memory.seen()
     while True:
-        closed = _closed(EpochLog(store, clock=clock).records())
+        records = EpochLog(store, clock=clock).records()
+        closed = _closed(records)
         if closed is None or not isinstance(closed.value, Closed):
             return False
         target = open_store(closed.value.next_url)
         if not any(True for _ in target.list(f"{LOG_PREFIX}/")):
+            if memory is not None:
+                memory.check(seen, records, target.url)
             move_log(store, closed.value.next_url, open_store=open_store, clock=clock, by=by, reason="the move goes on")
             return True
         store = target

@@ -5,7 +5,8 @@ Invariants (docs/0003-epochs-and-recovery.md)
     L2  A record is checked (:func:`reopen.control.rules.check_append`) against exactly the records that it follows on.
 
 The log has one home at a time (:mod:`reopen.control.homes`). One that is closed names the next, and is followed; a home
-keeps the records of those before it, so that it reads as one log from the beginning.
+keeps the records of those before it, so that it reads as one log from the beginning. A log that lost its end, or is not
+there at all, is known by what the site remembers of it (:mod:`reopen.control.memory`).
 
 Plans are stored beside the log by their digest, because a new orchestrator must be able to read what the old one did.
 """
@@ -24,6 +25,7 @@ from reopen.ids import RandomBytes, system_random
 from reopen.storage.base import ObjectStore
 
 if TYPE_CHECKING:
+    from reopen.control.memory import LogMemory, Seen
     from reopen.control.records import Record, Value
 
 LOG_PREFIX = "log"
@@ -42,8 +44,13 @@ class EpochLog:
         clock: Clock,
         random_bytes: RandomBytes = system_random,
         open_store: Callable[[str], ObjectStore] | None = None,
+        memory: LogMemory | None = None,
     ) -> None:
-        """:param open_store: opens the next home of a log that is closed; without it a closed log is only read."""
+        """
+        :param open_store: opens the next home of a log that is closed; without it a closed log is only read.
+        :param memory: what this site saw of the log before; without it whatever stands there is believed.
+        """
+        self._memory = memory
         self._random_bytes = random_bytes
         self._clock = clock
         self._open_store = open_store
@@ -67,12 +74,16 @@ class EpochLog:
     def records(self) -> tuple[Record, ...]:
         """All records, in order, also those that others appended since the last call.
 
-        :raises Corrupt: the chain is broken.
-        :raises Refused: a required kind that this version does not know.
+        :raises Corrupt: the chain is broken, or is another one than this site saw before.
+        :raises Refused: a required kind that this version does not know, or records that were seen are gone.
         """
+        # Before the log, so that what is appended meanwhile is not missed.
+        seen = self._seen()
         while True:
             records = self._records(self._chain.links())
-            if not self._follow(records):
+            if not self._follow(records, seen):
+                self._check(records, seen)
+                self._remember(records)
                 return records
 
     def append(self, value: Value | Callable[[tuple[Record, ...]], Value], *, by: str) -> Record:
@@ -84,10 +95,15 @@ class EpochLog:
         from reopen.control.records import body_of, record_of
         from reopen.control.rules import check_append
 
+        seen = self._seen()
+        records: tuple[Record, ...] = ()
+
         def compose(links: tuple[Link, ...]) -> dict[str, object]:
+            nonlocal records
             records = self._records(links)
             if self._is_followed(records):
                 raise _Moved
+            self._check(records, seen)
             candidate = value(records) if callable(value) else value
             check_append(records, candidate, by=by)
             return body_of(candidate, at=self._clock.now(), by=by)
@@ -98,7 +114,9 @@ class EpochLog:
             except _Moved:
                 self.records()
                 continue
-            return self._numbered(record_of(link))
+            record = self._numbered(record_of(link))
+            self._remember((*records, record))
+            return record
 
     def store_plan(self, data: bytes) -> str:
         """Keep a plan's canonical bytes and return their digest. Storing the same plan again changes nothing."""
@@ -154,7 +172,18 @@ class EpochLog:
         # In a new home the closing record of the one before is the last one until the move is done.
         return ended and self._open_store is not None and len(records) > len(self._before or ())
 
-    def _follow(self, records: tuple[Record, ...]) -> bool:
+    def _seen(self) -> Seen | None:
+        return None if self._memory is None else self._memory.seen()
+
+    def _check(self, records: tuple[Record, ...], seen: Seen | None) -> None:
+        if self._memory is not None:
+            self._memory.check(seen, records, self.store.url)
+
+    def _remember(self, records: tuple[Record, ...]) -> None:
+        if self._memory is not None:
+            self._memory.remember(records, self.store.url)
+
+    def _follow(self, records: tuple[Record, ...], seen: Seen | None) -> bool:
         if not self._is_followed(records) or self._open_store is None:
             return False
         from reopen.control.records import Closed
@@ -163,6 +192,8 @@ class EpochLog:
         assert isinstance(closed, Closed)
         self._settle_at(self._open_store(closed.next_url))
         if not self._records(self._chain.links())[len(self._before or ()) :]:
+            # Moved before, and empty now: no move that is under way.
+            self._check(records, seen)
             raise Transient(
                 f"the epoch log is being moved to {closed.next_url}, and nothing stands there yet.",
                 hint="`reopen reprotect` goes on with the move.",

@@ -241,7 +241,9 @@ def reprotect(session: Session, *, reason: str, progress: Progress, by: str | No
     from reopen.recover.wiring import environment, evidence_signer
 
     settings, orchestrator = session.settings, new_id()
-    finish_move(settings.control, open_store=open_store, clock=session.clock, by=orchestrator)
+    finish_move(
+        settings.control, open_store=open_store, clock=session.clock, by=orchestrator, memory=session.log_memory
+    )
     log, primary, standby = log_of(session), session.primary(), session.standby()
     records = log.records()
     source = session.vault(primary)

@@ -18,6 +18,7 @@ from reopen.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from reopen.contracts import Contracts, Dataset
     from reopen.control.log import EpochLog
+    from reopen.control.memory import LogMemory
     from reopen.protect.standing import Standing
     from reopen.protect.witness import Witness
     from reopen.storage import ObjectStore
@@ -76,7 +77,14 @@ class Session:
             url = self.settings.control
         except InvalidInput:
             return None
-        return EpochLog(open_store(url), clock=self.clock, open_store=open_store)
+        return EpochLog(open_store(url), clock=self.clock, open_store=open_store, memory=self.log_memory)
+
+    @cached_property
+    def log_memory(self) -> LogMemory:
+        """What this site saw of the epoch log, so that one that is out of reach is not taken for one that is empty."""
+        from reopen.control.memory import LogMemory
+
+        return LogMemory(self.settings.home / "witness")
 
     def control_store(self) -> ObjectStore:
         """The store where the log is now, with evidence and plans beside it.

@@ -244,7 +244,7 @@ def read_control(log: EpochLog | None, *, initial_primary: str) -> ControlStatus
     try:
         records = log.records()
     except ReopenError as error:
-        return ControlStatus(primary=initial_primary, epoch=0, since=None, reason="", error=error.message)
+        return ControlStatus(primary=initial_primary, epoch=0, since=None, reason="", error=str(error))
     epoch = rules.epoch_record(records)
     if epoch is None:
         return fallback

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from tests.cli.place import Place
 
 
@@ -38,6 +40,29 @@ def test_an_epoch_log_that_cannot_be_read_is_said_and_no_failure(place: Place) -
     (log / "0000000001.json").write_text("no link")
     assert "the epoch log cannot be read" in place.run("status").stdout
     assert place.json("status")["control"]["error"]
+
+
+def test_a_control_store_that_is_not_mounted_is_no_log_that_has_not_begun(place: Place) -> None:
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    place.run("replicate")
+    risk = ("--accept-risk", "old-primary-may-write")
+    place.run("failover", "--reason", "fire", *risk)
+    control = place.folder / ".reopen/standby/control"
+    control.rename(place.folder / "unmounted")
+    control.mkdir()
+
+    shown = place.json("status", code=place.run("status", code=None).exit_code)["control"]
+    again = place.run("failover", "--reason", "fire again", *risk, code=7)
+    taken = place.run("snapshot")
+
+    assert "is empty, and this site saw record" in shown["error"]
+    assert "Mount the control store" in again.stderr
+    assert "unconfirmed" in taken.stdout
+    assert list(control.rglob("*.json")) == [], "nothing began anew"
+    shutil.rmtree(control)
+    (place.folder / "unmounted").rename(control)
+    assert place.json("status", code=place.run("status", code=None).exit_code)["control"]["epoch"] == 1
 
 
 def test_without_contracts_the_copies_are_still_shown(place: Place) -> None:
