@@ -161,8 +161,7 @@ class SftpStore:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         folder, _, _ = prefix.rpartition("/")
         found = self._try(prefix or "/", lambda channel: list(self._walk(channel, folder, prefix)))
-        # Once each: rclone's server was seen to list a name twice that several had just put at once.
-        yield from sorted({info.name: info for info in found}.values(), key=lambda info: info.name.encode())
+        yield from sorted(found, key=lambda info: info.name.encode())
 
     def delete(self, name: str) -> None:
         def remove(channel: Any) -> None:

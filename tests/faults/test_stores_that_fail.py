@@ -229,5 +229,5 @@ def test_damage_stated_by_a_clock_that_runs_late_still_takes_an_earlier_proof_ba
         store.replace(name, bytes(len(store.get(name))))
     yesterday = Vault.open(store, scene.vault.keyring, clock=JumpingClock(0, timedelta(days=-1)))
     assert not verify_vault(yesterday, level=Level.CONTENT).ok
-    with pytest.raises(ReopenError, match="no snapshot"):
+    with pytest.raises(ReopenError, match="no complete snapshot that was verified"):
         reopened(scene.vault, store).find("it", "last-verified")

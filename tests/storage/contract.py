@@ -36,6 +36,10 @@ def names_in(store: ObjectStore) -> list[str]:
 class StoreContract:
     """Tests over the fixture ``store``: an empty store, with ``capabilities`` as it claims them."""
 
+    may_list_twice = False
+    """A name that several have just put at once: rclone's servers were seen to list it twice. A vault's names are put
+    once, by one."""
+
     def test_an_object_reads_back_as_written(self, store: ObjectStore) -> None:
         assert store.put("a/b", [b"one", bytearray(b"two"), memoryview(b"three")]) == 11
         assert store.get("a/b") == b"onetwothree"
@@ -232,7 +236,7 @@ class StoreContract:
             list(pool.map(lambda version: store.put("shared", [version]), versions))
         assert store.get("shared") in versions
         found = names_in(store)
-        assert found == ["shared"], found
+        assert (sorted(set(found)) if self.may_list_twice else found) == ["shared"], found
 
     def test_times_are_of_one_clock(self, store: ObjectStore) -> None:
         """A head's time and ``now`` come from the same clock; object stores count whole seconds."""

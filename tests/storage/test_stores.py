@@ -70,6 +70,8 @@ class TestS3(StoreContract):
 class TestS3OnDisk(StoreContract):
     """S3 as rclone speaks it: real accounts, no conditions."""
 
+    may_list_twice = True
+
     @pytest.fixture
     def store(self, s3_on_disk: Served, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
         return open_store(s3_on_disk.s3_url(monkeypatch))
@@ -77,6 +79,8 @@ class TestS3OnDisk(StoreContract):
 
 class TestSftp(StoreContract):
     """SFTP as rclone speaks it."""
+
+    may_list_twice = True
 
     @pytest.fixture
     def store(self, sftp_on_disk: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
