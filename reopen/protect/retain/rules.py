@@ -143,10 +143,12 @@ def _by_period(
     guarded: bool,
 ) -> _Kept:
     suffix = f" within {durations.to_text(period)}"
-    young = _younger(usable, period, max((c.at for c in usable if c.at <= now), default=None))
+    # One that says it is later counts as of now. Left out, it would hand its place to one that it lets go, and the
+    # period would move when that one is gone.
+    young = _younger(usable, period, max((min(c.at, now) for c in usable), default=None))
     # Flawed ones count from the last of all: otherwise a source that is flawed for good would keep every copy.
-    last = max((c for c in (*usable, *flawed) if c.at <= now), key=lambda c: c.seq, default=None)
-    young_flawed = _younger(flawed, period, None if last is None else last.at)
+    last = max((*usable, *flawed), key=lambda c: c.seq, default=None)
+    young_flawed = _younger(flawed, period, None if last is None else min(last.at, now))
     each = name.removeprefix("within").removeprefix("_")
     if not each:
         for candidate in (*young, *young_flawed):
