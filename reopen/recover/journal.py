@@ -250,9 +250,13 @@ class LogJournal:
         return epoch.fence.level
 
     def fence(self, fence: Fence) -> int:
-        records = self._log.records()
-        if not self._role_is_moved(records):
-            self._log.append(self._epoch(records, fence), by=self._by)
+        def raised(records: Sequence[Record]) -> Epoch:
+            # A driver that was taken over while its hook ran raises no epoch that its successor did not ask for.
+            rules.require_holder(records, self._by)
+            return self._epoch(records, fence)
+
+        if not self._role_is_moved(self._log.records()):
+            self._log.append(raised, by=self._by)
         if self._plan.scenario is Scenario.ROLLBACK:
             # Nothing is promoted, so there is nothing to pin: the site serves what it served.
             return self.epoch

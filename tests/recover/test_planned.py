@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from reopen.control import rules, tenure
-from reopen.control.records import Epoch, FenceLevel, Promotion, Scenario
+from reopen.control.records import Epoch, FenceLevel, Promotion, Scenario, Takeover
+from reopen.control.rules import Superseded
 from reopen.control.states import State, position_of
 from reopen.errors import Conflict, Refused, Transient
 from reopen.recover.approvals import give_approval
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
-from reopen.recover.hooks import HookFailed, HookKind, HookRun
+from reopen.recover.hooks import HookCall, HookFailed, HookKind, HookRun
 from reopen.recover.planned import NotMoved
 from reopen.recover.readiness import Mark
 from tests.recover.business import COOPERATIVE
@@ -78,6 +79,24 @@ def test_a_target_that_is_not_ready_holds_nobody_and_the_next_move_is_planned_an
     assert unfinished_plan(log_over(store, world)) is None
     world.verbs.readiness = Mark.OK
     assert planned(store, world, by="o2", seed=2).primary == "standby"
+
+
+def test_a_driver_that_was_taken_over_while_its_fence_hook_ran_raises_no_epoch() -> None:
+    store, world = MemoryStore(), World()
+
+    class TakenOver(WorldHooks):
+        def run(self, call: HookCall, *, in_doubt: bool) -> HookRun | None:
+            if call.kind is HookKind.FENCE:
+                log = log_over(store, world, 9)
+                now = rules.holder(log.records())
+                log.append(Takeover(epoch=now.epoch, term=now.term + 1, reason="it is slow"), by="o2")
+            return super().run(call, in_doubt=in_doubt)
+
+    with pytest.raises(Superseded, match="orchestrator o2 acts now"):
+        move(store, world, orchestrator="o1", scenario=Scenario.UNPLANNED, to="standby", hooks=TakenOver(world))
+    records = log_over(store, world).records()
+    assert rules.current_epoch(records) == 0
+    assert rules.holder(records).orchestrator == "o2"
 
 
 def test_an_interrupt_by_hand_gives_the_writers_back_and_a_death_leaves_them_to_the_next() -> None:
