@@ -148,7 +148,8 @@ def test_the_leftovers_of_a_crash_go_in_the_next_run_and_nothing_else_does(
 
 def test_a_newest_record_whose_clock_is_a_little_ahead_does_not_move_the_period_as_others_go() -> None:
     records = tuple(
-        a_record(seq, NOON + timedelta(minutes=at), complete=False) for seq, at in ((1, -60), (2, 0), (3, 1))
+        a_record(seq, NOON + timedelta(minutes=minutes), complete=False, confirmed=True)
+        for seq, minutes in ((1, -60), (2, 0), (3, 1))
     )
     stored_at = {record.name: min(record.consistent_at, NOON) for record in records}
     read = History(records=records, stored_at=stored_at, facts=(), unbelievable=())
