@@ -94,9 +94,6 @@ def rclone_sftp(work: Path, *, is_weak: bool = False) -> Iterator[Served]:
     options = ["--user", USER, "--pass", PASSWORD, "--key", str(work / "host.key"), "--vfs-cache-mode"]
     # Without the last, what was acknowledged reaches the disk 5 s later.
     options += ["off"] if is_weak else ["writes", "--vfs-write-back", "0s"]
-    # It opens a file again by its name, and may find another one there, when a part that was asked for later is read
-    # first and the part before it does not come within 20 ms. OpenSSH reads what was opened.
-    options += ["--vfs-read-wait", "10s"]
     with _rclone("sftp", work, options) as served:
         known_hosts = work / "known_hosts"
         known_hosts.write_text(f"[127.0.0.1]:{served.port} {key.get_name()} {key.get_base64()}\n")

@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from reopen.errors import Internal, InvalidInput, Transient, VaultUnwritable
+from reopen.errors import Internal, InvalidInput, NotFound, Transient, VaultUnwritable
 from reopen.storage import ObjectStore, open_store, probe_exclusive_create
 from reopen.storage.base import Capabilities, ObjectInfo, Piece
 from reopen.storage.filesystem import FsspecStore
@@ -87,6 +88,33 @@ class TestSftp(StoreContract):
         store = SftpStore(sftp_on_disk.sftp_url(monkeypatch))
         yield store
         store.close()
+
+    def test_readers_see_whole_objects_only(self, store: ObjectStore) -> None:
+        """D1, as a vault needs it: its names are used once, and what is read under one is nothing or the whole.
+
+        Of a name that is replaced again and again this server gives parts of two versions now and then (twice in some
+        hundred runs): it looks a file up by its name for each part. OpenSSH reads on in the file that was opened.
+        """
+        versions = [bytes([number]) * 50_000 for number in range(8)]
+        done = threading.Event()
+
+        def write() -> None:
+            for number, version in enumerate(versions):
+                store.put(f"whole/{number}", [version[:20_000], version[20_000:]])
+            done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        seen: set[int] = set()
+        try:
+            while len(seen) < len(versions):
+                assert writer.is_alive() or done.is_set()
+                for number in set(range(len(versions))) - seen:
+                    with contextlib.suppress(NotFound):
+                        assert store.get(f"whole/{number}") == versions[number]
+                        seen.add(number)
+        finally:
+            writer.join()
 
 
 class _Pretender(LocalStore):
