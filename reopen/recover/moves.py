@@ -28,8 +28,6 @@ from reopen.recover.steps import FENCE, Step
 if TYPE_CHECKING:
     from reopen.recover.journal import Journal
 
-CHECKS_NAMED_MAX = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:

@@ -23,7 +23,7 @@ from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
 from reopen.control.records import Scenario
 from reopen.control.values import Duration, Instant, digest, from_json, later, stored, to_json
-from reopen.errors import InvalidInput
+from reopen.errors import Conflict, InvalidInput
 from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.points import (
     LAST_VERIFIED,
@@ -456,6 +456,21 @@ def _order(dataset: PlannedDataset, scope: Collection[str]) -> DatasetOrder:
         restore_cost=size,
         validate_cost=size,
     )
+
+
+def contract_of(contracts: Contracts, dataset: PlannedDataset) -> Dataset:
+    """The contract that a dataset was planned with.
+
+    :raises Conflict: it is gone or was edited since.
+    """
+    contract = contracts.datasets.get(dataset.name)
+    if contract is None or contract.contract_digest != dataset.contract.digest:
+        raise Conflict(
+            f"the contract of {dataset.name} was changed after this recovery was planned.",
+            hint="Put the contract back as it was, and run again.",
+            dataset=dataset.name,
+        )
+    return contract
 
 
 def _contract_pin(dataset: Dataset) -> ContractPin:

@@ -31,7 +31,7 @@ from reopen.protect.snapshot import SnapshotResult, execute_snapshot
 from reopen.protect.standing import Standing
 from reopen.recover.check import check_tree
 from reopen.recover.context import Synced
-from reopen.recover.plan import PlannedDataset
+from reopen.recover.plan import PlannedDataset, contract_of
 from reopen.storage.base import ObjectStore
 from reopen.storage.entries import ENTRY_FIELDS
 from reopen.storage.throttle import throttled
@@ -77,7 +77,7 @@ class SiteSource:
         self._lock = threading.Lock()
 
     def final_sync(self, dataset: PlannedDataset) -> Synced:
-        contract = self._contract(dataset)
+        contract = contract_of(self._contracts, dataset)
         with self._lock:
             source, target = self._source(), self._target()
         taken = self._snapshot(source, contract)
@@ -111,7 +111,7 @@ class SiteSource:
         return _synced(max(found, key=lambda record: record.seq))
 
     def confirm(self, dataset: PlannedDataset) -> str:
-        plan = plan_snapshot(self._source(), self._contract(dataset), self._site)
+        plan = plan_snapshot(self._source(), contract_of(self._contracts, dataset), self._site)
         point = dataset.point
         if point is None or plan.parent is None or plan.parent.id != point.snapshot:
             return "another snapshot than the final one is the newest there"
@@ -149,16 +149,6 @@ class SiteSource:
                 if attempt == ATTEMPTS_MAX:
                     raise
         raise AssertionError("the loop returns or raises")
-
-    def _contract(self, dataset: PlannedDataset) -> Dataset:
-        contract = self._contracts.datasets.get(dataset.name)
-        if contract is None or contract.contract_digest != dataset.contract.digest:
-            raise Conflict(
-                f"the contract of {dataset.name} was changed after this move was planned.",
-                hint="Put the contract back as it was, and run again.",
-                dataset=dataset.name,
-            )
-        return contract
 
 
 def _synced(record: SnapshotRecord) -> Synced:

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 
 from reopen.clock import SYSTEM_CLOCK, Clock
 from reopen.contracts.load import Contracts
-from reopen.contracts.model import Dataset
 from reopen.errors import Conflict, Corrupt, Internal, Refused
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.progress import SILENT, Progress
@@ -39,7 +38,7 @@ from reopen.recover.context import (
     tell_nobody,
 )
 from reopen.recover.evidence import VerifySignature
-from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.plan import PlannedDataset, RecoveryPlan, contract_of
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.restore import execute_restore, plan_restore
@@ -178,7 +177,7 @@ class RealVerbs:
             return Checked(status="pass", checks=(), seconds=0.0, note="it was promoted before, and serves")
         if dataset.staged is None:
             return self._validate(dataset, related)
-        contract = self._contract(dataset)
+        contract = contract_of(self._contracts, dataset)
         stored = self._staged_record(dataset)
         reason = why_not(
             dataset,
@@ -206,7 +205,7 @@ class RealVerbs:
     def _validate(self, dataset: PlannedDataset, related: Mapping[str, str]) -> Checked:
         record = self._record(dataset)
         request = ValidationRequest(
-            dataset=self._contract(dataset),
+            dataset=contract_of(self._contracts, dataset),
             folder=_folder(dataset.target_url),
             profile=None if record.profile is None else self._vault.profile(record),
             related={name: (self._contracts.datasets[name], _folder(url)) for name, url in related.items()},
@@ -250,16 +249,6 @@ class RealVerbs:
                 dataset=dataset.name,
             )
         return record
-
-    def _contract(self, dataset: PlannedDataset) -> Dataset:
-        contract = self._contracts.datasets.get(dataset.name)
-        if contract is None or contract.contract_digest != dataset.contract.digest:
-            raise Conflict(
-                f"the contract of {dataset.name} was changed after this recovery was planned.",
-                hint="Put the contract back as it was, and run again.",
-                dataset=dataset.name,
-            )
-        return contract
 
 
 @contextmanager
