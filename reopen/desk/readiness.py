@@ -17,11 +17,11 @@ from reopen.errors import ReopenError
 from reopen.notify.channels import AppriseNotifier
 from reopen.notify.directory import list_channels, send_test
 from reopen.recover import alarms
-from reopen.recover.context import Delivery
+from reopen.recover.context import Delivery, Notice
 from reopen.recover.plan import RecoveryPlan
-from reopen.recover.readiness import Readiness
+from reopen.recover.readiness import Mark, Readiness
 from reopen.recover.readiness.assess import DEEP_SECONDS_MAX, QUICK_SECONDS_MAX, Surroundings, assess
-from reopen.recover.readiness.connectivity import Channel
+from reopen.recover.readiness.connectivity import WATCH, Channel
 from reopen.recover.readiness.limit import within
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.memory import recall
@@ -119,12 +119,23 @@ def _channels(session: Session, *, send: bool) -> list[Channel]:
 
 
 def tell_unready(session: Session, found: Readiness) -> tuple[Delivery, ...]:
-    """Tell people that a site could not take over now; nobody is told when it could."""
-    if found.ok:
-        return ()
-    notice = alarms.ready_failed(
-        site=found.site,
-        failed=[(describe(check), check.what_to_do) for check in found.failed],
-        contacts=everybody_of(session),
-    )
-    return AppriseNotifier(session.settings.notify, clock=session.clock)(notice)
+    """Tell people that a site could not take over now, and that its watch has fallen silent; else nobody is told."""
+    notices = [] if found.ok else [_unready(session, found)]
+    notices += _silence(session, found)
+    tell = AppriseNotifier(session.settings.notify, clock=session.clock)
+    return tuple(delivery for notice in notices for delivery in tell(notice))
+
+
+def _unready(session: Session, found: Readiness) -> Notice:
+    failed = [(describe(check), check.what_to_do) for check in found.failed]
+    return alarms.ready_failed(site=found.site, failed=failed, contacts=everybody_of(session))
+
+
+def _silence(session: Session, found: Readiness) -> list[Notice]:
+    """What is said of a watch that was heard of and is no more; of one that never was, the look itself says enough."""
+    silent = any(check.name == WATCH and check.verdict is not Mark.OK for check in found.checks)
+    watched = _watched(session, found.site) if silent else None
+    if watched is None or watched[0] is None:
+        return []
+    last_seen, every = watched
+    return [alarms.watch_silent(site=found.site, last_seen=last_seen, limit=every, contacts=everybody_of(session))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,13 @@ from typing import Any
 
 import pytest
 
+from reopen.clock import SYSTEM_CLOCK, Clock
+from reopen.config import load_settings
+from reopen.desk.readiness import assess_site, tell_unready
+from reopen.desk.session import Session
+from reopen.recover.context import Delivery, Notice
 from tests.cli.place import Place
+from tests.faults.scripts import JumpingClock
 
 # Apprise imports it to look at attachments, which we have none of.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -133,6 +140,34 @@ def test_the_watch_sees_a_primary_alive_then_failing_then_back(standby: Place) -
     (standby.folder / "gone").rename(standby.folder / "data")
     found = standby.json("watch", "--once")
     assert [signal["sign"] for signal in found["signals"]] == ["site.returned"]
+
+
+def test_people_are_told_of_a_watch_that_fell_silent_and_of_none_that_never_was(
+    standby: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Notice] = []
+
+    class Teller:
+        def __init__(self, *_: object, **__: object) -> None:
+            """Whom it would tell does not matter here."""
+
+        def __call__(self, notice: Notice) -> tuple[Delivery, ...]:
+            told.append(notice)
+            return ()
+
+    monkeypatch.setattr("reopen.desk.readiness.AppriseNotifier", Teller)
+    later = JumpingClock(0, timedelta(hours=1))
+
+    def look(clock: Clock) -> list[str]:
+        told.clear()
+        session = Session(load_settings(standby.folder / "reopen.toml"), clock=clock)
+        tell_unready(session, assess_site(session))
+        return [notice.event for notice in told]
+
+    assert "watch-silent" not in look(later)
+    standby.run("watch", "--once", "--no-tell")
+    assert "watch-silent" not in look(SYSTEM_CLOCK)
+    assert "watch-silent" in look(later)
 
 
 def test_the_watch_loses_a_primary_and_says_why_nothing_goes_by_itself(

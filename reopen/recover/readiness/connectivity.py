@@ -24,6 +24,8 @@ from reopen.vault import Vault
 CLOCK_SKEW_MAX = timedelta(seconds=60)
 """RPA, exposure and leases compare the clocks of two machines; with NTP they differ by milliseconds."""
 ANSWER_SECONDS_MAX = 5.0
+WATCH = "watch"
+"""The name of the check of the watch."""
 SILENT_LOOKS = 5
 """So many looks that did not come are no delay any more."""
 
@@ -117,10 +119,10 @@ def check_watch(looked_at: datetime | None, every: timedelta, now: datetime) -> 
     """
     todo = "Have `reopen watch --once` repeated by a timer, or deploy the flow: `python -m deployments`."
     if looked_at is None:
-        return _check("watch", Mark.WARN, "nobody has ever looked from here", todo)
+        return _check(WATCH, Mark.WARN, "nobody has ever looked from here", todo)
     age = max(timedelta(0), now - looked_at)
     value = f"the last look was {duration_text(age)} ago"
-    return _check("watch", Mark.OK, value) if age <= SILENT_LOOKS * every else _check("watch", Mark.WARN, value, todo)
+    return _check(WATCH, Mark.OK, value) if age <= SILENT_LOOKS * every else _check(WATCH, Mark.WARN, value, todo)
 
 
 def _check(name: str, mark: Mark, value: str, what_to_do: str = "") -> Check:
