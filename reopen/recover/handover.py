@@ -1,4 +1,4 @@
-"""Owns the evidence of what moves a role or its copies and recovers no dataset: a roll-back, and protecting anew.
+"""Owns the plan and the evidence of what moves a role or its copies and no dataset: rolling back, protecting anew.
 
 It is a record of the same chain as drills and failovers, with no dataset and no clock of one: who did it and why, the
 fence as achieved, what the abandoned site had written, what was copied and where the epoch log went.
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from reopen.control import rules
 from reopen.control.log import EpochLog
-from reopen.control.records import Evidenced, Record, StepOutcome
+from reopen.control.records import Evidenced, Record, Scenario, StepOutcome
 from reopen.control.values import to_json
 from reopen.errors import Internal
 from reopen.ids import RandomBytes, new_id, system_random
@@ -24,14 +24,42 @@ from reopen.recover.account import account_of, attempts_of
 from reopen.recover.clocks import Measured, Verdict
 from reopen.recover.context import Delivery, Sign
 from reopen.recover.evidence import Evidence
-from reopen.recover.plan import RecoveryPlan
+from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.record import Recorded, record_recovery
-from reopen.recover.steps import Outcomes
+from reopen.recover.steps import Outcomes, Step
 
 ROLLBACK = "rollback"
 REPROTECT = "reprotect"
 HANDOVERS = (ROLLBACK, REPROTECT)
 """Kinds of evidence in which no dataset is recovered."""
+
+
+def plan_of_handover(
+    scenario: Scenario,
+    *,
+    source: str,
+    target: str,
+    vault: str,
+    contracts: str,
+    now: datetime,
+    steps: tuple[Step, ...] = (),
+) -> RecoveryPlan:
+    """A plan from one site to another that moves no dataset."""
+    return RecoveryPlan(
+        kind=PlanKind.FAILOVER,
+        scenario=scenario,
+        vault=vault,
+        source_site=source,
+        target_site=target,
+        selector="",
+        declared_at=now,
+        failed_at=now,
+        contracts=contracts,
+        datasets=(),
+        served={},
+        left_out=(),
+        steps=steps,
+    )
 
 
 def record_handover(

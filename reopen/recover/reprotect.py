@@ -24,8 +24,8 @@ from reopen.control.states import State, position_of
 from reopen.errors import Conflict
 from reopen.recover.context import Sign
 from reopen.recover.evidence import StoredEvidence
-from reopen.recover.handover import REPROTECT, record_handover
-from reopen.recover.plan import PlanKind, RecoveryPlan
+from reopen.recover.handover import REPROTECT, plan_of_handover, record_handover
+from reopen.recover.plan import RecoveryPlan
 
 READY_STATES = frozenset({State.COMMITTED, State.REPROTECTING})
 
@@ -57,21 +57,9 @@ def plan_reprotect(
             f"there is nothing to protect anew: the state is {state}.",
             hint="After a failover comes `reopen commit`, and then this.",
         )
-    return RecoveryPlan(
-        kind=PlanKind.FAILOVER,
-        scenario=Scenario.MOVED,
-        vault=vault,
-        source_site=primary,
-        target_site=standby,
-        selector="",
-        declared_at=now,
-        failed_at=now,
-        contracts=contracts,
-        datasets=(),
-        served={},
-        left_out=(),
-        steps=(),
-    )
+    return plan_of_handover(
+        Scenario.MOVED, source=primary, target=standby, vault=vault, contracts=contracts, now=now,
+    )  # fmt: skip
 
 
 def execute_reprotect(

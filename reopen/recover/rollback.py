@@ -26,10 +26,10 @@ from reopen.recover.course import OnOutcome
 from reopen.recover.diverged import Diverged
 from reopen.recover.driver import Drive, drive
 from reopen.recover.evidence import StoredEvidence
-from reopen.recover.handover import ROLLBACK, record_handover
+from reopen.recover.handover import ROLLBACK, plan_of_handover, record_handover
 from reopen.recover.journal import open_journal
 from reopen.recover.messages import Messenger, rolled_back
-from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
+from reopen.recover.plan import RecoveryPlan, read_plan
 from reopen.recover.planned import give_back, require_done
 from reopen.recover.roles import rollback_steps
 from reopen.recover.steps import Outcomes
@@ -67,21 +67,11 @@ def plan_rollback(records: Sequence[Record], *, vault: str, contracts: str, now:
             f"the failover to {epoch.primary} was committed by {committed.by or 'somebody'}: {committed.why}.",
             hint="There is no roll-back any more; `reopen failback` moves the business back with what was written.",
         )
-    return RecoveryPlan(
-        kind=PlanKind.FAILOVER,
-        scenario=Scenario.ROLLBACK,
-        vault=vault,
-        source_site=epoch.primary,
-        target_site=epoch.previous_primary,
-        selector="",
-        declared_at=now,
-        failed_at=now,
-        contracts=contracts,
-        datasets=(),
-        served={},
-        left_out=(),
+    return plan_of_handover(
+        Scenario.ROLLBACK, source=epoch.primary, target=epoch.previous_primary,
+        vault=vault, contracts=contracts, now=now,
         steps=rollback_steps(),
-    )
+    )  # fmt: skip
 
 
 def unwritten_rollback(log: EpochLog) -> RecoveryPlan | None:
