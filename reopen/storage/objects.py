@@ -224,8 +224,14 @@ class ObstoreStore:
         raise Transient(f"{self.url} is busy with other writers of {name}.", object=name)
 
     def holds(self, name: str, data: bytes) -> bool:
-        """Whether the object has exactly these bytes: then whoever wrote it meant the same."""
-        return self.head(name).size_bytes == len(data) and self.get(name) == data
+        """Whether the object has exactly these bytes: then whoever wrote it meant the same.
+
+        One that is gone holds nothing: a server without conditions takes an object away while it is being replaced.
+        """
+        try:
+            return self.head(name).size_bytes == len(data) and self.get(name) == data
+        except NotFound:
+            return False
 
     def _exists(self, name: str) -> bool:
         try:

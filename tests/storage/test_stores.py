@@ -159,6 +159,16 @@ def test_one_memory_url_is_one_store() -> None:
     assert open_store(url).get("a") == b"x"
 
 
+def test_an_object_that_was_taken_away_holds_no_bytes() -> None:
+    # rclone's S3 server says "exists already" and removes the object the next moment, to replace it.
+    store = ObstoreStore(f"memory://{secrets.token_hex(8)}")
+    store.put("there", [b"ours"])
+    assert store.holds("there", b"ours")
+    assert not store.holds("there", b"them")
+    store.delete("there")
+    assert not store.holds("there", b"ours")
+
+
 def test_a_failing_listing_is_an_error_and_never_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """D4 for fsspec, whose own ``exists`` and ``find`` take a failure for absence."""
     store = FsspecStore(f"file://{tmp_path}")
