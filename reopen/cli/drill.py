@@ -11,7 +11,15 @@ import typer
 from reopen import durations
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
-from reopen.cli.recovery import PANEL, DatasetsArgument, PointOption, broken_lines, measured_tables, measured_value
+from reopen.cli.recovery import (
+    PANEL,
+    DatasetsArgument,
+    PointOption,
+    broken_lines,
+    evidence_lines,
+    measured_tables,
+    measured_value,
+)
 from reopen.cli.text import plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 
@@ -120,7 +128,7 @@ def _answer(result: DrillResult) -> Answer:
         *measured_tables(result.measured),
         *_found(result),
         f"scratch folder removed: {'yes' if result.clean_up.gone else result.clean_up.problem or 'no'}",
-        f"evidence: {result.evidence.name} {result.evidence.digest}",
+        *evidence_lines(result.evidence),
         *broken_lines(result.broken),
         *(f"note: {problem}" for problem in result.problems),
     ]

@@ -1,4 +1,5 @@
-"""Owns the commands on what drills and failovers left as proof: ``list``, ``show``, ``verify``, ``history``."""
+"""Owns the commands on what drills and failovers left as proof: ``list``, ``show``, ``verify``, ``head``,
+``history``."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reopen.recover.anchor import Anchor
     from reopen.recover.clocks import Measured
     from reopen.recover.evidence import Evidence, StoredEvidence
 
@@ -35,7 +37,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="evidence", rich_help_panel=PANEL)
     command(group, "list", group="evidence", example="reopen evidence list --kind drill")(list_evidence)
     command(group, "show", group="evidence", example="reopen evidence show 3 --html report.html")(show)
-    command(group, "verify", group="evidence", example="reopen evidence verify --expect 9f2c4d1e8a7b6c5d")(verify)
+    command(group, "verify", group="evidence", example="reopen evidence verify --anchor 12:9f2c4d1e8a7b6c5d")(verify)
+    command(group, "head", group="evidence", example="reopen evidence head")(head)
     command(group, "history", group="evidence", example="reopen evidence history --rebuild")(history)
 
 
@@ -105,12 +108,15 @@ def show(
 def verify(
     face: Face,
     expect: Annotated[
-        str, typer.Option("--expect", metavar="DIGEST", help="One of the records must have this digest (an anchor).")
+        str,
+        typer.Option(
+            "--anchor", "--expect", metavar="NUMBER:DIGEST", help="What somebody kept: one of the records must be it."
+        ),
     ] = "",
 ) -> Answer:
     """Check the chain, every signature, and what the epoch log and the drilled facts quote. Exit 3 when it is wrong.
 
-    The head that is printed can be written down elsewhere: a chain that was cut short after it is found with --expect.
+    The head that is printed can be written down elsewhere: a chain that was cut short before it is found with --anchor.
     """
     from reopen.desk.evidence import audit
 
@@ -141,11 +147,32 @@ def verify(
     )
     parts.append(counts)
     if found.head is not None:
-        parts.append(f"head: {found.head_number} {found.head.digest}")
+        parts.append(f"head: {found.head_number}:{found.head.digest}")
         if found.anchored_at is not None:
             after = found.head_number - found.anchored_at
             parts.append(f"the expected digest is that of record {found.anchored_at}; {after:,} came after it")
     return Answer(value=value, show=parts, exit_code=EXIT_NEGATIVE if found.problems else EXIT_OK)
+
+
+def head(face: Face) -> Answer:
+    """Print the anchor: number and digest of the last record, for somebody outside to keep.
+
+    Every report and every message about a drill or failover has it too. A chain that was cut short or linked anew no
+    longer contains it, and `reopen evidence verify --anchor` says so. Exit 4 while there is no evidence.
+    """
+    from reopen.desk.evidence import control_store, find_head
+
+    store = control_store(face.session)
+    found = find_head(store)
+    value = {"store": store.url, "number": found.number, "digest": found.digest, "anchor": str(found)}
+    return Answer(value=value, show=[str(found), *anchor_lines(found)])
+
+
+def anchor_lines(anchor: Anchor) -> list[RenderableType]:
+    """What to do with an anchor that was just printed."""
+    from reopen.recover.anchor import how_to_check
+
+    return [how_to_check(anchor)]
 
 
 def history(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reopen.desk.recovery import Wish
     from reopen.recover.clocks import Measured
     from reopen.recover.context import Delivery, WaitFor
+    from reopen.recover.evidence import StoredEvidence
     from reopen.recover.failover import FailoverResult
     from reopen.recover.plan import RecoveryPlan
 
@@ -317,12 +318,20 @@ def failover_answer(result: FailoverResult) -> Answer:
         *([f"aborted by {result.aborted}; `reopen rollback` gives the role back"] if result.aborted else []),
         *_role_lines(result),
         *measured_tables(result.measured),
-        f"evidence: {result.evidence.name} {result.evidence.digest}",
+        *evidence_lines(result.evidence),
         *broken_lines(result.broken),
         *result.undone,
         *(f"note: {problem}" for problem in result.problems),
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def evidence_lines(record: StoredEvidence) -> list[RenderableType]:
+    """Where the evidence of a recovery stands, and its anchor for somebody outside."""
+    from reopen.recover.anchor import Anchor, how_to_check
+
+    anchor = Anchor(number=record.number, digest=record.digest)
+    return [f"evidence: {record.name} {record.digest}", f"anchor: {anchor}", how_to_check(anchor)]
 
 
 def broken_lines(broken: str) -> list[RenderableType]:

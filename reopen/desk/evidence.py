@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reopen.desk.session import Session
 from reopen.errors import NotFound, ReopenError
+from reopen.recover.anchor import Anchor, head_of
 from reopen.recover.evidence import StoredEvidence, read_evidence
 from reopen.storage import ObjectStore
 
@@ -54,6 +55,19 @@ def find_evidence(store: ObjectStore, which: str) -> StoredEvidence:
         f"{'several records begin' if len(found) > 1 else 'no record of evidence begins'} with {which!r}.",
         hint="`reopen evidence list` shows numbers and ids.",
     )
+
+
+def find_head(store: ObjectStore) -> Anchor:
+    """The last record as an anchor.
+
+    :raises NotFound: there is no evidence.
+    """
+    found = head_of(store)
+    if found is None:
+        raise NotFound(
+            f"there is no evidence in {store.url} yet.", hint="`reopen drill` proves the plan and writes the first."
+        )
+    return found
 
 
 def audit(session: Session, *, expect: str = "") -> Audited:

@@ -12,13 +12,13 @@ Invariants
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reopen.control.chain import ChainProblem, Defect, Link
 from reopen.control.values import digest
-from reopen.errors import InvalidInput, NotFound
+from reopen.errors import NotFound
+from reopen.recover.anchor import parse_anchor
 from reopen.recover.evidence import (
     StoredEvidence,
     VerifySignature,
@@ -31,8 +31,6 @@ from reopen.recover.history import HISTORY_PREFIX, agrees
 from reopen.recover.parts import EVIDENCE_PREFIX, evidence_parts
 from reopen.storage.base import ObjectStore
 from reopen.vault.record import Fact
-
-_ANCHOR = re.compile(r"[0-9a-f]{16,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +80,10 @@ def audit_evidence(
     """Look at everything in the chain, and at what is quoted of it.
 
     :param verify: checks one signature; None looks at no signature.
-    :param expect: a digest, or a beginning of 16 or more digits of it, that one of the records must have.
-    :raises InvalidInput: ``expect`` is no digest.
+    :param expect: an anchor (:mod:`reopen.recover.anchor`) that one of the records must be; empty: none.
+    :raises InvalidInput: ``expect`` is no anchor.
     """
-    if expect and not _ANCHOR.fullmatch(expect):
-        raise InvalidInput(
-            f"{expect!r} is not a digest of evidence.",
-            hint="Give at least the first 16 hex digits, as `reopen evidence verify` printed them.",
-        )
+    anchor = parse_anchor(expect) if expect else None
     parts = evidence_parts(store)
     problems = [problem for part in parts for problem in part.problems]
     placed = [(part.before + link.number, link) for part in parts for link in part.links]
@@ -105,10 +99,13 @@ def audit_evidence(
         if verify is not None and (problem := judge_signature(link, verify)):
             problems.append(problem)
     problems += _judge_quotes(links, problems, quotes)
-    anchored = next((number for number, link in placed if expect and link.digest.startswith(expect)), None)
-    if expect and anchored is None:
-        detail = f"no record has the digest {expect} that was written down elsewhere"
+    anchored = next((number for number, link in placed if anchor and link.digest.startswith(anchor.digest)), None)
+    if anchor is not None and anchored is None:
+        detail = f"no record has the digest {anchor.digest} that was written down elsewhere"
         problems.append(ChainProblem(name=f"{EVIDENCE_PREFIX}/", defect=Defect.MISSING, detail=detail))
+    elif anchor is not None and anchor.number not in (None, anchored):
+        detail = f"the record that was written down elsewhere as number {anchor.number} is number {anchored}"
+        problems.append(ChainProblem(name=f"{EVIDENCE_PREFIX}/", defect=Defect.MISPLACED, detail=detail))
     problems += [*_judge_results(store, records), *_judge_history(store, records)]
     return Audit(
         records=tuple(records),

@@ -25,6 +25,7 @@ from reopen.control.values import to_json
 from reopen.errors import Internal, TargetUnwritable
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.account import Account
+from reopen.recover.anchor import head_of, standing_text
 from reopen.recover.clocks import Measured, Verdict, measure
 from reopen.recover.context import Delivery, RecoveryContext
 from reopen.recover.course import OnOutcome
@@ -125,7 +126,8 @@ def execute_drill(
     )
     broken = evidence_break(store)
     with Messenger(context.notify) as messenger:
-        messenger.send(drill_result(plan, measured, cleaned_up=clean_up.gone, broken=broken))
+        standing = standing_text(head_of(store), broken)
+        messenger.send(drill_result(plan, measured, cleaned_up=clean_up.gone, evidence=standing))
         messages = messenger.collect()
     evidence = make_evidence(
         plan,

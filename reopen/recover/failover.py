@@ -23,6 +23,7 @@ from reopen.control.values import to_json
 from reopen.errors import Internal, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.recover.account import account_of
+from reopen.recover.anchor import head_of, standing_text
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
 from reopen.recover.course import OnOutcome
@@ -199,8 +200,9 @@ def conclude_failover(
     store, records = journal.log.store, journal.log.records()
     with _unrecorded_is_told(plan):
         broken = evidence_break(store)
+        standing = standing_text(head_of(store), broken)
         last = last_drill(store, plan)
-    messenger.send(_finished(plan, measured, outcomes, diverged, broken))
+    messenger.send(_finished(plan, measured, outcomes, diverged, standing))
     messages = messenger.collect()
     epoch = rules.epoch_record(records)
     abort = rules.abort(records, plan.digest)
@@ -259,16 +261,16 @@ def _unrecorded_is_told(plan: RecoveryPlan) -> Iterator[None]:
 
 
 def _finished(
-    plan: RecoveryPlan, measured: Measured, outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]], broken: str
+    plan: RecoveryPlan, measured: Measured, outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]], evidence: str
 ) -> Notice:
     """What people are told when every step is settled; of a failback also what was moved and what is kept."""
     if plan.scenario is not Scenario.FAILBACK:
-        return failover_finished(plan, measured, broken=broken)
+        return failover_finished(plan, measured, evidence=evidence)
     restored = [outcome.details for step, outcome in outcomes.items() if step.startswith(f"{Verb.RESTORE}:")]
     written, whole = (sum(int(details.get(key, 0)) for details in restored) for key in ("written_bytes", "size_bytes"))
     kept = ", ".join(f"{found['dataset']} {found['snapshot']}" for found in diverged)
     moved = f"{written:,} of {whole:,} bytes"
-    return failback_finished(plan, measured, kept=kept, moved=moved, broken=broken)
+    return failback_finished(plan, measured, kept=kept, moved=moved, evidence=evidence)
 
 
 def _findings(outcomes: Outcomes, diverged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -130,15 +130,15 @@ def objective_missed(plan: RecoveryPlan, result: DatasetResult) -> Notice:
     )
 
 
-def failover_finished(plan: RecoveryPlan, measured: Measured, *, broken: str = "") -> Notice:
-    """Every step is settled. ``broken``: what is wrong with the chain of the evidence."""
-    return _notice(Event.FAILOVER_FINISHED, plan, plan.datasets, **_summary(measured, broken))
+def failover_finished(plan: RecoveryPlan, measured: Measured, *, evidence: str = "") -> Notice:
+    """Every step is settled. ``evidence``: what is to be said of its chain."""
+    return _notice(Event.FAILOVER_FINISHED, plan, plan.datasets, **_summary(measured, evidence))
 
 
-def drill_result(plan: RecoveryPlan, measured: Measured, *, cleaned_up: bool, broken: str = "") -> Notice:
-    """A drill is over. ``broken``: what is wrong with the chain of the evidence."""
+def drill_result(plan: RecoveryPlan, measured: Measured, *, cleaned_up: bool, evidence: str = "") -> Notice:
+    """A drill is over. ``evidence``: what is to be said of its chain."""
     done = "yes" if cleaned_up else "NO"
-    return _notice(Event.DRILL_RESULT, plan, plan.datasets, cleaned_up=done, **_summary(measured, broken))
+    return _notice(Event.DRILL_RESULT, plan, plan.datasets, cleaned_up=done, **_summary(measured, evidence))
 
 
 def approval_needed(plan: RecoveryPlan, *, asked_by: Iterable[str], what: str = "failover") -> Notice:
@@ -197,12 +197,12 @@ def rolled_back(
     return Notice(event=Event.ROLLED_BACK, fields=fields, contacts=tuple(dict.fromkeys(contacts)))
 
 
-def failback_finished(plan: RecoveryPlan, measured: Measured, *, kept: str, moved: str, broken: str = "") -> Notice:
+def failback_finished(plan: RecoveryPlan, measured: Measured, *, kept: str, moved: str, evidence: str = "") -> Notice:
     """The business is back where it was.
 
     :param kept: what the returning primary held that differs and is kept for review, in words; empty for nothing.
     :param moved: how much had to be moved, in words.
-    :param broken: what is wrong with the chain of the evidence.
+    :param evidence: what is to be said of its chain.
     """
     return _notice(
         Event.FAILBACK_FINISHED,
@@ -210,11 +210,11 @@ def failback_finished(plan: RecoveryPlan, measured: Measured, *, kept: str, move
         plan.datasets,
         kept=kept or "nothing",
         moved=moved or "unknown",
-        **_summary(measured, broken),
+        **_summary(measured, evidence),
     )
 
 
-def _summary(measured: Measured, broken: str) -> dict[str, str]:
+def _summary(measured: Measured, evidence: str) -> dict[str, str]:
     by_verdict = {
         verdict: [result.name for result in measured.datasets if result.verdict is verdict] for verdict in Verdict
     }
@@ -226,7 +226,7 @@ def _summary(measured: Measured, broken: str) -> dict[str, str]:
         "missed": ", ".join(by_verdict[Verdict.MISSED]) or "none",
         "failed": ", ".join(by_verdict[Verdict.FAILED]) or "none",
         "rta": _duration(worst),
-        "evidence": f"THE CHAIN IS BROKEN ({broken}); see `reopen evidence verify`" if broken else "the chain is whole",
+        "evidence": evidence or "the chain is whole",
     }
 
 

@@ -93,6 +93,21 @@ def test_a_chain_that_was_cut_short_is_found_by_the_drilled_facts_and_by_an_anch
     proven.run("evidence", "verify", "--expect", "short", code=2)
 
 
+def test_the_head_is_printed_as_an_anchor_that_verify_takes(proven: Place) -> None:
+    assert "reopen drill" in proven.run("evidence", "head", code=4).stderr
+    printed = proven.run("drill").stdout
+    found = proven.json("evidence", "head")
+    anchor = found["anchor"]
+
+    assert anchor == f"1:{found['digest']}"
+    assert f"anchor: {anchor}" in printed
+    assert f"reopen evidence verify --anchor {anchor}" in printed
+    assert proven.run("evidence", "head").stdout.splitlines()[0] == anchor
+    assert proven.json("evidence", "verify", "--anchor", anchor)["anchored_at"] == 1
+    wrong = proven.json("evidence", "verify", "--anchor", f"2:{found['digest']}", code=3)
+    assert [problem["defect"] for problem in wrong["problems"]] == ["misplaced"]
+
+
 def test_evidence_is_verified_with_the_vault_that_is_left(proven: Place) -> None:
     proven.run("drill")
     (proven.folder / ".reopen/vault").rename(proven.folder / "burnt")
