@@ -252,10 +252,12 @@ def _head(record: StoredEvidence) -> list[RenderableType]:
 
 
 def _verdict_text(record: StoredEvidence) -> str:
-    """The verdict against objectives; what has none is done, or would not be written down."""
+    """The verdict against objectives; what has none is done, but for a move that ended before its fence."""
+    from reopen.recover.clocks import Verdict
     from reopen.recover.handover import HANDOVERS
 
-    return "done" if record.evidence.kind in HANDOVERS else record.evidence.measured.verdict.value
+    verdict = record.evidence.measured.verdict
+    return "done" if record.evidence.kind in HANDOVERS and verdict is Verdict.MET else verdict.value
 
 
 def _tables(evidence: Evidence) -> list[RenderableType]:

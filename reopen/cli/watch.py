@@ -62,7 +62,11 @@ def with_relief(answer: Answer, relief: Relief | None) -> Answer:
     """The answer, and what became of writers that were held too long."""
     if relief is None:
         return Answer(value={**answer.value, "relief": None}, show=answer.show, exit_code=answer.exit_code)
-    value = {**answer.value, "ok": False, "relief": plain(relief) | {"given_back": not relief.problem}}
+    value = {
+        **answer.value,
+        "ok": False,
+        "relief": plain(relief) | {"given_back": relief.unwritten or not relief.problem},
+    }
     lines = [relief.text, *([relief.hint] if relief.hint else [])]
     lines += [f"{item.channel}: {item.status}: {item.event}" for item in relief.deliveries]
     return Answer(value=value, show=[*lines, *answer.show], exit_code=EXIT_NEGATIVE)

@@ -7,6 +7,8 @@ Invariants (docs/0011-failover-and-failback.md)
     F6  Writers that are held past the limit of their plan are given back by the next look of any watch. A driver that
         lives all the same loses its term by that, and stops.
 
+It also writes the evidence of such an end where a driver died before it did.
+
 What was tried is tried and told again only after ``[watch] remind``, so that a hook that fails is not called a minute.
 """
 
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reopen.clock import to_text
+from reopen.control import rules
 from reopen.control.records import Fence, FenceLevel
 from reopen.desk.moves import QUIESCE_MAX, is_held
 from reopen.desk.recovery import open_desk
@@ -27,10 +30,12 @@ from reopen.notify.channels import AppriseNotifier
 from reopen.progress import SILENT
 from reopen.recover import alarms
 from reopen.recover.context import Delivery
+from reopen.recover.ended import unwritten_end
 from reopen.recover.failover import unfinished_plan
 from reopen.recover.permits import quiesced_at
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness.limit import within
+from reopen.recover.roles import UNQUIESCE
 from reopen.recover.rollback import execute_rollback
 from reopen.recover.watch.memory import Memory, Told, recall, remember
 
@@ -49,6 +54,8 @@ class Relief:
     problem: str = ""
     hint: str = ""
     deliveries: tuple[Delivery, ...] = ()
+    unwritten: bool = False
+    """The writers are given back; what could not be done is to write that down."""
 
     @property
     def text(self) -> str:
@@ -57,6 +64,8 @@ class Relief:
             f"the writers of {self.site} were held since {to_text(self.since)}, longer than "
             f"{duration_text(self.limit)}, by a planned move that nobody goes on with"
         )
+        if self.unwritten:
+            return f"a planned move from {self.site} ended, and its evidence cannot be written: {self.problem}"
         if not self.problem:
             return f"{held}: they are given back, and nothing was moved"
         return f"{held}, and are STILL HELD: {self.problem.rstrip('.')}"
@@ -69,8 +78,10 @@ def relieve(session: Session, *, tell: bool = True) -> Relief | None:
     :param tell: whether people are told.
     """
     found = within(OWN_SECONDS_MAX, "held", lambda: _held_too_long(session))
-    if found is None or isinstance(found, ReopenError):
+    if isinstance(found, ReopenError):
         return None  # A log that cannot be read is the look's own finding.
+    if found is None:
+        return _write_down(session)
     plan, since, limit = found
     now, before = session.clock.now(), recall(session.settings.home, _MEMORY).told.get(plan.digest)
     if before is not None and timedelta(0) <= now - before.at < session.settings.watch.remind:
@@ -82,6 +93,31 @@ def relieve(session: Session, *, tell: bool = True) -> Relief | None:
     remember(session.settings.home, _MEMORY, Memory(told=told))
     return Relief(
         site=relief.site, plan=relief.plan, since=since, limit=limit, problem=problem, hint=hint, deliveries=deliveries
+    )
+
+
+def _write_down(session: Session) -> Relief | None:
+    """Write the evidence of a move whose driver gave the writers back and died; None where that is done."""
+    log = session.log
+    plan = None if log is None else within(OWN_SECONDS_MAX, "ended", lambda: unwritten_end(log))
+    if log is None or plan is None or isinstance(plan, ReopenError):
+        return None
+    records = log.records()
+    given = rules.outcomes(records, plan.digest)[UNQUIESCE].finished_at
+    now, before = session.clock.now(), recall(session.settings.home, _MEMORY).told.get(plan.digest)
+    since = quiesced_at(records, plan) or given
+    # A driver that lives is about to write it itself.
+    too_soon = now - given <= session.settings.watch.every
+    tried = before is not None and timedelta(0) <= now - before.at < session.settings.watch.remind
+    if too_soon or tried:
+        return None
+    problem, hint = _give_back(session, plan, since)
+    remember(session.settings.home, _MEMORY, Memory(told={plan.digest: Told(level="written down", at=now)}))
+    limit = plan.quiesce_max or QUIESCE_MAX
+    if not problem:
+        return None
+    return Relief(
+        site=plan.source_site, plan=plan.digest, since=since, limit=limit, problem=problem, hint=hint, unwritten=True
     )
 
 

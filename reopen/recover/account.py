@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reopen.clock import to_text
 from reopen.control.records import (
     KINDS,
+    Decision,
     Epoch,
     Evidenced,
     Intent,
@@ -26,11 +27,13 @@ from reopen.control.records import (
     Takeover,
     Unknown,
 )
-from reopen.control.values import to_json
+from reopen.control.values import digest, to_json
 from reopen.durations import to_text as duration_text
+from reopen.ids import ID_BYTES
 from reopen.recover.clocks import Measured, Verdict
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.steps import Outcomes, Verb, step_id
+from reopen.storage.canonical import encode
 
 if TYPE_CHECKING:
     from reopen.recover.evidence import Evidence
@@ -53,10 +56,10 @@ class Account:
 
 def account_of(records: Sequence[Record], plan: RecoveryPlan, outcomes: Outcomes) -> Account:
     """What the epoch log has of a plan, beside the last outcome of each step."""
-    digest = plan.digest
-    settled = [r.value.outcome for r in records if isinstance(r.value, Outcome) and r.value.plan == digest]
+    own = plan.digest
+    settled = [r.value.outcome for r in records if isinstance(r.value, Outcome) and r.value.plan == own]
     ended = {(outcome.step, outcome.attempt) for outcome in settled}
-    begun = [(r, r.value) for r in records if isinstance(r.value, Intent) and r.value.plan == digest]
+    begun = [(r, r.value) for r in records if isinstance(r.value, Intent) and r.value.plan == own]
     return Account(
         attempts=tuple(outcome for outcome in settled if outcome.attempt and outcomes.get(outcome.step) != outcome),
         unsettled=tuple(
@@ -67,6 +70,27 @@ def account_of(records: Sequence[Record], plan: RecoveryPlan, outcomes: Outcomes
         actions=_actions(records, plan),
         readiness=readiness_in(outcomes),
     )
+
+
+def evidence_id(records: Sequence[Record], plan: str, *, purpose: str = "") -> str:
+    """The id of the evidence that is due for a plan as the log stands: the same for every driver that comes to write it
+    until something more is tried or decided.
+
+    What was not executed is noted anew by each driver and tells of nothing that happened, so it does not count.
+
+    :param purpose: tells apart what is not told by plan and log alone.
+    """
+    settled = max(
+        (
+            record.number
+            for record in records
+            if isinstance(record.value, Decision | Outcome)
+            and record.value.plan == plan
+            and not (isinstance(record.value, Outcome) and record.value.outcome.result is StepResult.NOT_EXECUTED)
+        ),
+        default=0,
+    )
+    return digest(encode({"plan": plan, "purpose": purpose, "settled": settled}))[: 2 * ID_BYTES]
 
 
 def readiness_in(outcomes: Outcomes) -> Mapping[str, Any]:

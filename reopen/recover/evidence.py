@@ -10,6 +10,7 @@ Invariants
     V1  A changed, removed or reordered record is found by :func:`verify_chain`. That the *last* ones were removed is
         found by whoever knows their digests: the log's ``evidence`` records and the ``drilled`` facts quote them.
     V2  Evidence says what was left out and what was not executed, not only what went well.
+    V3  One recovery, one record: an id stands in the chain once, however many drivers come to write it.
 """
 
 from __future__ import annotations
@@ -170,12 +171,19 @@ def write_evidence(
 ) -> StoredEvidence:
     """Append a record to the chain, or begin a new part where the chain is broken (E7); signed when ``sign`` is given.
 
+    Where a record with its id stands already, that one is returned and nothing is written (V3).
+
     :raises ReopenError: the store takes nothing now.
     """
     value = to_json(evidence)
     chain, before, broke = newest_part(store, random_bytes=random_bytes)
+    if (before or broke) and (standing := find_evidence(store, evidence.id)) is not None:
+        return standing
 
     def compose(links: tuple[Link, ...]) -> Mapping[str, Any]:
+        # Asked before every create, so that of two drivers that come at once the second meets the first one's record.
+        if (found := _with_id(links, evidence.id)) is not None:
+            raise _Stands(found)
         after = {AFTER: dict(broke)} if broke and not links else {}
         if sign is None:
             return {"evidence": value, "signature": None, **after}
@@ -183,7 +191,36 @@ def write_evidence(
         key, signature = sign(signed_message(value, number=number, prev=prev, after=after.get(AFTER)))
         return {"evidence": value, "signature": {"key": key, "value": signature}, **after}
 
-    return stored_of(chain.append(compose), before=before)
+    try:
+        link = chain.append(compose)
+    except _Stands as found:
+        link = found.link
+    return stored_of(link, before=before)
+
+
+class _Stands(Exception):
+    """The record to be written stands in the chain."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link.name)
+        self.link = link
+
+
+def find_evidence(store: ObjectStore, identifier: str) -> StoredEvidence | None:
+    """The record with an id, where it stands and can be believed; else None."""
+    for part in reversed(evidence_parts(store)):
+        link = _with_id(part.believed, identifier)
+        if link is not None:
+            return stored_of(link, before=part.before)
+    return None
+
+
+def _with_id(links: Sequence[Link], identifier: str) -> Link | None:
+    for link in reversed(links):
+        value = link.body.get("evidence")
+        if isinstance(value, dict) and value.get("id") == identifier:
+            return link
+    return None
 
 
 def read_evidence(store: ObjectStore) -> tuple[StoredEvidence, ...]:

@@ -21,14 +21,14 @@ from reopen.control.records import Committed, Epoch, Fence, Intent, Record, Scen
 from reopen.control.rules import Superseded
 from reopen.control.values import to_json
 from reopen.errors import Internal, Refused, ReopenError
-from reopen.ids import RandomBytes, new_id, system_random
-from reopen.recover.account import account_of
+from reopen.ids import RandomBytes, system_random
+from reopen.recover.account import account_of, evidence_id
 from reopen.recover.anchor import head_of, standing_text
 from reopen.recover.clocks import Measured, Verdict, judge_dataset, judge_tier, measure
 from reopen.recover.context import Delivery, Notice, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive
-from reopen.recover.evidence import StoredEvidence, last_drill, make_evidence
+from reopen.recover.evidence import StoredEvidence, find_evidence, last_drill, make_evidence
 from reopen.recover.handover import REPROTECT
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import (
@@ -198,11 +198,15 @@ def conclude_failover(
     measured = measure(plan, outcomes, started_at=journal.started_at(), finished_at=finished_at)
     diverged = tuple(to_json(found) for found in context.diverged(plan.target_site))
     store, records = journal.log.store, journal.log.records()
+    identifier = evidence_id(records, plan.digest)
     with _unrecorded_is_told(plan):
         broken = evidence_break(store)
         standing = standing_text(head_of(store), broken)
         last = last_drill(store, plan)
-    messenger.send(_finished(plan, measured, outcomes, diverged, standing))
+        written = find_evidence(store, identifier) if resumed else None
+    if written is None:
+        # A driver that died behind its record has told people before.
+        messenger.send(_finished(plan, measured, outcomes, diverged, standing))
     messages = messenger.collect()
     epoch = rules.epoch_record(records)
     abort = rules.abort(records, plan.digest)
@@ -210,7 +214,7 @@ def conclude_failover(
         plan,
         measured,
         outcomes,
-        identifier=new_id(random_bytes),
+        identifier=identifier,
         orchestrator=context.orchestrator,
         versions=context.versions,
         messages=messages,

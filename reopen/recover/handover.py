@@ -1,10 +1,13 @@
-"""Owns the plan and the evidence of what moves a role or its copies and no dataset: rolling back, protecting anew.
+"""Owns the plan and the evidence of what moves a role or its copies and no dataset: rolling back, protecting anew, and
+a planned move that ended before its fence.
 
 It is a record of the same chain as drills and failovers, with no dataset and no clock of one: who did it and why, the
-fence as achieved, what the abandoned site had written, what was copied and where the epoch log went.
+fence as achieved, what the abandoned site had written, what was copied, where the epoch log went, and from when to when
+writers were held.
 
 Invariants (docs/0013-drills-and-evidence.md)
     V2  Written when the act is done, and only then. Who dies in between is followed by one that writes it.
+    V3  Its id follows from the log, so that whoever comes to write it a second time finds it.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from reopen.control.log import EpochLog
 from reopen.control.records import Evidenced, Record, Scenario, StepOutcome
 from reopen.control.values import to_json
 from reopen.errors import Internal
-from reopen.ids import RandomBytes, new_id, system_random
-from reopen.recover.account import account_of, attempts_of
+from reopen.ids import RandomBytes, system_random
+from reopen.recover.account import account_of, attempts_of, evidence_id
 from reopen.recover.clocks import Measured, Verdict
 from reopen.recover.context import Delivery, Sign
 from reopen.recover.evidence import Evidence
@@ -30,7 +33,8 @@ from reopen.recover.steps import Outcomes, Step
 
 ROLLBACK = "rollback"
 REPROTECT = "reprotect"
-HANDOVERS = (ROLLBACK, REPROTECT)
+GIVEN_BACK = "given-back"
+HANDOVERS = (ROLLBACK, REPROTECT, GIVEN_BACK)
 """Kinds of evidence in which no dataset is recovered."""
 
 
@@ -75,11 +79,15 @@ def record_handover(
     versions: Mapping[str, str] | None = None,
     messages: Sequence[Delivery] = (),
     resumed: bool = False,
+    identifier: str = "",
+    verdict: Verdict = Verdict.MET,
     random_bytes: RandomBytes = system_random,
 ) -> Recorded:
     """Write the evidence of an act that is done, and quote it in the log.
 
-    :param outcomes: of its steps, all of them done.
+    :param outcomes: of its steps.
+    :param identifier: of the record, where it does not follow from the plan.
+    :param verdict: failed where what was wanted did not come about.
     :param actions: what people did that the log has no record of; they come after those of the log.
     :raises Superseded: another orchestrator acts now; the evidence stands, and the log does not quote it.
     """
@@ -88,12 +96,12 @@ def record_handover(
     records, steps = log.records(), tuple(outcomes.values())
     epoch = rules.epoch_record(records)
     evidence = Evidence(
-        id=new_id(random_bytes),
+        id=identifier or evidence_id(records, plan.digest),
         kind=kind,
         plan=plan.digest,
         shape=plan.shape,
         planned=plan,
-        measured=_measured(plan, steps),
+        measured=_measured(plan, steps, verdict),
         steps=steps,
         fence={} if epoch is None or epoch.plan != plan.digest else to_json(epoch.fence),
         epoch=rules.current_epoch(records),
@@ -111,7 +119,8 @@ def record_handover(
     def quoted(records: Sequence[Record]) -> Evidenced:
         now = rules.require_holder(records, orchestrator)
         stored = recorded.evidence
-        return Evidenced(epoch=now.epoch, term=now.term, plan=plan.digest, name=stored.name, digest=stored.digest)
+        told = stored.evidence.plan
+        return Evidenced(epoch=now.epoch, term=now.term, plan=told, name=stored.name, digest=stored.digest)
 
     log.append(quoted, by=orchestrator)
     return recorded
@@ -129,10 +138,10 @@ def _account(
     }
 
 
-def _measured(plan: RecoveryPlan, steps: Sequence[StepOutcome]) -> Measured:
-    """No dataset has a clock here; what is written down is done."""
+def _measured(plan: RecoveryPlan, steps: Sequence[StepOutcome], verdict: Verdict) -> Measured:
+    """No dataset has a clock here."""
     return Measured(
-        verdict=Verdict.MET,
+        verdict=verdict,
         t_failure=plan.failed_at,
         t_declared=plan.declared_at,
         t_started=min(step.started_at for step in steps),

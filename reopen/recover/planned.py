@@ -6,6 +6,7 @@ failover (:mod:`reopen.recover.failover`) by a second plan that names this one a
 Invariants (docs/0011-failover-and-failback.md)
     F5  The second plan's points are those that the final syncs of the first noted; a new driver reads them in the log.
     F6  Where the move ends before its fence, the writers are given back: at once, or by whoever goes on or rolls back.
+        Evidence says how long they were held.
 
 A crash leaves the writers held, and the log says so: our own writers read it, and the next driver goes on or ends it.
 """
@@ -24,6 +25,7 @@ from reopen.errors import Conflict, Internal, Refused, ReopenError
 from reopen.recover.context import RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.driver import Drive, drive, execute_step
+from reopen.recover.ended import record_end
 from reopen.recover.journal import LogJournal, open_journal
 from reopen.recover.messages import Messenger, approval_needed
 from reopen.recover.permits import quiesced_at
@@ -129,7 +131,16 @@ class giving_back:  # noqa: N801 - it reads as what it does.
         # process, and the next driver's matter.
         if isinstance(error, Superseded) or not isinstance(error, (ReopenError, KeyboardInterrupt)):
             return
-        give_back(self._plan, self._context, self._journal)
+        if give_back(self._plan, self._context, self._journal) is None:
+            return
+        why = error.message if isinstance(error, ReopenError) else "interrupted by hand"
+        try:
+            record_end(self._plan, self._context, self._journal.log, by=self._context.orchestrator, why=why)
+        except ReopenError as unwritten:
+            # That the move failed is what is to be told; its evidence is written by the next look of a watch.
+            error.add_note(f"The writers are given back; their evidence could not be written: {unwritten.message}")
+            if isinstance(error, ReopenError):
+                error.hint = f"{error.hint} `reopen rollback` writes the evidence, which failed: {unwritten.message}"
 
 
 def give_back(plan: RecoveryPlan, context: RecoveryContext, journal: LogJournal) -> StepOutcome | None:

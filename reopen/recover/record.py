@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from reopen.control.values import digest
-from reopen.errors import ReopenError
+from reopen.errors import Conflict, ReopenError
 from reopen.ids import RandomBytes, system_random
 from reopen.recover.context import Sign
 from reopen.recover.evidence import Evidence, StoredEvidence, read_evidence, write_evidence
@@ -42,6 +42,9 @@ def record_recovery(
 ) -> Recorded:
     """Append a recovery to the evidence in the control store, and bring what is beside it up to date.
 
+    Where the record stands already, because a driver wrote it and died, nothing is recorded twice; what is beside it is
+    brought up to date all the same.
+
     :param raw_results: what the checks' engine itself said, by dataset; kept, and quoted by the evidence.
     :raises ReopenError: the evidence itself could not be written.
     """
@@ -60,10 +63,15 @@ def record_recovery(
 def _keep_results(
     store: ObjectStore, identifier: str, results: Mapping[str, bytes], kept: dict[str, dict[str, str]]
 ) -> None:
-    """Write each dataset's results below ``results/<id of the evidence>/``; ``kept`` gets those that are there."""
+    """Write each dataset's results below ``results/<id of the evidence>/``; ``kept`` gets those that are there.
+
+    Created and never replaced: a driver before this one may have written them, and quoted them in the record."""
     for dataset, data in sorted(results.items()):
         name = f"{RESULTS_PREFIX}/{identifier}/{dataset}.json"
-        store.put(name, [data])
+        try:
+            store.create(name, [data])
+        except Conflict:
+            data = store.get(name)
         kept[dataset] = {"object": name, "digest": digest(data)}
 
 

@@ -19,9 +19,10 @@ from reopen.clock import to_text
 from reopen.control import rules
 from reopen.control.homes import OpenStore, move_log
 from reopen.control.log import EpochLog
-from reopen.control.records import Intent, Outcome, Record, Scenario, StepOutcome, StepResult, Takeover
+from reopen.control.records import Committed, Intent, Outcome, Record, Scenario, StepOutcome, StepResult, Takeover
 from reopen.control.states import State, position_of
 from reopen.errors import Conflict
+from reopen.recover.account import evidence_id
 from reopen.recover.context import Sign
 from reopen.recover.evidence import StoredEvidence
 from reopen.recover.handover import REPROTECT, plan_of_handover, record_handover
@@ -120,9 +121,12 @@ def execute_reprotect(
         now = rules.require_holder(records, orchestrator)
         return Outcome(epoch=now.epoch, term=now.term, plan=digest, outcome=ended)
 
-    # Before the outcome: who dies in between is followed by one that writes it.
+    # Before the outcome: who dies in between is followed by one that writes it. That one has a plan of its own, so the
+    # id follows from the commit that made it necessary.
+    committed = max((r.number for r in home.records() if isinstance(r.value, Committed)), default=0)
     recorded = record_handover(
         REPROTECT, plan, {ended.step: ended}, home, orchestrator=orchestrator, sign=sign, versions=versions,
+        identifier=evidence_id((), "", purpose=f"{REPROTECT} after record {committed}"),
         findings={
             "copies": f"go from {result.primary} to {result.standby}",
             "copied": dict(copied),

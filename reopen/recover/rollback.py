@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reopen.clock import to_text
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Fence, Record, Scenario, Takeover
@@ -25,6 +24,7 @@ from reopen.recover.context import Delivery, RecoveryContext
 from reopen.recover.course import OnOutcome
 from reopen.recover.diverged import Diverged
 from reopen.recover.driver import Drive, drive
+from reopen.recover.ended import record_end, unwritten_end
 from reopen.recover.evidence import StoredEvidence
 from reopen.recover.handover import ROLLBACK, plan_of_handover, record_handover
 from reopen.recover.journal import open_journal
@@ -75,7 +75,10 @@ def plan_rollback(records: Sequence[Record], *, vault: str, contracts: str, now:
 
 
 def unwritten_rollback(log: EpochLog) -> RecoveryPlan | None:
-    """The plan of the roll-back that stands, when its driver died before its evidence was written; else None."""
+    """The plan of the roll-back that stands, or of the move that was given back, when its driver died before its
+    evidence was written; else None."""
+    if (ended := unwritten_end(log)) is not None:
+        return ended
     records = log.records()
     epoch = rules.epoch_record(records)
     if epoch is None or epoch.plan is None or epoch.scenario is not Scenario.ROLLBACK:
@@ -128,7 +131,11 @@ def execute_rollback(
         given = give_back(plan, context, journal)
         outcomes = {} if given is None else {given.step: given}
         held = RollbackResult(plan=plan, epoch=journal.epoch, primary=plan.source_site, moved=False, outcomes=outcomes)
-        return held if given is None else _recorded(held, context, log, by=fence.by, why=reason, resumed=True)
+        if given is None and unwritten_end(log) != plan:
+            return held
+        # Given back now, or by a driver that died before it was written down.
+        recorded = record_end(plan, context, log, by=fence.by, why=reason)
+        return replace(held, evidence=recorded.evidence, problems=recorded.problems)
     with Messenger(context.notify) as messenger:
         outcomes = driver(plan, context, journal, workers=1, on_outcome=on_outcome)
         require_done(plan, outcomes, [step.id for step in plan.steps])
@@ -142,25 +149,19 @@ def execute_rollback(
         plan=plan, epoch=journal.epoch, primary=plan.target_site, moved=True, outcomes=outcomes, messages=messages,
         diverged=tuple(diverged(plan.source_site)),
     )  # fmt: skip
-    return _recorded(moved, context, log, by=fence.by, why=reason, resumed=resumed)
+    return _recorded(moved, context, log, resumed=resumed)
 
 
-def _recorded(
-    result: RollbackResult, context: RecoveryContext, log: EpochLog, *, by: str, why: str, resumed: bool
-) -> RollbackResult:
+def _recorded(result: RollbackResult, context: RecoveryContext, log: EpochLog, *, resumed: bool) -> RollbackResult:
     """The result with its evidence, which is written now."""
     plan = result.plan
     findings = {
-        "role": f"{plan.source_site} gave it back to {plan.target_site}" if result.moved
-        else f"it stays with {plan.source_site}, and its writers are given back",
+        "role": f"{plan.source_site} gave it back to {plan.target_site}",
         "diverged": [to_json(found) for found in result.diverged],
-    }  # fmt: skip
-    # The epoch record says who gave a role back; that writers are given back has none.
-    at = to_text(max(outcome.finished_at for outcome in result.outcomes.values()))
-    said = [] if result.moved else [{"record": 0, "at": at, "kind": ROLLBACK, "by": by, "what": why}]
+    }
     recorded = record_handover(
         ROLLBACK, plan, result.outcomes, log, orchestrator=context.orchestrator, findings=findings, sign=context.sign,
-        actions=said, versions=context.versions, messages=result.messages, resumed=resumed,
+        versions=context.versions, messages=result.messages, resumed=resumed,
     )  # fmt: skip
     return replace(result, evidence=recorded.evidence, problems=recorded.problems)
 

@@ -94,12 +94,12 @@ def test_writers_that_are_given_back_by_hand_are_written_down(place: Place) -> N
 
     assert not done["moved"]
     record = place.json("evidence", "show")["record"]
-    assert record["kind"] == "rollback"
-    assert "its writers are given back" in record["findings"]["role"]
-    assert [(action["by"], action["what"]) for action in record["actions"] if action["kind"] == "rollback"] == [
+    assert record["kind"] == "given-back"
+    assert "and are given back" in record["findings"]["writers"]
+    assert [(action["by"], action["what"]) for action in record["actions"] if action["kind"] == "given-back"] == [
         ("anna", "not today")
     ]
-    assert "Rolled back" in page(place)
+    assert "Ended before its fence" in page(place)
 
 
 def test_a_reprotect_is_evidence_of_what_was_copied_and_where_the_log_went(moved: Place) -> None:

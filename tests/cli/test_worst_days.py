@@ -287,7 +287,7 @@ def test_writers_that_a_dead_driver_left_held_are_given_back_by_the_watch(ready:
     assert calls(released) == ["unquiesce 1 production "]
     assert ready.json("watch", "--once")["relief"] is None
     record = ready.json("evidence", "show")["record"]
-    assert (record["kind"], record["actions"][-1]["by"]) == ("rollback", "reopen watch")
+    assert (record["kind"], record["actions"][-1]["by"]) == ("given-back", "reopen watch")
     assert ready.json("status")["control"]["primary"] == "production"
 
 

@@ -16,6 +16,7 @@ import pytest
 from reopen.control import rules, tenure
 from reopen.control.records import Intent, Outcome, Promotion, Record, Scenario, StepResult
 from reopen.control.states import State, check_invariants, position_of
+from reopen.recover.evidence import read_evidence
 from reopen.storage.base import ObjectStore
 from tests.proof import count
 from tests.recover.moving import NAMES, World, accept, log_over, move, roll_back
@@ -122,6 +123,8 @@ def test_whatever_dies_where_another_orchestrator_ends_it_the_same(name: str, mo
         assert not again & done, f"dead at {number}: a step that was done was begun again: {again & done}"
         promotions = [value.group for value in rules.values(records[len(standing) :], Promotion)]
         assert sorted(promotions) == ([] if name == "rollback" else sorted(NAMES)), "promoted once each"
+        written = {record.name: record.digest for record in read_evidence(store)}
+        assert written == rules.quoted_evidence(records), f"dead at {number}: evidence was written twice"
         repeated = {what: times for what, times in (world.acts - before.acts).items() if times > 1}
         assert all(what.startswith("final sync") for what in repeated), f"done twice: {repeated}"
         assert world.state.get((target, "fenced"), False) is False, "who has the role may write"

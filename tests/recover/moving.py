@@ -21,7 +21,7 @@ from reopen.recover.hooks import HookCall, HookInDoubt, HookKind, HookRun
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan, plan_failover
 from reopen.recover.planned import execute_prepare
 from reopen.recover.roles import Move
-from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback
+from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback, unwritten_rollback
 from reopen.storage.base import ObjectStore
 from tests.recover.business import (
     COOPERATIVE,
@@ -202,7 +202,7 @@ def plan_to(
 def roll_back(store: ObjectStore, world: World, *, orchestrator: str, seed: int = 1) -> RollbackResult:
     """Roll back, or go on with a roll-back that was begun."""
     log = log_over(store, world, seed)
-    plan = unfinished_plan(log)
+    plan = unfinished_plan(log) or unwritten_rollback(log)
     if plan is None or plan.scenario is Scenario.UNPLANNED:
         plan = plan_rollback(log.records(), vault="v", contracts=world.contracts.digest, now=world.clock.now())
     return execute_rollback(plan, world.context(orchestrator), log, fence=COOPERATIVE, reason="false alarm")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from reopen.control.log import EpochLog
 from reopen.errors import Corrupt
 from reopen.recover.audit import Quote, audit_evidence
 from reopen.recover.drill import drill_folder, execute_drill
-from reopen.recover.evidence import VerifySignature, read_evidence, verify_chain
+from reopen.recover.evidence import VerifySignature, find_evidence, read_evidence, verify_chain, write_evidence
 from reopen.recover.plan import plan_drill
+from reopen.storage.base import Piece
 from reopen.storage.canonical import encode
 from reopen.storage.local import LocalStore
 from tests.recover.business import NOON, FakeVerbs, context_of, contracts_of, fail_over, plan_of, vault_of
@@ -133,6 +136,29 @@ def test_a_removed_last_record_is_found_by_what_the_log_quotes(tmp_path: Path) -
     (problem,) = verify_chain(store, quoted=quoted)
 
     assert problem.defect is Defect.MISSING
+
+
+def test_an_id_stands_in_the_chain_once_whoever_writes_it(tmp_path: Path) -> None:
+    """V3: two drivers that write the same recovery, one after the other or at once, leave one record."""
+    drills(tmp_path, 1)
+    store = LocalStore(tmp_path / "control")
+    (first,) = read_evidence(store)
+    later = replace(first.evidence, orchestrator="another", id="f00d")
+
+    class OtherIsFaster(LocalStore):
+        def create(self, name: str, pieces: Sequence[Piece]) -> int:
+            if len(read_evidence(store)) == 1:
+                write_evidence(store, replace(later, orchestrator="the first"), sign=None)
+            return super().create(name, pieces)
+
+    again = write_evidence(store, replace(first.evidence, orchestrator="another"), sign=None)
+    raced = write_evidence(OtherIsFaster(tmp_path / "control"), later, sign=None)
+
+    assert again == first
+    assert raced.evidence.orchestrator == "the first"
+    assert [record.evidence.id for record in read_evidence(store)] == [first.evidence.id, "f00d"]
+    assert find_evidence(store, "f00d") == raced
+    assert find_evidence(store, "cafe") is None
 
 
 def test_raw_results_of_the_checks_are_kept_beside_and_quoted(tmp_path: Path) -> None:

@@ -294,6 +294,8 @@ def test_a_driver_that_dies_anywhere_is_followed_by_one_that_ends_the_same(tmp_p
         assert rules.current_epoch(records) == 1
         assert position_of(records).state is State.FAILED_OVER
         assert verify_chain(LocalStore(root), quoted=rules.quoted_evidence(records)) == ()
+        (record,) = read_evidence(LocalStore(root))
+        assert rules.quoted_evidence(records) == {record.name: record.digest}, "written once, whoever died behind it"
     assert crashes >= 9
 
 

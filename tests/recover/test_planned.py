@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,10 +16,15 @@ from reopen.control.rules import Superseded
 from reopen.control.states import State, position_of
 from reopen.errors import Conflict, Refused, Transient
 from reopen.recover.approvals import give_approval
+from reopen.recover.clocks import Verdict
+from reopen.recover.ended import unwritten_end
+from reopen.recover.evidence import read_evidence
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
 from reopen.recover.hooks import HookCall, HookFailed, HookKind, HookRun
 from reopen.recover.planned import NotMoved
 from reopen.recover.readiness import Mark
+from reopen.recover.rollback import unwritten_rollback
+from reopen.storage.base import Piece
 from tests.recover.business import COOPERATIVE
 from tests.recover.moving import NAMES, World, WorldHooks, WorldSource, accept, log_over, move, plan_to, roll_back
 from tests.stores import MemoryStore, SimulatedCrash
@@ -126,6 +132,60 @@ def test_a_roll_back_before_the_fence_gives_the_writers_back() -> None:
     assert not result.moved
     assert world.state["production", "held"] is False
     assert rules.current_epoch(log_over(store, world).records()) == 0
+
+
+def test_a_move_that_ends_before_its_fence_is_written_down_with_how_long_writers_were_held() -> None:
+    class Unreadable(WorldSource):
+        def final_sync(self, dataset: Any) -> Any:
+            self.world.clock.advance(timedelta(minutes=7))
+            raise Transient("the disk is gone.")
+
+    store, world = MemoryStore(), World()
+    with pytest.raises(NotMoved):
+        planned(store, world, source=Unreadable(world))
+
+    (record,) = read_evidence(store)
+    found = record.evidence
+    assert (found.kind, found.scenario, found.measured.verdict) == ("given-back", "planned", Verdict.FAILED)
+    assert found.findings["ended"] == "final-sync:customer failed: the disk is gone."
+    assert "(7m" in found.findings["writers"], "from the quiesce to the end of the giving back"
+    assert {"quiesce", "unquiesce"} <= {step.step for step in found.steps}
+    records = log_over(store, world).records()
+    assert rules.quoted_evidence(records) == {record.name: record.digest}
+    assert unwritten_end(log_over(store, world)) is None
+
+
+@pytest.mark.parametrize("dies", ["before it is written", "behind it"])
+def test_a_driver_that_dies_while_it_writes_down_the_end_is_followed_by_one_that_does(dies: str) -> None:
+    class Unreadable(WorldSource):
+        def final_sync(self, dataset: Any) -> Any:
+            raise Transient("the disk is gone.")
+
+    class Dying(MemoryStore):
+        def create(self, name: str, pieces: Sequence[Piece]) -> int:
+            if name.startswith("evidence/"):
+                if dies == "behind it":
+                    super().create(name, pieces)
+                raise SimulatedCrash
+            return super().create(name, pieces)
+
+    dying, world = Dying(), World()
+    with pytest.raises(SimulatedCrash):
+        planned(dying, world, source=Unreadable(world))
+    assert world.state["production", "held"] is False
+    store = MemoryStore()
+    store.objects = dying.objects
+    ended = unwritten_end(log_over(store, world))
+    assert ended is not None
+    assert unwritten_rollback(log_over(store, world)) == ended
+
+    result = roll_back(store, world, orchestrator="o2", seed=2)
+
+    assert result.evidence is not None
+    assert not result.moved
+    (record,) = read_evidence(store)
+    assert rules.quoted_evidence(log_over(store, world).records()) == {record.name: record.digest}
+    assert unwritten_end(log_over(store, world)) is None
 
 
 def test_writers_are_not_held_longer_than_the_plan_says() -> None:

@@ -18,7 +18,7 @@ from reopen.control.records import StepResult
 from reopen.errors import TargetUnwritable
 from reopen.recover.clocks import Verdict
 from reopen.recover.evidence import Evidence, StoredEvidence
-from reopen.recover.handover import HANDOVERS, REPROTECT, ROLLBACK
+from reopen.recover.handover import GIVEN_BACK, HANDOVERS, REPROTECT, ROLLBACK
 from reopen.recover.plan import PlannedDataset
 from reopen.recover.report.picture import draw
 from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
@@ -35,8 +35,12 @@ _VERDICTS: Mapping[Verdict, str] = {
     Verdict.FAILED: "Not recovered",
 }
 
-_HANDOVER_WORDS: Mapping[str, str] = {ROLLBACK: "Rolled back", REPROTECT: "Protected anew"}
-_SAID = ("role", "copies", "log")
+_HANDOVER_WORDS: Mapping[str, str] = {
+    ROLLBACK: "Rolled back",
+    REPROTECT: "Protected anew",
+    GIVEN_BACK: "Ended before its fence",
+}
+_SAID = ("role", "writers", "ended", "copies", "log")
 """Findings of a hand-over that are sentences."""
 
 
