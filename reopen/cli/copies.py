@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import Table, count_text, duration_text, make_table, plain, size_text
@@ -208,6 +209,7 @@ def retire(
     face: Face,
     dataset: Annotated[str, typer.Argument(help="A dataset whose contract is gone.")],
     reason: Annotated[str, typer.Option("--reason", help="Why it is protected no more; it is signed.")],
+    yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Say that a dataset's contract is gone on purpose. Its copies stay, and the status says so."""
@@ -226,7 +228,12 @@ def retire(
         raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
     if any(fact.kind == "retired" for fact in opened.facts("retired", dataset)):
         raise Conflict(f"{dataset} is retired already.", dataset=dataset)
-    fact = opened.record_fact("retired", dataset=dataset, snapshot="", body={"reason": reason})
     snapshots = len(opened.records(dataset))
+    shown = (
+        f"{dataset} is protected no more:",
+        f"    its {count_text(snapshots, 'snapshot')} stay, and nobody misses newer ones from then on",
+    )
+    consent(face, lambda: shown, yes=yes, kept="nothing was retired")
+    fact = opened.record_fact("retired", dataset=dataset, snapshot="", body={"reason": reason})
     value = {"dataset": dataset, "reason": reason, "at": plain(fact.at), "fact": fact.name, "snapshots": snapshots}
     return Answer(value=value, show=[f"{dataset} is retired; its {count_text(snapshots, 'snapshot')} stay."])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput, NotFound, Refused, ReopenError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from reopen.protect.keys.ending import EndKeyResult
     from reopen.protect.keys.trial import KeyTestResult
     from reopen.vault import Vault
+    from reopen.vault.keydocs import Certificate
 
 PANEL = "Set up"
 NO_REVOCATION = (
@@ -145,6 +147,7 @@ def remove(
     ] = False,
     without: WithoutOption = None,
     keys: KeysOption = None,
+    yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Let a key count no more. Needs the root key. What it signed before stays believed.
@@ -155,13 +158,15 @@ def remove(
 
     opened = _opened(face, keys, vault)
     if key_id in opened.key_documents.recipients:
-        return _remove_recipient(face, opened, key_id, still_needed=still_needed)
+        return _remove_recipient(face, opened, key_id, still_needed=still_needed, yes=yes)
     others = _other_vaults(face, opened, without or ())
     if relist_it:
         again = relist(opened, key_id, others=others, progress=face.progress())
         value = {"vault": opened.id, "key": key_id, "role": opened.certificates[key_id].role, "end": plain(again)}
         return Answer(value=value, show=_end_lines(key_id, again))
     plan = plan_end_key(opened, key_id, reason="stolen" if stolen else "removed", others=others)
+    shown = _what_ends(plan.certificate, plan.reason, plan.others)
+    consent(face, lambda: shown, yes=yes, kept="the key still counts")
     end = execute_end_key(plan, progress=face.progress())
     value = {"vault": opened.id, "key": key_id, "role": plan.certificate.role, "end": plain(end)}
     return Answer(value=value, show=[*_end_lines(key_id, end), NO_REVOCATION], exit_code=_end_code(end))
@@ -180,6 +185,7 @@ def rotate(
     stolen: StolenOption = False,
     without: WithoutOption = None,
     keys: KeysOption = None,
+    yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Make a new key and end the old one. Needs the root key. What the old one signed stays believed.
@@ -201,6 +207,7 @@ def rotate(
     others = _other_vaults(face, opened, without or ())
     folder = to or face.session.keys_folder
     plan = plan_rotate(opened, role.value, folder, key_id=key, stolen=stolen, others=others)
+    consent(face, lambda: _what_ends(plan.old, plan.reason, others), yes=yes, kept="the key still counts")
     result = execute_rotate(plan, progress=face.progress())
     value = {"vault": opened.id, "old": result.old, "new": _added(result.new), "end": plain(result.end)}
     show = [
@@ -288,6 +295,7 @@ def passphrase(
         bool, typer.Option("--forget", help="Instead: remove what lies in this vault under a passphrase.")
     ] = False,
     keys: KeysOption = None,
+    yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """Put a recovery key into the vault under a new passphrase, and show that once. Needs the root key.
@@ -298,6 +306,8 @@ def passphrase(
 
     opened = _opened(face, keys, vault)
     if forget:
+        warning = f"what lies in {opened.store.url} under a passphrase is removed: no passphrase opens it any more"
+        consent(face, lambda: (warning,), yes=yes, kept="nothing was removed")
         gone = forget_passphrases(opened, key)
         lines = [
             f"removed {count_text(len(gone), 'key')} under a passphrase from {opened.store.url}",
@@ -372,7 +382,17 @@ def _other_vaults(face: Face, opened: Vault, without: Sequence[str]) -> list[Vau
     return others
 
 
-def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: bool) -> Answer:
+def _what_ends(old: Certificate, reason: str, others: Sequence[Vault]) -> list[str]:
+    """The end of a signing key, as it is asked about."""
+    places = "in the vault that is read" if not others else f"in the {1 + len(others)} vaults that are read"
+    return [
+        f"{old.role} key {old.id} ends for ever ({reason}):",
+        f"    what it signed {places} stays believed; what only another one has is not",
+        *(["    nothing is waited for: what is under way with it fails"] if reason == "stolen" else []),
+    ]
+
+
+def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: bool, yes: bool) -> Answer:
     from reopen.protect.keys.change import remove_recipient
     from reopen.protect.keys.reseal import packs_lost_without
 
@@ -383,6 +403,8 @@ def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: b
             hint="Run `reopen keys reseal` first; or keep its file for ever, and say --still-needed.",
             key=key_id,
         )
+    warning = f"nothing more is sealed to recovery key {key_id}; {count_text(alone, 'pack')} open with it alone"
+    consent(face, lambda: (warning,), yes=yes, kept="the key still counts")
     number = remove_recipient(opened, key_id)
     value = {"vault": opened.id, "key": key_id, "role": "recovery", "trust_number": number, "packs_alone": alone}
     show = [f"nothing more is sealed to recovery key {key_id}", NO_REVOCATION]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.copies import PANEL
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
@@ -46,6 +48,7 @@ def prune(
             "--wait", metavar="PERIOD", help="Wait for running snapshots, and for the grace to end, at most so long."
         ),
     ] = None,
+    yes: YesOption = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
@@ -65,13 +68,31 @@ def prune(
         "grace_seconds": None if grace is None else parse_period(grace).total_seconds(),
         "wait_seconds": 0.0 if wait is None else parse_period(wait).total_seconds(),
     }
+
+    def agree(plan: PrunePlan) -> None:
+        if not dry_run:
+            consent(face, lambda: _what_goes(plan), yes=yes)
+
     done: Pruned
     if flow:
+        # The flow makes the plan itself; it is made here only for whoever is to be asked.
+        shown = partial(prune_at, face.session, site=vault, progress=face.progress(), **{**options, "dry_run": True})
+        if not dry_run:
+            consent(face, lambda: _what_goes(shown().plan), yes=yes)
         done = run_flow(face, "prune", vault=vault, **options)
     else:
-        done = prune_at(face.session, site=vault, progress=face.progress(), **options)
+        done = prune_at(face.session, site=vault, progress=face.progress(), agree=agree, **options)
     show: list[RenderableType] = [*_planned(done.plan)] if done.result is None else [*_done(done.result)]
     return Answer(value=_value(done, dry_run=dry_run), show=show, exit_code=EXIT_NEGATIVE if done.problem else EXIT_OK)
+
+
+def _what_goes(plan: PrunePlan) -> list[str]:
+    """The plan as it is asked about; nothing where nothing is marked, moved or removed."""
+    from reopen.protect.prune.choice import PackToDo
+
+    changes = plan.due or plan.tables or any(choice.todo is not PackToDo.KEEP for choice in plan.packs)
+    lines = [line.removeprefix("would ") for line in _planned(plan)]
+    return [f"in {plan.vault.store.url}:", *(f"    {line}" for line in lines)] if changes else []
 
 
 def _planned(plan: PrunePlan) -> list[str]:

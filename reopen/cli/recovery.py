@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reopen import durations
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
@@ -18,7 +19,8 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.desk.recovery import Wish
+    from reopen.control.records import Fence
+    from reopen.desk.recovery import Chosen, Wish
     from reopen.recover.clocks import Measured
     from reopen.recover.context import Delivery, WaitFor
     from reopen.recover.evidence import StoredEvidence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from reopen.recover.plan import RecoveryPlan
 
 PANEL = "Run again"
+KEPT = "nothing was moved"
 
 PointOption = Annotated[
     str,
@@ -84,11 +87,15 @@ def restore(
         list[str] | None, typer.Option("--path", metavar="GLOB", help="Only what matches; may be repeated.")
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what the snapshot does not have.")] = False,
+    yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, and write nothing.")] = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Bring a snapshot's files to a place. Only what differs is written; nothing else there is touched."""
+    """Bring a snapshot's files to a place. Only what differs is written; nothing else there is touched.
+
+    With --delete, what the snapshot does not have goes; at a terminal that is asked first.
+    """
     from reopen.recover.restore import execute_restore, plan_restore
 
     opened = face.session.vault(vault)
@@ -113,6 +120,9 @@ def restore(
     amount = f"{count_text(planned.files, 'file')} ({size_text(planned.size_bytes)})"
     if dry_run:
         return Answer(value=value, show=[f"would restore {amount} of {what} to {to}"])
+    if delete:
+        warning = f"    everything in {to} that the snapshot does not have is removed"
+        consent(face, lambda: (f"restore {amount} of {what}:", warning), yes=yes, kept="nothing was written")
     if flow:
         # By its id, so that the flow restores what was looked at here.
         result = run_flow(
@@ -215,7 +225,7 @@ def failover(
     ] = False,
     quiesce_max: QuiesceMaxOption = "1h",
     wait_approval: WaitApprovalOption = "0s",
-    yes: Annotated[bool, typer.Option("--yes", help="At a terminal: do not ask whether what is lost may be.")] = False,
+    yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and move nothing.")] = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
@@ -228,48 +238,84 @@ def failover(
     """
     if dry_run:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
+    from reopen.cli.outline import outline_of_move
+    from reopen.control.records import Scenario
+    from reopen.desk.moves import choose_move
+    from reopen.desk.recovery import choose_failover, fence_of
+
+    wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
+    fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
+
+    def choose() -> Chosen:
+        if planned:
+            limit = parse_duration(quiesce_max)
+            return choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
+        return choose_failover(face.session, wish, reason=reason)
+
     if flow:
+        # The flow makes the plan itself; it is made here only for whoever is to be asked.
+        consent(face, lambda: outline_of_move(face.session, choose(), fence), yes=yes, kept=KEPT)
         return failover_answer(
-            run_flow(
-                face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
-                to=to,
-                failed_at=None if failed_at is None else _instant(failed_at), assert_fenced=assert_fenced,
-                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, planned=planned, quiesce_max=quiesce_max,
-                wait_approval=wait_approval,
+            led(
+                face,
+                lambda: run_flow(
+                    face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
+                    to=to, failed_at=wish.failed_at, assert_fenced=assert_fenced,
+                    accept_risk=tuple(accept_risk or ()), by=by, vault=vault, planned=planned, quiesce_max=quiesce_max,
+                    wait_approval=wait_approval,
+                ),
             )
         )  # fmt: skip
-    from reopen.cli.asking import confirm, deciding, find_terminal
-    from reopen.control.records import Scenario
-    from reopen.desk.moves import carry_out, choose_move
-    from reopen.desk.recovery import choose_failover, fence_of
-    from reopen.desk.session import open_session
+    return move(
+        face, choose(), fence=fence, reason=reason, vault=vault, wait_approval=wait_approval, yes=yes, what="failover"
+    )
 
-    terminal = find_terminal(face)
-    wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
-    if planned:
-        limit = parse_duration(quiesce_max)
-        chosen = choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
-    else:
-        chosen = choose_failover(face.session, wish, reason=reason)
+
+def move(
+    face: Face,
+    chosen: Chosen,
+    *,
+    fence: Fence,
+    reason: str,
+    vault: str | None,
+    wait_approval: str,
+    yes: bool,
+    what: str,
+) -> Answer:
+    """Carry out a move of the role, after whoever sits at the terminal has agreed to its plan."""
+    from reopen.cli.outline import outline_of_move
+    from reopen.desk.moves import carry_out
+
     if chosen.note:
         face.note(chosen.note)
     if chosen.begun:
-        face.note(
-            f"going on with the failover to {chosen.plan.target_site} that was begun by plan {chosen.plan.digest[:16]}."
+        digest = chosen.plan.digest[:16]
+        face.note(f"going on with the {what} to {chosen.plan.target_site} that was begun by plan {digest}.")
+    consent(face, lambda: outline_of_move(face.session, chosen, fence), yes=yes, kept=KEPT)
+    return failover_answer(
+        led(
+            face,
+            lambda: carry_out(
+                face.session,
+                chosen,
+                fence=fence,
+                reason=reason,
+                vault=vault,
+                progress=face.progress(),
+                wait=waiting(wait_approval),
+            ),
         )
-    elif terminal is not None and not yes:
-        confirm(terminal, chosen.plan)
-    with deciding(terminal, open_session(face.config)):
-        result = carry_out(
-            face.session,
-            chosen,
-            fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
-            reason=reason,
-            vault=vault,
-            progress=face.progress(),
-            wait=waiting(wait_approval),
-        )
-    return failover_answer(result)
+    )
+
+
+def led(face: Face, carry: Callable[[], FailoverResult]) -> FailoverResult:
+    """What a recovery comes to; whoever sits at the terminal is asked about each step of it that fails."""
+    from reopen.cli import terminal as terminals
+    from reopen.cli.asking import deciding
+    from reopen.desk.session import open_session
+
+    with deciding(terminals.find_terminal(face), open_session(face.config)):
+        return carry()
 
 
 def waiting(text: str) -> WaitFor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.copies import WORST_FIRST, DatasetsArgument
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from reopen.desk.retention import Retained
     from reopen.protect.retain.holds import Hold
     from reopen.protect.retain.keeping import DatasetPlan, Decision
+    from reopen.protect.retain.retain import RetainPlan
 
 PANEL = "Keep copies"
+EXPIRING_SHOWN_MAX = 5
+"""Snapshots of a dataset that a question names; `reopen retain --dry-run` shows all."""
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is signed and shown.")]
 
@@ -36,6 +40,7 @@ def retain(
     face: Face,
     datasets: DatasetsArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go and why, and change nothing.")] = False,
+    yes: YesOption = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
@@ -46,13 +51,23 @@ def retain(
     """
     from reopen.desk.retention import retain_at
 
+    def agree(plan: RetainPlan) -> None:
+        consent(face, lambda: _what_goes(plan), yes=yes)
+
+    def planned() -> RetainPlan:
+        return retain_at(face.session, site=vault, datasets=tuple(datasets or ()), dry_run=True).plan
+
     done: Retained
     if flow:
+        # The flow makes the plan itself; it is made here only for whoever is to be asked.
+        if not dry_run:
+            consent(face, lambda: _what_goes(planned()), yes=yes)
         done = run_flow(face, "retain", datasets=tuple(datasets or ()), dry_run=dry_run, vault=vault)
     else:
         done = retain_at(
-            face.session, site=vault, datasets=tuple(datasets or ()), dry_run=dry_run, progress=face.progress()
-        )
+            face.session, site=vault, datasets=tuple(datasets or ()), dry_run=dry_run, progress=face.progress(),
+            agree=agree,
+        )  # fmt: skip
     for item in done.plan.datasets:
         for note in item.notes:
             face.note(f"{item.dataset}: {note}")
@@ -68,6 +83,18 @@ def retain(
     show += [f"look at this: {finding}" for item in done.plan.datasets for finding in item.findings]
     show += [str(error) for error in done.errors.values()]
     return Answer(value=_value(done, dry_run=dry_run), show=show, exit_code=_code(done))
+
+
+def _what_goes(plan: RetainPlan) -> list[str]:
+    """The plan as it is asked about; nothing where every snapshot stays."""
+    lines = []
+    for item in plan.datasets:
+        if item.expiring:
+            shown = item.expiring[:EXPIRING_SHOWN_MAX]
+            more = "" if len(item.expiring) == len(shown) else f" and {len(item.expiring) - len(shown):,} more"
+            names = ", ".join(f"{it.record.id[:8]} of {instant_text(it.record.consistent_at)}" for it in shown)
+            lines.append(f"    {item.dataset}: {names}{more}; {len(item.decisions) - len(item.expiring):,} stay")
+    return [f"these snapshots expire in {plan.vault.store.url}:", *lines] if lines else []
 
 
 def _row(decision: Decision) -> tuple[object, ...]:
@@ -180,12 +207,23 @@ def release(
     face: Face,
     hold_id: Annotated[str, typer.Argument(metavar="HOLD", help="The id of a hold, or its beginning.")],
     reason: ReasonOption,
+    yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
     """End a hold. A hold ends in each vault by its own release. Needs the retention key."""
     from reopen.protect.retain.holds import active_holds, release_hold
 
     opened = face.session.vault(vault)
+    consent(
+        face,
+        lambda: (
+            f"{found.text}: {found.snapshot or 'every snapshot'} of {found.dataset} may expire by the next retention"
+            for found in active_holds(opened)
+            if found.id.startswith(hold_id)
+        ),
+        yes=yes,
+        kept="nothing was released",
+    )
     ended = release_hold(opened, hold_id, reason)
     left = [item for item in active_holds(opened, ended.dataset) if item.snapshot in ("", ended.snapshot)]
     show = [f"hold {ended.id} on {ended.snapshot or 'every snapshot'} of {ended.dataset} has ended ({ended.reason})"]

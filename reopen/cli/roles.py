@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.recovery import (
+    KEPT,
     PANEL,
     QuiesceMaxOption,
     WaitApprovalOption,
     failover_answer,
+    led,
+    move,
     parse_duration,
-    waiting,
 )
 from reopen.cli.text import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reopen.desk.recovery import Chosen
     from reopen.recover.evidence import StoredEvidence
 
 RISK = "--accept-risk old-primary-may-write"
@@ -54,13 +58,20 @@ def approve(
     reason: ReasonOption = "",
     refuse: Annotated[bool, typer.Option("--refuse", help="The plan must not be carried out.")] = False,
     by: ByOption = None,
+    yes: YesOption = False,
 ) -> Answer:
-    """Approve the plan that waits for it, or refuse it. No server is needed, and whoever waits goes on by itself."""
+    """Approve the plan that waits for it, or refuse it. No server is needed, and whoever waits goes on by itself.
+
+    At a terminal a plan that is not named is shown, and asked about, first.
+    """
+    from reopen.cli.outline import outline_of_approval
     from reopen.desk.moves import plan_to_approve
     from reopen.ids import new_id
     from reopen.recover.approvals import give_approval
 
     log, found = plan_to_approve(face.session, plan)
+    if plan is None and not refuse:
+        consent(face, lambda: outline_of_approval(found), yes=yes, kept="nothing was approved")
     given = give_approval(log, found, by=by or getpass.getuser(), why=reason, granted=not refuse, identifier=new_id())
     lost = max((dataset.rpa for dataset in found.datasets if dataset.rpa is not None), default=None)
     value = {
@@ -80,11 +91,13 @@ def approve(
     return Answer(value=value, show=[f"{said} by {given.by}: {what}; data lost at worst: {worst}"])
 
 
-def commit(face: Face, reason: ReasonOption = "", by: ByOption = None) -> Answer:
+def commit(face: Face, reason: ReasonOption = "", by: ByOption = None, yes: YesOption = False) -> Answer:
     """Accept the failover that is done. From here on there is no roll-back; the way back is a failback."""
+    from reopen.cli.outline import outline_of_commit
     from reopen.control.rules import current_epoch
     from reopen.desk.moves import accept
 
+    consent(face, lambda: outline_of_commit(face.session), yes=yes, kept="nothing was committed")
     committed = accept(face.session, by=by or getpass.getuser(), why=reason)
     value = {"epoch": committed.epoch, "by": committed.by, "why": committed.why, "primary": face.session.primary()}
     assert face.session.log is not None
@@ -100,16 +113,19 @@ def rollback(
     assert_fenced: AssertOption = "",
     accept_risk: RiskOption = None,
     by: ByOption = None,
+    yes: YesOption = False,
 ) -> Answer:
     """Give the role back to the site that had it, as long as the failover is not committed.
 
     What was written at the abandoned site since then is kept as diverged. A planned move that has not reached its fence
     is ended, and its writers are given back; that needs no fence.
     """
+    from reopen.cli.outline import outline_of_rollback
     from reopen.desk.moves import choose_rollback, give_role_back
     from reopen.desk.recovery import fence_of
 
     chosen = choose_rollback(face.session, reason=reason)
+    consent(face, lambda: outline_of_rollback(face.session, chosen), yes=yes, kept=KEPT)
     if chosen.begun:
         face.note(f"ending what plan {chosen.plan.digest[:16]} began.")
     fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
@@ -147,6 +163,7 @@ def failback(
     by: ByOption = None,
     quiesce_max: QuiesceMaxOption = "1h",
     wait_approval: WaitApprovalOption = "0s",
+    yes: YesOption = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
@@ -155,50 +172,48 @@ def failback(
     What the returning site wrote without the role is kept, and listed. The same command goes on with one that was
     interrupted. Exit 3 when a dataset missed its objective, 7 when nothing was moved.
     """
+    from reopen.cli.outline import outline_of_move
     from reopen.control.records import Scenario
-    from reopen.desk.moves import carry_out, choose_move, failback_wish
+    from reopen.desk.moves import choose_move, failback_wish
     from reopen.desk.recovery import Wish, fence_of
 
+    session = face.session
+    fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
+
+    def choose() -> Chosen:
+        wish, limit = failback_wish(session, Wish(to=to, vault=vault)), parse_duration(quiesce_max)
+        return choose_move(session, wish, scenario=Scenario.FAILBACK, reason=reason, quiesce_max=limit)
+
     if flow:
+        # The flow makes the plan itself; it is made here only for whoever is to be asked.
+        consent(face, lambda: outline_of_move(session, choose(), fence), yes=yes, kept=KEPT)
         return failover_answer(
-            run_flow(
-                face, "failover", reason=reason, to=to, assert_fenced=assert_fenced,
-                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, failback=True, quiesce_max=quiesce_max,
-                wait_approval=wait_approval,
+            led(
+                face,
+                lambda: run_flow(
+                    face, "failover", reason=reason, to=to, assert_fenced=assert_fenced,
+                    accept_risk=tuple(accept_risk or ()), by=by, vault=vault, failback=True, quiesce_max=quiesce_max,
+                    wait_approval=wait_approval,
+                ),
             )
         )  # fmt: skip
-    session = face.session
-    chosen = choose_move(
-        session,
-        failback_wish(session, Wish(to=to, vault=vault)),
-        scenario=Scenario.FAILBACK,
-        reason=reason,
-        quiesce_max=parse_duration(quiesce_max),
+    return move(
+        face, choose(), fence=fence, reason=reason, vault=vault, wait_approval=wait_approval, yes=yes, what="failback"
     )
-    if chosen.begun:
-        face.note(f"going on with the failback to {chosen.plan.target_site}, plan {chosen.plan.digest[:16]}.")
-    if chosen.note:
-        face.note(chosen.note)
-    result = carry_out(
-        session,
-        chosen,
-        fence=fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by),
-        reason=reason,
-        vault=vault,
-        progress=face.progress(),
-        wait=waiting(wait_approval),
-    )
-    return failover_answer(result)
 
 
-def reprotect(face: Face, reason: ReasonOption = "", by: ByOption = None) -> Answer:
+def reprotect(face: Face, reason: ReasonOption = "", by: ByOption = None, yes: YesOption = False) -> Answer:
     """Make the business safe again after a committed failover: copies go to the other site, and so does the epoch log.
 
     With two sites the log is at the standby; when that has the role, the log moves to the other one. The same command
     goes on with one that was interrupted.
     """
+    from reopen.cli.outline import outline_of_reprotect
     from reopen.desk.moves import reprotect as protect_anew
+    from reopen.desk.session import open_session
 
+    # By a session of its own: the log that one opens may have moved by the time that the other begins.
+    consent(face, lambda: outline_of_reprotect(open_session(face.config)), yes=yes)
     done = protect_anew(face.session, reason=reason, progress=face.progress(), by=by)
     value = {
         "primary": done.primary,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.consent import YesOption, consent
 from reopen.cli.copies import PANEL, DatasetsArgument
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
@@ -219,6 +220,7 @@ def repair(
         LevelName | None,
         typer.Option("--level", help="How damage is looked for; with --from stored, else structure. As for verify."),
     ] = None,
+    yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be mended, and write nothing.")] = False,
     vault: VaultOption = None,
 ) -> Answer:
@@ -252,6 +254,7 @@ def repair(
             show.append(make_table(("status", "take from the replica", ">size"), rows))
         show += [*plan.damaged, *_loss_lines(plan)]
         return Answer(value=value, show=show, exit_code=EXIT_NEGATIVE if plan.lost else EXIT_OK)
+    consent(face, lambda: _what_changes(plan), yes=yes)
     result = execute_repair(plan, progress=face.progress())
     value["result"] = {**plain(result), "losses": _losses_value(result.losses), "ok": result.ok}
     done = (
@@ -287,6 +290,14 @@ def _found_text(plan: RepairPlan) -> str:
         f"{count_text(len(plan.damaged), 'damaged index part')}, "
         f"{count_text(len(plan.packs), 'pack')} without one, {count_text(len(plan.lost), 'object')} lost"
     )
+
+
+def _what_changes(plan: RepairPlan) -> list[str]:
+    """The plan as it is asked about; nothing where there is nothing to mend."""
+    if not (plan.fetches or plan.damaged or plan.packs):
+        return []
+    aside = "    what is damaged is moved below aside/ and kept; what is taken from the replica is checked first"
+    return [f"{plan.vault.store.url} is mended: {_found_text(plan)}", aside]
 
 
 def _loss_lines(found: RepairPlan | RepairResult) -> Sequence[RenderableType]:

@@ -13,7 +13,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from reopen.config import Site
 from reopen.control import rules, tenure
 from reopen.control.homes import finish_move
 from reopen.control.log import EpochLog
@@ -270,7 +269,7 @@ def reprotect(session: Session, *, reason: str, progress: Progress, by: str | No
         plan,
         log,
         replicate=replicate,
-        next_url=_next_home(session, log, primary, standby, rules.current_epoch(records)),
+        next_url=next_home(session),
         open_store=open_store,
         orchestrator=orchestrator,
         reason=reason or "protect anew",
@@ -280,9 +279,13 @@ def reprotect(session: Session, *, reason: str, progress: Progress, by: str | No
     )
 
 
-def _next_home(session: Session, log: EpochLog, primary: str, standby: Site, epoch: int) -> str | None:
-    """Where the log goes from the site that has the role; None where it is at another one."""
-    home = session.site(primary).control
+def next_home(session: Session) -> str | None:
+    """Where the log goes from the site that has the role; None where it is at another one.
+
+    :raises Refused: it would have to move, and the new standby has no control store in the settings.
+    """
+    log, primary, standby = log_of(session), session.primary(), session.standby()
+    epoch, home = rules.current_epoch(log.records()), session.site(primary).control
     at_primary = home is not None and (log.store.url == open_store(home).url or log.store.url.startswith(f"{home}/"))
     if not at_primary:
         return None

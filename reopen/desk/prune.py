@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reopen.desk.session import Session
@@ -34,9 +35,11 @@ def prune_at(
     repack_max_bytes: int | None = None,
     wait_seconds: float = 0,
     progress: Progress = SILENT,
+    agree: Callable[[PrunePlan], None] = lambda plan: None,
 ) -> Pruned:
     """Plan a prune of the vault of a site (this one when None), and carry it out unless ``dry_run``.
 
+    :param agree: is shown the plan before anything is changed, and raises where it must not be carried out.
     :param grace_seconds: as :func:`reopen.protect.prune.prune.plan_prune`; likewise the next two.
     :raises Refused: the vault does not say for certain what is needed, or (unless ``dry_run``) may not be pruned here.
     """
@@ -54,6 +57,7 @@ def prune_at(
     )
     if dry_run:
         return Pruned(plan=plan, result=None)
+    agree(plan)
     result = execute_prune(plan, wait_seconds=wait_seconds, progress=progress)
     session.witness.remember(vault)
     return Pruned(plan=plan, result=result)

@@ -6,7 +6,7 @@ keeps everything. Each vault has a run of its own: what one lets go, another kee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reopen.desk.session import Session
@@ -42,9 +42,11 @@ def retain_at(
     datasets: Sequence[str] = (),
     dry_run: bool = False,
     progress: Progress = SILENT,
+    agree: Callable[[RetainPlan], None] = lambda plan: None,
 ) -> Retained:
     """Plan retention in the vault of a site (this one when None), and carry it out unless ``dry_run``.
 
+    :param agree: is shown the plan before anything is changed, and raises where it must not be carried out.
     :raises Refused: the vault lost records that were seen in it, or (unless ``dry_run``) the retention key is not here.
     """
     vault, chosen = session.vault(site), session.site(site)
@@ -61,6 +63,7 @@ def retain_at(
     )
     if dry_run:
         return Retained(plan=plan, result=None)
+    agree(plan)
     result = execute_retain(plan, progress=progress)
     session.witness.remember(vault)
     return Retained(plan=plan, result=result)

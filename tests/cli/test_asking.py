@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import os
-import pty
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
 import pytest
 
-from reopen.cli import asking
-from reopen.cli.asking import Terminal, find_terminal
-from reopen.cli.face import Face
+from tests.cli.person import Person
 from tests.cli.place import Place
 from tests.cli.test_decisions import VERSIONS
 
 FAILOVER = ("failover", "--reason", "a test", "--accept-risk", "old-primary-may-write")
-
-
-@dataclass
-class Person(io.StringIO):
-    """Reads what is asked, and types an answer to each question as soon as it stands there."""
-
-    descriptor: int
-    answers: list[tuple[str, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def write(self, text: str) -> int:
-        if self.answers and self.answers[0][0] in text:
-            os.write(self.descriptor, f"{self.answers.pop(0)[1]}\n".encode())
-        return super().write(text)
-
-
-@pytest.fixture
-def person(monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
-    """Somebody at a real pseudo-terminal."""
-    outer, inner = pty.openpty()
-    sitting = Person(outer)
-    monkeypatch.setattr(asking, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(
-        asking, "find_terminal", lambda face: None if face.json else Terminal(descriptor=inner, output=sitting)
-    )
-    yield sitting
-    os.close(inner)
-    os.close(outer)
 
 
 @pytest.fixture
@@ -107,10 +69,3 @@ def test_a_dataset_that_fails_is_asked_about_until_the_answer_can_be_taken(repli
     assert "decided: skip restore:papers" in person.getvalue()
     assert "they can wait" in ran.stdout
     assert (replicated.folder / "standby/memos/one").read_text() == "memo"
-
-
-def test_where_nobody_sits_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    face = Face(name="failover", config=None, quiet=False, verbose=False, json=False)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-
-    assert find_terminal(face) is None

@@ -171,6 +171,8 @@ class Stage:
             [sys.executable, "-m", *words],
             cwd=self.settings.base,
             env={**os.environ, **site.environment},
+            # Nobody types anything while the story is told, also where it is told at a terminal.
+            stdin=subprocess.DEVNULL,
             stdout=output,
             check=False,
         )

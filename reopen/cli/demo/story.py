@@ -144,7 +144,7 @@ class Story:
         stage.reopen(
             stage.standby,
             *("failover", "--reason", "production does not answer", "--accept-risk", RISK_OLD_PRIMARY),
-            *("--failed-at", to_text(failed_at)),
+            *("--failed-at", to_text(failed_at), "--yes"),
         )
         fence = self._newest_evidence().fence
         stage.say(f"the fence is {fence['level']}: our own writers obey it, the till does not, because {fence['why']}")
@@ -165,7 +165,7 @@ class Story:
     def _go_on(self) -> None:
         stage = self._stage
         stage.chapter("Business goes on at the standby, and the failover is accepted")
-        stage.reopen(stage.standby, "commit", "--reason", "the answers are right, we stay until production is back")
+        stage.reopen(stage.standby, "commit", "--reason", "the answers are right, we stay until it is back", "--yes")
         stage.open_till(stage.standby, clerk=NEW_TILL, orders=3)
         stage.say("this till writes into what was promoted; the one in production still writes, too")
 
@@ -186,7 +186,7 @@ class Story:
         stage = self._stage
         stage.chapter("Failback: the standby's till is closed, and only what differs is moved")
         stage.reopen(stage.standby, "replicate", "--to", "production")
-        stage.reopen(stage.standby, "failback", "--reason", "production is repaired")
+        stage.reopen(stage.standby, "failback", "--reason", "production is repaired", "--yes")
         sold = till.sold_so_far(stage.standby.folder)
         self._say_what_moved()
         stage.say("the questions once more, at the standby and in production")
