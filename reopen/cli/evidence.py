@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, command
+from reopen.cli.face import Answer, CommandGroup, Face, command
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 PANEL = "Run again"
 
 IdArgument = Annotated[
-    str, typer.Argument(metavar="[ID]", help="A number, an id or its beginning; the newest when left out.")
+    str, typer.Argument(metavar="ID", help="A number, an id or its beginning; the newest when left out.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
+        cls=CommandGroup,
         help="Look at, and check, what drills and failovers proved.",
         no_args_is_help=True,
         epilog="Example: reopen evidence verify",

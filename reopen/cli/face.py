@@ -19,12 +19,14 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from reopen.cli.coercion import spare_pydantic
+from reopen.cli.completion import offer
+from reopen.cli.helptext import make_readable, name_kinds
 from reopen.cli.text import Table, plain, printable
 from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
 
@@ -177,6 +179,9 @@ def _runner(function: Callable[..., Answer], name: str) -> Callable[..., None]:
 
     hints = get_type_hints(function, include_extras=True)
     own = list(inspect.signature(function).parameters.values())[1:]
+    for item in own:
+        for info in get_args(hints[item.name])[1:]:
+            offer(item.name, info)
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = {
         "json": (JsonOption, False),
@@ -224,17 +229,25 @@ class Interrupted(ReopenError):
 class _Command(TyperCommand):
     """One command."""
 
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        make_readable(self)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
-        return spare_pydantic(super().get_params(ctx))
+        return name_kinds(spare_pydantic(super().get_params(ctx)))
 
 
 class CommandGroup(TyperGroup):
     """A group of commands, such as ``reopen keys``."""
 
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        make_readable(self)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
-        return spare_pydantic(super().get_params(ctx))
+        return name_kinds(spare_pydantic(super().get_params(ctx)))
 
 
 class ReopenGroup(CommandGroup):

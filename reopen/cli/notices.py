@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reopen.cli.face import Answer, Face, command
+from reopen.cli.face import Answer, CommandGroup, Face, command
 from reopen.cli.text import make_table, plain
 from reopen.config.events import Event
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
@@ -24,7 +24,10 @@ NAMED_MAX = 4
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Show who is told of what, and try it.", no_args_is_help=True, epilog="Example: reopen notify test"
+        cls=CommandGroup,
+        help="Show who is told of what, and try it.",
+        no_args_is_help=True,
+        epilog="Example: reopen notify test",
     )
     app.add_typer(group, name="notify", rich_help_panel=PANEL)
     command(group, "show", group="notify", example="reopen notify show")(show)

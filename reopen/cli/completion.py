@@ -1,0 +1,67 @@
+"""Owns what a shell is offered for the words of a command line: the datasets and sites of the settings that it is at.
+
+Whoever presses a key wants words or none. So nothing here fails, nothing is printed, no store is opened and no key is
+asked for: the names stand in the settings and the contracts.
+
+Called by :mod:`reopen.cli.face`, which gives each parameter the words that its name asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from reopen.errors import ReopenError
+
+
+def offer(name: str, info: Any) -> None:
+    """Give a parameter the words to offer, if its name or its placeholder says what it takes."""
+    words = _BY_NAME.get(name) or _BY_PLACEHOLDER.get(info.metavar or "")
+    if words is not None and info.autocompletion is None:
+        info.autocompletion = words
+
+
+def datasets(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The datasets of the contracts."""
+    return _names(ctx, incomplete, lambda session: session.contracts.datasets)
+
+
+def sites(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The sites of the settings."""
+    return _names(ctx, incomplete, lambda session: session.settings.sites)
+
+
+def events(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What people can be told of."""
+    from reopen.config.events import Event
+
+    return [event for event in Event if event.startswith(incomplete)]
+
+
+def points(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The words that choose a snapshot."""
+    return [word for word in ("last-verified", "latest", "at:") if word.startswith(incomplete)]
+
+
+def _names(ctx: typer.Context, incomplete: str, names: Callable[[Any], Iterable[str]]) -> list[str]:
+    from reopen.desk.session import open_session
+
+    given = ctx.params.get("config") or ctx.find_root().params.get("config")
+    try:
+        found = sorted(names(open_session(Path(given) if given else None)))
+    except ReopenError:
+        # Nothing is to be offered where the settings are missing or wrong; the command itself will say so.
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+_BY_NAME: Mapping[str, Callable[..., list[str]]] = {"dataset": datasets, "datasets": datasets}
+_BY_PLACEHOLDER: Mapping[str, Callable[..., list[str]]] = {
+    "DATASET": datasets,
+    "EVENT": events,
+    "SELECTOR": points,
+    "SITE": sites,
+}
