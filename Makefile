@@ -36,7 +36,7 @@ lock: .venv/.ready ## Resolve the locks again from pyproject.toml (newest versio
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements-uv.lock
 
 clean: ## Remove what make and the tools made; vaults and keys under .reopen stay
-	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp holds the folder it was made in and is written last. So an environment that was interrupted, copied or moved

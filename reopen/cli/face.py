@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from reopen.progress import Progress
 
 SCHEMA_VERSION = 1
+ERROR_SCHEMA = f"reopen.error/{SCHEMA_VERSION}"
 PIPE_COLUMNS = 4000
 """Width of tables that no terminal shows: nothing in them is folded, so that other programs can read them."""
 
@@ -285,7 +286,7 @@ class ReopenGroup(CommandGroup):
 def show_error(error: ReopenError, *, as_json: bool) -> None:
     """Print an error: as JSON on standard output, else as ``error: …`` and ``hint: …`` on standard error."""
     if as_json:
-        print_json({"error": plain(error.as_dict())})
+        print_json({"schema": ERROR_SCHEMA, "error": plain(error.as_dict())})
         return
     message = "\n".join(printable(line) for line in error.message.splitlines())
     _say(message, stderr=True, label=("error: ", "bold red"))

@@ -19,9 +19,12 @@ class Hook:
     """A command of a site that a recovery calls: what it runs, and what tells whether it is done already."""
 
     command: tuple[str, ...]
+    """The program and its arguments; it runs without a shell and is told REOPEN_STEP, REOPEN_EPOCH, REOPEN_SITE and
+    REOPEN_PLAN."""
     check: tuple[str, ...] = ()
     """Exits 0 for done, 3 for not done; empty: nobody can tell."""
     timeout: timedelta = timedelta(seconds=HOOK_SECONDS_DEFAULT)
+    """How long it may take; a minute where nothing is said."""
     enforces: bool = False
     """Whether nobody can write at the site once it is done; only for ``fence``."""
 
@@ -34,6 +37,7 @@ class Site:
     role: str
     """``primary`` or ``standby``, as set up; who acts now is in the epoch log."""
     vault: str
+    """Where its copies lie: a folder, or a URL such as ``s3://bucket/prefix``."""
     control: str | None = None
     """The store of the epoch log, if this site is its home."""
     scratch: str | None = None
@@ -41,7 +45,8 @@ class Site:
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     """By what they do: quiesce, final_sync, unquiesce, fence, unfence, publish."""
     serving: str = ""
-    """Where consumers find out what serves: ``serving.json`` and ``serving.duckdb``. Empty only in tests."""
+    """Where consumers find out what serves: ``serving.json`` and ``serving.duckdb``. The settings put it beside
+    the vault where they name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +54,11 @@ class TierDefaults:
     """What a tier promises where a contract is silent; ``None``: nothing, the contract has to say it."""
 
     rpo: timedelta | None = None
+    """How much data, as time, may be lost."""
     rto: timedelta | None = None
+    """How long it may take until it runs again."""
     temperature: str | None = None
+    """How ready the standby is kept: ``cold``, ``warm`` or ``hot``."""
     approval: bool = False
     """Whether a person approves a plan that moves a dataset of the tier, where the contract does not say."""
     retention: Mapping[str, int | timedelta] = field(default_factory=dict)
@@ -71,8 +79,10 @@ class Notify:
     stands for a variable of the environment, which is looked up when something is sent."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
+    """Apprise URLs of those who are told of everything; ``${NAME}`` in one is a variable of the environment."""
     events: Mapping[str, EventChannels] = field(default_factory=dict)
-    """By name of the event (:class:`reopen.config.events.Event`); ``only`` without URLs: nobody."""
+    """Who is told of one event besides, by its name (``reopen notify show`` lists them); ``only``: nobody else;
+    ``off``: nobody."""
     owners: bool = True
     """Whether the owners of datasets are told, by the ``support`` channels of their contracts."""
     mail: str = field(default="", repr=False)
@@ -139,9 +149,11 @@ class Settings:
     site: str
     """The name of the site that this process runs at."""
     contracts: Path
+    """The folder of data contracts: one ``*.odcs.yaml`` file for each dataset that must survive."""
     home: Path
     """Where this site keeps its own state: caches, the orchestrator's database, locks."""
     keys: Path
+    """The folder of key files."""
     sites: Mapping[str, Site]
     tiers: Mapping[int, TierDefaults] = field(default_factory=dict)
     notify: Notify = field(default_factory=Notify)

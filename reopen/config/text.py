@@ -96,11 +96,17 @@ class HooksText(_Strict):
     """``[sites.<name>.hooks]``"""
 
     quiesce: HookText | None = None
+    """Makes writers wait, before a planned move."""
     final_sync: HookText | None = None
+    """Writes down what writers still hold in memory, once they wait."""
     unquiesce: HookText | None = None
+    """Lets writers go on, where the move ended without one."""
     fence: FenceHookText | None = None
+    """Keeps writers out of the site that is no longer the primary."""
     unfence: HookText | None = None
+    """Lets them in again, where the site has the role once more."""
     publish: HookText | None = None
+    """Tells consumers where the data serves now: DNS, a load balancer."""
 
 
 class SiteText(_Strict):

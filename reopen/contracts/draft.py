@@ -30,18 +30,21 @@ from reopen.contracts.service import read_service_levels
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TIERS = range(1, 10)
 
-_PROPERTIES = (
-    "tier",
-    "dependsOn",
-    "temperature",
-    "sourceKind",
-    "include",
-    "exclude",
-    "approval",
-    "automaticFailover",
-    "consistencyGroup",
-    "showFailingRows",
-)
+PROPERTIES: Mapping[str, str] = {
+    "tier": "1 to 9: 1 reopens first. Every contract needs it.",
+    "dependsOn": "Names of datasets that have to serve before this one can; a list.",
+    "temperature": "`cold` (restored when needed), `warm` (kept restored at the standby) or `hot` (warm, and its views "
+    "are ready); else as its tier in the settings says, else `cold`.",
+    "sourceKind": "How it is captured; `files` is the only kind.",
+    "include": "Gitignore-style patterns of what belongs to it; a list, else everything.",
+    "exclude": "Gitignore-style patterns of what does not; a list.",
+    "approval": "`required` when a person approves a plan that moves it, or `none`; else as its tier says.",
+    "automaticFailover": "`true` when a failover that nobody asked for may move it without approval; else `false`.",
+    "consistencyGroup": "A name: datasets with the same one begin to serve together, or none of them does.",
+    "showFailingRows": "`true` when results of checks may show rows that break a rule, but never classified columns; "
+    "else `false`.",
+}
+"""Our ``customProperties``, each with what it means. The reference is made from this."""
 
 
 class _Approval(StrEnum):
@@ -103,7 +106,7 @@ def read_draft(document: Document, *, base: Path, sites: Collection[str], tiers:
         hint = "The contract's 'name' (or its 'id', when it has no name) names the dataset: correct it."
         reader.error((key,), message, hint, value=name)
     custom = vendor_properties(
-        reader, document.data.get("customProperties", ()), ("customProperties",), known=_PROPERTIES
+        reader, document.data.get("customProperties", ()), ("customProperties",), known=tuple(PROPERTIES)
     )
     dependencies = _dependencies(reader, custom.get("dependsOn"))
     dataset = _dataset(reader, name, custom, dependencies, base, sites, tiers)

@@ -46,7 +46,16 @@ RTO = "recoveryTimeObjective"
 FREQUENCY = "frequency"
 RETENTION = "retention"
 DRILL = "restoreDrill"
-_NAMES = (RPO, RTO, FREQUENCY, RETENTION, DRILL)
+LEVELS: Mapping[str, str] = {
+    RPO: "`value` and `unit`: how much data, as time, may be lost; else `rpo` of its tier in the settings.",
+    RTO: "`value` and `unit`: how long it may take until it serves again; else `rto` of its tier.",
+    FREQUENCY: "`value` and `unit`: how often a snapshot is taken; with `scheduler: cron`, `schedule` says when.",
+    RETENTION: "`value` and `unit`: for how long snapshots are kept; finer with `keep` in its `customProperties`, for "
+    "example `{daily: 7, weekly: 5, within_monthly: 1y}`. Else as its tier says, else all are kept.",
+    DRILL: "`value` and `unit`: how often a drill proves it; with `scheduler: cron`, `schedule` says when.",
+}
+"""The service levels that are read, each with what it means. The reference is made from this."""
+_NAMES = tuple(LEVELS)
 
 _KEEP = (*COUNT_RULES, *WITHIN_RULES)
 _PERIODS = {

@@ -15,7 +15,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from reopen import __version__
 from reopen.cli.tree import app
+from tests.cli.place import Place
 
 HEAVY = ("pyarrow", "duckdb", "numpy", "prefect", "great_expectations", "pydantic", "cryptography", "fsspec", "obstore")
 CPU_SECONDS_MAX = 1.5
@@ -83,6 +85,12 @@ def test_every_exit_code_of_an_error_is_explained() -> None:
 
     kinds = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.ReopenError)]
     assert {kind.exit_code for kind in kinds} | {0, 3, 130} == {code for code, _, _ in EXIT_CODES}
+
+
+def test_the_program_tells_its_version_and_exit_codes_to_programs_too(place: Place) -> None:
+    assert place.json("version")["version"] == __version__
+    assert {item["code"] for item in place.json("help", "exit-codes")["exit_codes"]} == {*range(9), 130}
+    assert "Topics: exit-codes" in place.run("help", "else", code=4).stderr
 
 
 def test_no_colour_is_used_where_it_is_not_wanted() -> None:

@@ -108,7 +108,8 @@ def test_a_hold_on_a_dataset_is_on_what_comes_too(four: Place) -> None:
     assert all(len(row["held"]) == 2 for row in four.json("snapshots")["snapshots"])
     assert four.json("status", code=3)["datasets"][0]["holds"] == {"production": 2}
     assert "2 holds at production" in four.run("status", code=3).stdout
-    assert "still held: hold" in four.run("release", first["hold"], "--reason", "settled").stdout
+    ended = four.json("release", first["hold"], "--reason", "settled")
+    assert [hold["dataset"] for hold in ended["still"]] == ["papers"]
 
 
 @pytest.mark.parametrize(
