@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from reopen.clock import to_text
 
 if TYPE_CHECKING:
-    import rich.table
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -88,24 +90,79 @@ class Table:
     """Names; the column of one that begins with ``>`` is right-aligned."""
     rows: tuple[tuple[str, ...], ...]
 
-    def __rich__(self) -> rich.table.Table:
-        """For a terminal, with colours."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """For a terminal, with colours, in its width: a table, long texts folded where that is enough, without the
+        columns that say nothing where that is, else row by row. No word, number or id that has room is ever broken."""
+        for table in (self, self._without_empty_columns()):
+            least = table.widths_min()
+            if sum(least) + len(_GAP) * (len(least) - 1) <= options.max_width:
+                yield table.for_rich(least)
+                return
+        for row in self.rows:
+            yield from self._in_lines(row, options.max_width)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.removeprefix(">") for name in self.columns)
+
+    def _without_empty_columns(self) -> Table:
+        kept = [at for at in range(len(self.columns)) if any(row[at] not in _NOTHING for row in self.rows)]
+        return Table(tuple(self.columns[at] for at in kept), tuple(tuple(row[at] for at in kept) for row in self.rows))
+
+    def widths_min(self) -> list[int]:
+        """How wide each column has to be: what is folded keeps some words, all else keeps all."""
+        from rich.cells import cell_len
+
+        needed = [max(map(cell_len, cells)) for cells in zip(self._names, *self.rows, strict=True)]
+        return [min(width, _FOLDED_MIN) if self._is_wordy(at) else width for at, width in enumerate(needed)]
+
+    def _is_wordy(self, at: int) -> bool:
+        """Whether a column holds texts, which may be folded, or paths, which have to be."""
+        return any(len(row[at]) > _FOLDED_MIN and not _INSTANT.fullmatch(row[at]) for row in self.rows)
+
+    def for_rich(self, least: Sequence[int]) -> RenderableType:
+        """The table as Rich lays it out, each column at least so wide."""
         from rich import box
         from rich.table import Table as RichTable
-        from rich.text import Text
 
         table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in self.columns:
-            right = name.startswith(">")
-            table.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        for at, (column, name) in enumerate(zip(self.columns, self._names, strict=True)):
+            table.add_column(
+                name,
+                justify="right" if column.startswith(">") else "left",
+                overflow="fold",
+                no_wrap=not self._is_wordy(at),
+                min_width=least[at],
+            )
         for row in self.rows:
-            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+            table.add_row(*map(_styled, row))
         return table
+
+    def _in_lines(self, row: Sequence[str], width: int) -> Iterator[RenderableType]:
+        """A row as lines: its first cell and what has no name, then the other cells that say something, each after its
+        name, as many on a line as fit."""
+        from rich.padding import Padding
+        from rich.text import Text
+
+        line = Text(row[0], style="bold")
+        for name, cell in zip(self._names[1:], row[1:], strict=True):
+            if cell in _NOTHING:
+                continue
+            said = Text.assemble((f"{name} ", "dim") if name else "", _styled(cell))
+            if line and line.cell_len + said.cell_len + len(_GAP) > width:
+                yield line
+                line = Text()
+            if said.cell_len + len(_GAP) > width:
+                yield Padding(said, (0, 0, 0, len(_GAP)))
+            else:
+                line = Text.assemble(line, _GAP, said)
+        if line:
+            yield line
 
     def for_pipe(self, width_max: int) -> str | None:
         """The lines that Rich would write to a pipe so many columns wide; None where that is not plain: a wider table,
         and characters that may be wider than one column."""
-        names = tuple(name.removeprefix(">") for name in self.columns)
+        names = self._names
         lines = (names, *self.rows)
         if not all(cell.isascii() and cell == cell.strip() for line in lines for cell in line):
             return None
@@ -125,6 +182,20 @@ class Table:
 
 _GAP = "   "
 """Between two columns: the padding of both and the box's divider."""
+
+_FOLDED_MIN = 24
+"""A column that is folded keeps so much: three words, or a piece of a path that can be put together again."""
+
+_NOTHING = ("", "-")
+"""Cells that say that there is nothing to say."""
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+
+
+def _styled(cell: str) -> Text:
+    from rich.text import Text
+
+    return Text(cell, style=STYLES.get(cell, ""))
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -7,6 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from reopen.cli import face
@@ -45,6 +46,48 @@ def test_a_table_that_is_wider_than_the_pipe_is_left_to_rich() -> None:
     table = make_table(("name",), [("x" * 50,)])
     assert table.for_pipe(50) is not None
     assert table.for_pipe(49) is None
+
+
+def on_a_terminal(table: Table, columns: int) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=columns, highlight=False, force_terminal=True, color_system=None).print(table)
+    return stream.getvalue()
+
+
+@given(st.sampled_from([60, 80, 120, 200]), st.data())
+def test_a_table_fits_the_terminal_and_breaks_no_word_that_has_room(columns: int, data: st.DataObject) -> None:
+    names = data.draw(
+        st.lists(st.sampled_from(["dataset", ">files", "at", "", "recovery point"]), min_size=1, max_size=9)
+    )
+    cells = st.sampled_from(
+        [
+            "",
+            "-",
+            "ok",
+            "1,204",
+            "3fa1b2c4d5e6f708",
+            "2026-11-22 14:03:11Z",
+            "表",
+            "a text of some words, which may be folded",
+        ]
+    )
+    rows = data.draw(st.lists(st.tuples(*[cells] * len(names)), max_size=5))
+    text = on_a_terminal(make_table(names, rows), columns)
+    assert max(map(cell_len, text.splitlines())) <= columns
+    told = text.split()
+    for row in rows:
+        for word in " ".join(row).split():
+            assert word == "-" or word in told
+
+
+def test_a_table_that_has_no_room_is_shown_row_by_row_without_what_says_nothing() -> None:
+    names = ("dataset", ">tier", "", "exposure", "recovery point", "staged", "last drill")
+    row = ("orders", "1", "ok", "3m20s", "a68358e5 2026-11-22 23:11:17Z", "-", "met 2026-11-22 23:11:24Z")
+    assert [line.rstrip() for line in on_a_terminal(make_table(names, [row]), 60).splitlines()] == [
+        "orders   tier 1   ok   exposure 3m20s",
+        "   recovery point a68358e5 2026-11-22 23:11:17Z",
+        "   last drill met 2026-11-22 23:11:24Z",
+    ]
 
 
 @pytest.mark.parametrize(
