@@ -2,6 +2,8 @@
 
 ``reopen: fail over to <site>``    a site was lost (``reopen.site.lost``): the failover deployment is started. What
                                    needs approval waits for it; the rule is :mod:`reopen.recover.automatic`.
+``reopen: go on at <site>``        a recovery to the site was left (``reopen.recovery.left``), and going on with it
+                                   decides nothing: the failover deployment is started, and goes on by the log.
 ``reopen: crash silent runs at …`` a run of ours whose worker and process both died stays "Running" for ever; the server
                                    ends it when its heartbeats stay away, so that its next run is not held up by it.
 
@@ -29,7 +31,7 @@ from prefect.exceptions import ObjectNotFound
 from deployments.sync import Change
 from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, site_tag
 from reopen.config import Settings
-from tasks.events import SiteLost, full_name
+from tasks.events import RecoveryLeft, SiteLost, full_name
 
 SILENT_HEARTBEATS = 3
 """A heartbeat may be late, and one may be lost; after three a process is gone."""
@@ -55,7 +57,7 @@ def wanted_rules(settings: Settings) -> tuple[Rule, ...]:
     """The automations of the site that the settings name."""
     rules = [_silent_runs(settings.site)]
     if settings.here.role != "primary":
-        rules.append(_failover(settings))
+        rules += [_failover(settings), _go_on(settings)]
     return tuple(sorted(rules, key=lambda rule: rule.name))
 
 
@@ -103,6 +105,31 @@ def _failover(settings: Settings) -> Rule:
                 "to": site,
                 "reason": "{{ event.payload.reason }}",
                 "failed_at": "{{ event.payload.failed_at }}",
+                "automatic": True,
+                "wait_approval": WAIT_APPROVAL,
+            }
+        },
+    )
+
+
+def _go_on(settings: Settings) -> Rule:
+    site = settings.site
+    return Rule(
+        name=f"reopen: go on at {site}",
+        description=f"Starts failover/{site} again when the process of a recovery to {site} died and going on with it "
+        "decides nothing: its role has moved, or its plan is approved. It goes on where the epoch log says it is.",
+        trigger=EventTrigger(
+            expect={full_name(RecoveryLeft)},
+            match={"prefect.resource.id": "reopen.site.*", "reopen.target": site, "reopen.by-itself": "true"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        deployment=f"failover/{site}",
+        parameters={
+            "request": {
+                "config": str(settings.path),
+                "source": "{{ event.payload.source }}",
+                "to": site,
                 "automatic": True,
                 "wait_approval": WAIT_APPROVAL,
             }

@@ -17,15 +17,17 @@ running the flow again goes on where the epoch log says it is, also after its pr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import cast
 
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from flows.arguments import run_as_command
-from flows.outcome import carried_by, concluded, describe_run, not_needed
+from flows.outcome import carried_by, concluded, describe_run, is_alive, not_needed
 from flows.requests import FailoverRequest
 from reopen import durations
 from reopen.control.log import EpochLog
@@ -35,6 +37,7 @@ from reopen.desk.moves import carry_out, choose_move, failback_wish
 from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
 from reopen.desk.session import Session, open_session
 from reopen.desk.watching import rule_of
+from reopen.errors import Conflict
 from reopen.recover.automatic import accepted_risks
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
@@ -44,11 +47,15 @@ from reopen.recover.journal import Journal
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
 from reopen.recover.steps import Verb
+from reopen.storage.canonical import decode, encode
 from tasks.approval import ask_for_approval
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
 from tasks.steps import StepTasks
 from tasks.watching import callers_progress
+
+CLAIMS = "claims"
+"""Below it in the control store: which automatic run was first, by the number of records that it found in the log."""
 
 
 @flow(name="failover", task_runner=threads(), persist_result=False)
@@ -57,7 +64,7 @@ def failover(request: FailoverRequest) -> FailoverResult:
     session = open_session(request.config)
     chosen = choose(session, request)
     plan, log = chosen.plan, chosen.log
-    if request.automatic and chosen.begun and (other := carried_by(plan_tag(plan))):
+    if request.automatic and (other := other_run(log, plan, begun=chosen.begun)):
         # The watch says again and again that a site is lost. Going on with the plan would take it away from the run
         # that waits for approval, or is in the middle of it.
         describe_run(f"failover to {plan.target_site}: left to {other}")
@@ -151,6 +158,30 @@ def wish_of(request: FailoverRequest) -> Wish:
         vault=request.vault,
         automatic=request.automatic,
     )
+
+
+def other_run(log: EpochLog, plan: RecoveryPlan, *, begun: bool) -> str:
+    """The run that carries out what an automatic one was started for, or waits with it; empty when there is none.
+
+    Two that are started in the same second know nothing of each other's plan. The one that is first to claim the log as
+    it stands goes on; the other finds the claim, and whose it is. What stands in the log afterwards is another log.
+    """
+    if begun and (other := carried_by(plan_tag(plan))):
+        return other
+    records = log.records()
+    for number in itertools.count(1):
+        name = f"{CLAIMS}/{plan.target_site}/{len(records):010d}-{number}.json"
+        claim = encode({"run": flow_run.get_id(), "name": flow_run.get_name()})
+        try:
+            log.store.create(name, [claim])
+        except Conflict:
+            holder = decode(log.store.get(name), name)
+            if is_alive(str(holder["run"])):
+                return str(holder["name"])
+            # It died before it wrote anything into the log.
+            continue
+        return ""
+    raise AssertionError("the loop returns")
 
 
 def plan_tag(plan: RecoveryPlan) -> str:

@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -61,6 +62,16 @@ def carried_by(tag: str) -> str:
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_run_filter=wanted, limit=1)
     return found[0].name if found else ""
+
+
+def is_alive(run: str) -> bool:
+    """Whether a flow run of this server, by its id, still runs, waits for people, or is about to."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(run)).state
+        except ObjectNotFound:
+            return False
+    return state is not None and not state.is_final()
 
 
 def describe_run(name: str, *tags: str) -> None:

@@ -1,5 +1,5 @@
-"""Owns the order of a look of the watch: give back writers that were held too long, look at the primary, show, emit,
-tell people, and only then remember what was told.
+"""Owns the order of a look of the watch: give back writers that were held too long, say that a recovery was left, look
+at the primary, show, emit, tell people, and only then remember what was told.
 
 A look that found the worst has done its work: its run completes, and what it found is in its events.
 """
@@ -13,12 +13,13 @@ from prefect import flow, get_run_logger
 from flows.arguments import run_as_command
 from flows.outcome import describe_run
 from flows.requests import WatchRequest
+from reopen.desk.left import look_for_left
 from reopen.desk.relief import relieve
 from reopen.desk.session import open_session
 from reopen.desk.watching import keep, tell, watch_site
 from reopen.recover.watch.look import Looked
 from tasks.attempts import run_attempt
-from tasks.looks import publish_watch
+from tasks.looks import publish_left, publish_watch
 
 
 @flow(name="watch", persist_result=False)
@@ -28,6 +29,10 @@ def watch(request: WatchRequest) -> Looked | None:
     relief = run_attempt("watch", "relief", partial(relieve, session))
     if relief is not None:
         get_run_logger().error(f"{relief.text}. {relief.hint}".strip())
+    left = run_attempt("watch", "left", partial(look_for_left, session))
+    if left is not None:
+        get_run_logger().error(left.text)
+        publish_left(left)
     found = run_attempt("watch", "look", partial(watch_site, session))
     if found is None:
         describe_run(f"watch: {session.settings.site} is the primary")

@@ -41,6 +41,11 @@ class Event(BaseModel):
         """The id of the resource, as automations match it: ``reopen.dataset.orders``, ``reopen.site.production``."""
         return f"{PREFIX}.{self.about}.{getattr(self, self.about)}"
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What automations can match beside the resource."""
+        return {}
+
 
 class OfDataset(Event):
     """What every event of a dataset has."""
@@ -137,6 +142,10 @@ class SiteLost(SiteUnreachable):
     by_itself: bool = Field(description="Whether the rules let the failover go with no person in between.")
     why: str = Field(description="Why it may, or may not.")
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return {"reopen.target": self.target}
+
 
 class SiteReturned(OfSite):
     """A watched site answers again, wholly."""
@@ -145,6 +154,27 @@ class SiteReturned(OfSite):
     when = "Once, after it was unreachable or lost."
 
     at: AwareDatetime = Field(description="When it was seen.")
+
+
+class RecoveryLeft(OfSite):
+    """A recovery at `site` was begun, is not done, and nobody works on it: its process died. Where going on with it
+    decides nothing, an automation starts the failover deployment of `target` again. The labels `reopen.target` and
+    `reopen.by-itself` (`true` or `false`) say so."""
+
+    name = "recovery.left"
+    when = "Some minutes after its driver fell silent, and every `remind` of `[watch]` while it lasts."
+
+    source: str = Field(description="The site that the role moves from.")
+    target: str = Field(description="The site that it moves to.")
+    plan: str = Field(description="The digest of its plan.")
+    scenario: Literal["unplanned", "planned", "failback", "rollback"] = Field(description="What kind of move it is.")
+    since: AwareDatetime = Field(description="The last that was heard of it.")
+    by_itself: bool = Field(description="Whether the machine may go on with it.")
+    why: str = Field(description="Why it may, or what a person has to do.")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return {"reopen.target": self.target, "reopen.by-itself": str(self.by_itself).lower()}
 
 
 class ReadyFailed(OfSite):
@@ -214,6 +244,7 @@ EVENTS: Mapping[str, type[Event]] = {
         SiteUnreachable,
         SiteLost,
         SiteReturned,
+        RecoveryLeft,
         ReadyFailed,
         ReadyRestored,
         SnapshotCompleted,
@@ -244,7 +275,7 @@ def emit(event: Event) -> None:
             "prefect.resource.id": event.resource,
             "prefect.resource.name": getattr(event, event.about),
             "reopen.site": str(getattr(event, "site", "")),
-            **({"reopen.target": event.target} if isinstance(event, SiteLost) else {}),
+            **event.labels,
         },
         payload=payload_of(event),
     )

@@ -6,10 +6,11 @@ from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
+from reopen.desk.left import Left
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.look import Looked
-from tasks.events import Event, ReadyFailed, ReadyRestored, emit, event_of
+from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, emit, event_of
 from tasks.progress import artifact_key
 
 
@@ -37,6 +38,11 @@ def readiness_event(found: Readiness) -> Event:
         return ReadyRestored(site=found.site, warned=len(found.warned))
     failed = tuple(describe(check) for check in found.failed)
     return ReadyFailed(site=found.site, failed=failed, warned=len(found.warned))
+
+
+def publish_left(left: Left) -> None:
+    """The event of a recovery that nobody drives any more; an automation goes on with it where that decides nothing."""
+    emit(event_of(RecoveryLeft.name, left.payload))
 
 
 def publish_watch(found: Looked) -> None:

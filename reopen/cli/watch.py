@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from reopen.desk.left import Left
     from reopen.desk.relief import Relief
     from reopen.recover.context import Delivery
     from reopen.recover.watch.look import Looked
@@ -45,17 +46,28 @@ def watch(
             hint="Have cron or a systemd timer repeat it, or deploy the flow: `python -m deployments`.",
         )
     from reopen.desk import watching
+    from reopen.desk.left import look_for_left
     from reopen.desk.relief import relieve
 
     session = face.session
-    relief = relieve(session, tell=tell)
+    relief, left = relieve(session, tell=tell), look_for_left(session, tell=tell)
     found = watching.watch_site(session)
     if found is None:
         text = f"{session.settings.site} is the primary: it is watched from another site."
-        return with_relief(Answer(value={"ok": True, "watched": None}, show=[text]), relief)
+        return with_left(with_relief(Answer(value={"ok": True, "watched": None}, show=[text]), relief), left)
     deliveries = watching.tell(session, found) if tell else ()
     watching.keep(session, found)
-    return with_relief(watch_answer(found, deliveries), relief)
+    return with_left(with_relief(watch_answer(found, deliveries), relief), left)
+
+
+def with_left(answer: Answer, left: Left | None) -> Answer:
+    """The answer, and the recovery that nobody drives any more."""
+    if left is None:
+        return Answer(value={**answer.value, "left": None}, show=answer.show, exit_code=answer.exit_code)
+    lines = [left.text, *(f"{item.channel}: {item.status}: {item.event}" for item in left.deliveries)]
+    return Answer(
+        value={**answer.value, "ok": False, "left": plain(left)}, show=[*lines, *answer.show], exit_code=EXIT_NEGATIVE
+    )
 
 
 def with_relief(answer: Answer, relief: Relief | None) -> Answer:

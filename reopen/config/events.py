@@ -24,5 +24,6 @@ class Event(StrEnum):
     READY_FAILED = "ready-failed"
     WATCH_SILENT = "watch-silent"
     WRITERS_HELD = "writers-held"
+    RECOVERY_LEFT = "recovery-left"
     TEST = "test"
     """Nothing happened; somebody tries the channels."""

@@ -31,6 +31,7 @@ from reopen.recover.messages import Messenger
 from reopen.recover.messages import committed as committed_notice
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
 from reopen.recover.planned import Prepared, execute_prepare
+from reopen.recover.pulse import beating
 from reopen.recover.reprotect import Reprotected, execute_reprotect, plan_reprotect
 from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback, unwritten_rollback
 from reopen.storage import open_store
@@ -92,7 +93,10 @@ def carry_out(
     """
     plan = chosen.plan
     _require_readable(session, chosen, vault or plan.target_site)
-    with open_desk(session, vault=vault or plan.target_site, progress=progress, plan=plan, wait=wait) as context:
+    with (
+        open_desk(session, vault=vault or plan.target_site, progress=progress, plan=plan, wait=wait) as context,
+        beating(chosen.log.store, orchestrator=context.orchestrator, plan=plan.digest, clock=session.clock),
+    ):
         if plan.kind is PlanKind.PREPARE:
             prepared = execute_prepare(
                 plan, context, chosen.log, fence=fence, reason=reason, workers=SIDE_BY_SIDE, driver=driver
@@ -212,7 +216,10 @@ def give_role_back(
     """Carry out a roll-back, and list what the abandoned site wrote."""
     plan = chosen.plan
     vault = plan.target_site if plan.scenario is Scenario.ROLLBACK else plan.source_site
-    with open_desk(session, vault=vault, progress=progress, plan=plan) as context:
+    with (
+        open_desk(session, vault=vault, progress=progress, plan=plan) as context,
+        beating(chosen.log.store, orchestrator=context.orchestrator, plan=plan.digest, clock=session.clock),
+    ):
         return execute_rollback(
             plan, context, chosen.log, fence=fence, reason=reason, driver=driver,
             diverged=partial(_tried_diverged, session),

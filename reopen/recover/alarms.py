@@ -63,5 +63,13 @@ def writers_held(
     return _notice(Event.WRITERS_HELD, contacts, **fields)
 
 
+def recovery_left(
+    *, source: str, target: str, plan: str, since: datetime, next_step: str, contacts: Iterable[Contact] = ()
+) -> Notice:
+    """A recovery was begun, is not done, and nobody drives it; ``next_step`` is what happens or is to be done now."""
+    fields = {"source": source, "target": target, "plan": plan, "since": to_the_second(since), "next_step": next_step}
+    return _notice(Event.RECOVERY_LEFT, contacts, **fields)
+
+
 def _notice(event: str, contacts: Iterable[Contact], /, **fields: str) -> Notice:
     return Notice(event=event, fields=fields, contacts=tuple(dict.fromkeys(contacts)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reopen.control.log import EpochLog
+from reopen.desk.left import TRIES_MAX
 from tests.cli.place import Place, Ran
 from tests.cli.test_roles import ACCEPTED, calls, hook
 from tests.disks import give_room, small_disk_at
@@ -303,3 +305,51 @@ def test_writers_that_cannot_be_given_back_are_told_once_with_what_to_do(ready: 
     assert "reopen rollback" in found["relief"]["hint"]
     assert ready.json("watch", "--once")["relief"] is None, "it is tried and told again after a while"
     assert len(calls(called)) == 1
+
+
+def test_a_failover_that_nobody_goes_on_with_is_told_once_and_said_to_go_on(
+    ready: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an automation does by its event, `reopen failover` does here: it goes on by the log."""
+    append = EpochLog.append
+
+    def dies(log: EpochLog, value: Any, *, by: str) -> Any:
+        record = append(log, value, by=by)
+        if getattr(getattr(record.value, "outcome", None), "step", "") == "fence":
+            raise SystemExit(1)
+        return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochLog, "append", dies)
+        ready.run(*FIRE, *ACCEPTED, code=None)
+    monkeypatch.setattr("reopen.recover.left.LEFT_AFTER", timedelta(0))
+
+    looks = [ready.run("watch", "--once", "--json", code=None).json["left"] for _ in range(3)]
+
+    assert [look is None for look in looks] == [True, False, True], "it takes two looks, and is told once"
+    assert (looks[1]["target"], looks[1]["by_itself"]) == ("standby", True)
+    assert ready.json("failover")["verdict"] == "met"
+    assert ready.run("watch", "--once", "--json", code=None).json["left"] is None
+
+
+def test_a_recovery_that_dies_each_time_is_left_to_people_in_the_end(
+    ready: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = EpochLog.append
+
+    def dies(log: EpochLog, value: Any, *, by: str) -> Any:
+        record = append(log, value, by=by)
+        if getattr(record.value, "step", "") == "restore:papers":
+            raise SystemExit(1)
+        return record
+
+    monkeypatch.setattr("reopen.recover.left.LEFT_AFTER", timedelta(0))
+    monkeypatch.setattr(EpochLog, "append", dies)
+    ready.run(*FIRE, *ACCEPTED, code=None)
+    told = []
+    for _ in range(TRIES_MAX + 1):
+        looks = [ready.run("watch", "--once", "--json", code=None).json["left"] for _ in range(2)]
+        told.append(looks[1]["by_itself"])
+        ready.run("failover", code=None)
+
+    assert told == [*[True] * TRIES_MAX, False]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from reopen.recover.failover import unfinished_plan
 from tests.flows.observed import eventually, newest_flow_run
 from tests.flows.scene import Scene
 from tests.flows.test_failover_flow import standby
-from tests.recover.business import FakeVerbs, context_of
+from tests.recover.business import NOON, FakeVerbs, TickingClock, context_of, plan_of
+from tests.stores import MemoryStore
 
 __all__ = ["standby"]
 
@@ -115,3 +117,24 @@ def test_a_run_that_waits_is_not_disturbed_by_another_and_goes_on_when_approved_
 
     assert (result.verdict, result.primary) == ("met", "standby")
     assert [given.by for given in approvals(asking)] == ["bob"], "it is said once"
+
+
+def test_of_two_automatic_runs_that_find_the_same_log_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They plan apart, so neither finds the other by its plan: the claim in the control store tells them apart."""
+    from flows import failover
+    from reopen.control.records import Takeover
+
+    log, plan = EpochLog(MemoryStore(), clock=TickingClock(NOON)), plan_of()
+    alive = {"1": True, "2": True}
+
+    def ask_as(run: str) -> str:
+        monkeypatch.setattr(failover, "flow_run", SimpleNamespace(get_id=lambda: run, get_name=lambda: f"run {run}"))
+        return failover.other_run(log, plan, begun=False)
+
+    monkeypatch.setattr(failover, "is_alive", alive.__getitem__)
+    assert ask_as("1") == ""
+    assert ask_as("2") == "run 1"
+    alive["1"] = False
+    assert ask_as("2") == "", "who died before it wrote anything holds nobody up"
+    log.append(Takeover(epoch=0, term=1, reason="lost"), by="o")
+    assert ask_as("3") == "", "and another log is another claim"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,23 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     (event,) = eventually(lambda: emitted("reopen.site.lost", "production"), bool)
     assert event["by_itself"] is False
 
+    # One that was left is gone on with where that decides nothing, and only there.
+    from reopen.desk.left import Left
+    from tasks.looks import publish_left
+
+    left = Left(
+        source="production", target="standby", plan="c0ffee", scenario="unplanned", since=lost.at, by_itself=False,
+        why="It waits for approval.",
+    )  # fmt: skip
+    publish_left(left)
+    publish_left(replace(left, by_itself=True))
+    both = eventually(started, lambda runs: len(runs) > 1)
+    (again,) = (FailoverRequest(**other.parameters["request"]) for other in both if other.id != run.id)
+    assert (again.automatic, again.to, again.reason) == (True, "standby", "")
+    told = eventually(lambda: emitted("reopen.recovery.left", "standby"), lambda events: len(events) == 2)
+    assert [event["by_itself"] for event in told] == [False, True]
+    assert len(started()) == 2
+
     # What it starts does not go without a person: it waits, and nothing is fenced or moved before.
     from flows.failover import failover
     from flows.outcome import BadFinding
@@ -155,6 +173,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     session = open_session(scene.standby)
     rules = wanted_rules(session.settings)
     fail_over, silent = "automation/reopen: fail over to standby", "automation/reopen: crash silent runs at standby"
+    go_on = "automation/reopen: go on at standby"
 
     def synced(client: SyncPrefectClient, wanted: Any = rules, **options: Any) -> dict[str, str]:
         changes = sync_automations(client, wanted, site="standby", **{"prune": False, **options})
@@ -162,11 +181,11 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
 
     with get_client(sync_client=True) as client:
         # Before its deployment is there, a dry run says what would be made.
-        assert synced(client, dry_run=True) == {fail_over: "created", silent: "created"}
+        assert synced(client, dry_run=True) == {fail_over: "created", go_on: "created", silent: "created"}
         assert client.read_automations() == []
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
-        assert synced(client) == {fail_over: "created", silent: "created"}
-        assert synced(client) == {fail_over: "unchanged", silent: "unchanged"}
+        assert synced(client) == {fail_over: "created", go_on: "created", silent: "created"}
+        assert synced(client) == {fail_over: "unchanged", go_on: "unchanged", silent: "unchanged"}
 
         # Somebody switches ours off, changes it, and makes one of his own.
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
@@ -178,13 +197,13 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             ours.model_dump(exclude={"id", "owner_resource"}) | {"name": "mine", "tags": ["reopen"]}
         )
         client.create_automation(own)
-        assert synced(client) == {fail_over: "changed", silent: "unchanged"}
+        assert synced(client) == {fail_over: "changed", go_on: "unchanged", silent: "unchanged"}
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
         assert not ours.enabled
         assert ours.description != "hm"
 
-        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale"}
-        assert synced(client, rules[:1], prune=True) == {silent: "unchanged", fail_over: "removed"}
+        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale", go_on: "stale"}
+        assert synced(client, rules[:1], prune=True) == {silent: "unchanged", fail_over: "removed", go_on: "removed"}
         assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
 
 

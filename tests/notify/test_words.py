@@ -52,6 +52,7 @@ NOTICES = [
     alarms.ready_failed(site="standby", failed=[("capacity", "free 3 GB")]),
     alarms.watch_silent(site="standby", last_seen=None, limit=timedelta(minutes=5)),
     alarms.writers_held(site="production", since=NOON, limit=timedelta(hours=1), ended="They are given back."),
+    alarms.recovery_left(source="production", target="standby", plan="abc", since=NOON, next_step="It goes on."),
     Notice(event=Event.TEST, fields={"site": "standby", "by": "anna", "sent_at": "now"}, test=True),
 ]
 by_event = pytest.mark.parametrize("notice", NOTICES, ids=lambda notice: notice.event)
