@@ -4,6 +4,7 @@
                                    needs approval waits for it; the rule is :mod:`reopen.recover.automatic`.
 ``reopen: go on at <site>``        a recovery to the site was left (``reopen.recovery.left``), and going on with it
                                    decides nothing: the failover deployment is started, and goes on by the log.
+``reopen: silent watch at …``      the watch's sign of life stays away: people are told, by our channels and the server.
 ``reopen: crash silent runs at …`` a run of ours whose worker and process both died stays "Running" for ever; the server
                                    ends it when its heartbeats stay away, so that its next run is not held up by it.
 
@@ -24,20 +25,24 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
 from deployments.sync import Change
 from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, site_tag
 from reopen.config import Settings
-from tasks.events import RecoveryLeft, SiteLost, full_name
+from reopen.recover.readiness.connectivity import SILENT_LOOKS
+from tasks.events import RecoveryLeft, SiteLost, WatchLooked, full_name
 
 SILENT_HEARTBEATS = 3
 """A heartbeat may be late, and one may be lost; after three a process is gone."""
 
 WAIT_APPROVAL = "24h"
 """How long the failover waits for a person. After that, `reopen approve` and a new run go on with its plan."""
+
+ALARM_BLOCK = "reopen-alarm"
+"""The notification block of the server that is told when the watch is silent; people make it in the UI."""
 
 _COMPARED = ("description", "trigger", "actions")
 
@@ -51,13 +56,15 @@ class Rule:
     trigger: EventTrigger
     deployment: str = ""
     parameters: dict[str, Any] | None = None
+    block: str = ""
+    """A notification block of the server that it sends through as well, where there is one of this name."""
 
 
 def wanted_rules(settings: Settings) -> tuple[Rule, ...]:
     """The automations of the site that the settings name."""
     rules = [_silent_runs(settings.site)]
     if settings.here.role != "primary":
-        rules += [_failover(settings), _go_on(settings)]
+        rules += [_failover(settings), _go_on(settings), _silent_watch(settings)]
     return tuple(sorted(rules, key=lambda rule: rule.name))
 
 
@@ -158,6 +165,35 @@ def _silent_runs(site: str) -> Rule:
     )
 
 
+def _silent_watch(settings: Settings) -> Rule:
+    """Its flow needs a worker, which may be what has died. So the server tells people itself where it has a block for
+    it; an observer outside (``[heartbeat]``) and the other site (`reopen ready`) notice when the server is gone too."""
+    site = settings.site
+    return Rule(
+        name=f"reopen: silent watch at {site}",
+        description=f"Tells people when the watch at {site} has not looked for {SILENT_LOOKS} times its period. "
+        f"A notification block named {ALARM_BLOCK} on this server is told too, which needs no worker.",
+        trigger=EventTrigger(
+            after={full_name(WatchLooked)},
+            expect={full_name(WatchLooked)},
+            match={"prefect.resource.id": "reopen.site.*", "reopen.target": site},
+            posture=Posture.Proactive,
+            threshold=1,
+            # Its schedule is a cron, which knows nothing shorter than a minute.
+            within=SILENT_LOOKS * max(settings.watch.every, timedelta(minutes=1)),
+        ),
+        deployment=f"silent/{site}",
+        parameters={"request": {"config": str(settings.path)}},
+        block=ALARM_BLOCK,
+    )
+
+
+def _block_id(client: SyncPrefectClient, name: str) -> UUID | None:
+    """The id of the block of a name; names are unique for a type only, and people choose the type."""
+    found = [block.id for block in client.read_block_documents() if block.name == name] if name else []
+    return min(found, default=None)
+
+
 def _bring(
     client: SyncPrefectClient, rule: Rule, standing: Sequence[Automation], tags: list[str], dry_run: bool
 ) -> Change:
@@ -183,13 +219,16 @@ def _bring(
             message="Its heartbeats stopped: the process and its worker died.",
             force=False,
         )
+    actions: list[Any] = [action]
+    if (block_id := _block_id(client, rule.block)) is not None:
+        actions.append(SendNotification(block_document_id=block_id, subject=rule.name, body=rule.description))
     core = AutomationCore(
         name=rule.name,
         description=rule.description,
         tags=tags,
         enabled=standing[0].enabled if standing else True,
         trigger=rule.trigger,
-        actions=[action],
+        actions=actions,
     )
     if not standing:
         if not dry_run:

@@ -72,7 +72,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
             found.append(_replicate(settings, contracts, config, common))
     else:
         found += _drills(settings, contracts, config, common)
-        found += [make(settings, config, common) for make in (_failover, _decide, _ready, _watch)]
+        found += [make(settings, config, common) for make in (_failover, _decide, _ready, _watch, _silent)]
         found += _stage(settings, contracts, config, common)
     return tuple(sorted(found, key=lambda item: item.full_name))
 
@@ -221,6 +221,16 @@ def _watch(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
         description=f"Looks from {settings.site} whether the primary is alive, and says when it is lost.",
         request=dict(config),
         crons=(cron_of_period(settings.watch.every),),
+        tags=common,
+    )
+
+
+def _silent(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="silent",
+        name=settings.site,
+        description=f"Tells people that the watch at {settings.site} has fallen silent. An automation starts it.",
+        request=dict(config),
         tags=common,
     )
 

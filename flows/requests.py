@@ -227,3 +227,7 @@ class ReadyRequest(Request):
 
 class WatchRequest(Request):
     """Look at the primary from this site, once."""
+
+
+class SilentRequest(Request):
+    """Tell people that the watch at this site has fallen silent, if it has."""

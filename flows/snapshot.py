@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.outcome import concluded, describe_run
+from flows.outcome import concluded, describe_run, warn
 from flows.requests import SnapshotRequest
 from reopen.desk.elsewhere import Workplace
+from reopen.desk.heartbeat import Job, heartbeat
 from reopen.desk.session import open_session
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
@@ -53,7 +54,7 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     standing.require_free()
     workers = session.settings.limits.workers if request.workers is None else request.workers
     workplace = Workplace.of(session.settings, request.vault)
-    with open_crew(session.settings.shards) as crew:
+    with heartbeat(session.settings, Job.SNAPSHOT) as pulse, open_crew(session.settings.shards) as crew:
         for dataset in datasets:
             progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
             try:
@@ -68,8 +69,10 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
             else:
                 publish_snapshot(result)
                 results.append(result)
-    session.witness.remember(vault)
-    taken = SnapshotsTaken(results=tuple(results), failed=failed)
+        session.witness.remember(vault)
+        taken = SnapshotsTaken(results=tuple(results), failed=failed)
+        pulse.failed = not taken.ok
+    warn(pulse.problem)
     return concluded(taken, taken.problem)
 
 

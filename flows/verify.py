@@ -7,9 +7,10 @@ from functools import partial
 from prefect import flow
 
 from flows.arguments import run_as_command
-from flows.outcome import concluded, describe_run
+from flows.outcome import concluded, describe_run, warn
 from flows.requests import VerifyRequest
 from reopen.desk.elsewhere import Workplace
+from reopen.desk.heartbeat import Job, heartbeat
 from reopen.desk.session import open_session
 from reopen.protect.verify.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
@@ -36,13 +37,16 @@ def verify(request: VerifyRequest) -> VerifyResult:
         workers=session.settings.limits.workers,
         progress=ArtifactProgress("verify-progress"),
     )
-    if session.settings.shards.runner == "threads":
-        result = run_attempt("verify", f"verify {scope}", check)
-    else:
-        # The packs are task runs of their own there; what puts their findings together stays in this process.
-        workplace = Workplace.of(session.settings, request.vault)
-        with open_crew(session.settings.shards) as crew:
-            result = check(check_groups=partial(check_groups, crew=crew, workplace=workplace))
+    with heartbeat(session.settings, Job.VERIFY) as pulse:
+        if session.settings.shards.runner == "threads":
+            result = run_attempt("verify", f"verify {scope}", check)
+        else:
+            # The packs are task runs of their own there; what puts their findings together stays in this process.
+            workplace = Workplace.of(session.settings, request.vault)
+            with open_crew(session.settings.shards) as crew:
+                result = check(check_groups=partial(check_groups, crew=crew, workplace=workplace))
+        pulse.failed = not result.ok
+    warn(pulse.problem)
     if result.ok:
         session.witness.remember(vault)
     publish_verification(result)

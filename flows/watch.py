@@ -1,5 +1,6 @@
 """Owns the order of a look of the watch: give back writers that were held too long, say that a recovery was left, look
-at the primary, show, emit, tell people, and only then remember what was told.
+at the primary, show, emit, tell people, and only then remember what was told. At the end the watch gives its own sign
+of life: an event, and a call to the observer outside.
 
 A look that found the worst has done its work: its run completes, and what it found is in its events.
 """
@@ -11,21 +12,35 @@ from functools import partial
 from prefect import flow, get_run_logger
 
 from flows.arguments import run_as_command
-from flows.outcome import describe_run
+from flows.outcome import describe_run, warn
 from flows.requests import WatchRequest
+from reopen.desk.heartbeat import Job, heartbeat
 from reopen.desk.left import look_for_left
 from reopen.desk.relief import relieve
-from reopen.desk.session import open_session
+from reopen.desk.session import Session, open_session
 from reopen.desk.watching import keep, tell, watch_site
+from reopen.recover.context import Delivery
 from reopen.recover.watch.look import Looked
 from tasks.attempts import run_attempt
-from tasks.looks import publish_left, publish_watch
+from tasks.events import emit
+from tasks.looks import looked, publish_left, publish_watch
 
 
 @flow(name="watch", persist_result=False)
 def watch(request: WatchRequest) -> Looked | None:
     """Look at the primary from this site."""
     session = open_session(request.config)
+    with heartbeat(session.settings, Job.WATCH) as pulse:
+        found, deliveries = _look(session)
+        # A watch whose voice nobody hears is as good as none: the observer outside is the one who is left.
+        pulse.failed = bool(deliveries) and all(delivery.status == "failed" for delivery in deliveries)
+    emit(looked(session.settings.site, found))
+    warn(pulse.problem)
+    return found
+
+
+def _look(session: Session) -> tuple[Looked | None, tuple[Delivery, ...]]:
+    """What was seen, and what became of telling people."""
     relief = run_attempt("watch", "relief", partial(relieve, session))
     if relief is not None:
         get_run_logger().error(f"{relief.text}. {relief.hint}".strip())
@@ -36,12 +51,12 @@ def watch(request: WatchRequest) -> Looked | None:
     found = run_attempt("watch", "look", partial(watch_site, session))
     if found is None:
         describe_run(f"watch: {session.settings.site} is the primary")
-        return None
+        return None, ()
     describe_run(f"watch {found.site}: {found.judged.state}")
     publish_watch(found)
-    tell(session, found)
+    deliveries = tell(session, found)
     keep(session, found)
-    return found
+    return found, deliveries
 
 
 def lines(found: Looked | None) -> list[str]:

@@ -177,6 +177,23 @@ class RecoveryLeft(OfSite):
         return {"reopen.target": self.target, "reopen.by-itself": str(self.by_itself).lower()}
 
 
+class WatchLooked(OfSite):
+    """The watch has looked. It is the watch's sign of life: an automation tells people when it stays away."""
+
+    name = "watch.looked"
+    when = "After each look, once people were told what is new."
+
+    target: str = Field(description="The site that looked.")
+    state: Literal["alive", "troubled", "failing", "lost", "unknown", "is-primary"] = Field(
+        description="How `site` is. unknown: nothing of it was ever reached. is-primary: the site that looked has the "
+        "role itself."
+    )
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return {"reopen.target": self.target}
+
+
 class ReadyFailed(OfSite):
     """A site could not take over now."""
 
@@ -245,6 +262,7 @@ EVENTS: Mapping[str, type[Event]] = {
         SiteLost,
         SiteReturned,
         RecoveryLeft,
+        WatchLooked,
         ReadyFailed,
         ReadyRestored,
         SnapshotCompleted,
@@ -296,7 +314,7 @@ Flows tell Prefect what they find as events: the event feed of its UI shows them
 is made from `tasks/events.py` by `python -m tasks.events`.
 
 An event's resource is `reopen.dataset.<name>` or `reopen.site.<name>`; the label `reopen.site` names the site, and
-`reopen.target` of a lost site the one that would take over. What an event carries is its payload, in the template of an
+`reopen.target` the one that watches it and would take over. What an event carries is its payload, in the template of an
 automation `{{ event.payload.<field> }}`. Names and fields keep their meaning; new ones may come. Times are RFC 3339 in
 UTC.
 

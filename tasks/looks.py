@@ -10,7 +10,7 @@ from reopen.desk.left import Left
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.look import Looked
-from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, emit, event_of
+from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, WatchLooked, emit, event_of
 from tasks.progress import artifact_key
 
 
@@ -70,3 +70,10 @@ def publish_watch(found: Looked) -> None:
 def watch_events(found: Looked) -> list[Event]:
     """The events of a look of the watch."""
     return [event_of(str(signal.sign), signal.payload) for signal in found.judged.signals]
+
+
+def looked(site: str, found: Looked | None) -> WatchLooked:
+    """The watch's sign of life, given by ``site``; ``found`` is None where there was nobody to watch."""
+    if found is None:
+        return WatchLooked(site=site, target=site, state="is-primary")
+    return WatchLooked(site=found.site, target=site, state=found.judged.state.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.config import Limits, Recovery, TierDefaults, Watch, default_settings_text, load_settings
+from reopen.config import Heartbeat, Limits, Recovery, TierDefaults, Watch, default_settings_text, load_settings
 from reopen.config.model import EventChannels
 from reopen.contracts import ContractError, Objective, load_contracts
 from reopen.errors import InvalidInput, NotFound
@@ -61,6 +61,7 @@ def test_the_settings_that_init_writes_load_and_mean_what_they_say(file: Path) -
     assert settings.limits == Limits(workers=0, validation_memory="1GB")
     assert settings.recovery == Recovery(rate="", decide_within=timedelta(0))
     assert settings.watch == Watch()
+    assert settings.heartbeat == Heartbeat()
     assert settings.notify.urls == ()
 
 
@@ -366,3 +367,18 @@ def test_a_bad_channel_of_an_event_is_one_fault_without_its_value(file: Path, li
     assert key in error.message
     assert says in f"{error.message} {error.hint}"
     assert "t0ken" not in str(error)
+
+
+@pytest.mark.parametrize("url", ["https://hc.example/ping/1-2", "http://10.0.0.5:3001/api/push/x?status=up", "${BEAT}"])
+def test_an_observer_has_an_address_or_a_variable_that_holds_one(file: Path, url: str) -> None:
+    file.write_text(DEFAULT.replace('watch = ""', f'watch = "{url}"'), encoding="utf-8")
+    heartbeat = load_settings(file).heartbeat
+    assert (heartbeat.watch, heartbeat.timeout) == (url, timedelta(seconds=5))
+    assert url not in repr(heartbeat)
+
+
+@pytest.mark.parametrize("url", ["hc.example/t0ken", "ftp://t0ken", "https://", "two t0kens"])
+def test_a_bad_address_of_an_observer_is_one_fault_without_its_value(file: Path, url: str) -> None:
+    error = refusal(file, 'verify = ""', f'verify = "{url}"')
+    assert "heartbeat.verify: The value is not allowed; allowed: http://" in error.message
+    assert "t0ken" not in error.message

@@ -128,3 +128,21 @@ def test_settings_with_addresses_of_one_event_are_read_each_time(settled: Path) 
     for _ in range(2):
         assert load_settings(settled).notify.events["committed"].urls == ("slack://secret",)
     assert memories(settled) == []
+
+
+def test_no_address_of_an_observer_is_remembered(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled.write_text(DEFAULT.replace('watch = ""', 'watch = "https://hc.example/secret-one"', 1))
+    for _ in range(2):
+        assert load_settings(settled).heartbeat.watch == "https://hc.example/secret-one"
+    assert memories(settled) == []
+    settled.write_text(DEFAULT)
+    monkeypatch.setenv("REOPEN_HEARTBEAT__WATCH", "https://hc.example/secret-two")
+    for _ in range(2):
+        assert load_settings(settled).heartbeat.watch == "https://hc.example/secret-two"
+    assert memories(settled) == []
+    monkeypatch.delenv("REOPEN_HEARTBEAT__WATCH")
+    # The name of a variable is none, and costs nothing.
+    settled.write_text(DEFAULT.replace('watch = ""', 'watch = "${BEAT}"', 1))
+    first = load_settings(settled)
+    monkeypatch.setattr(text, "read_settings_text", None)
+    assert load_settings(settled) == first

@@ -9,8 +9,8 @@ Invariants
         allowed ones. Unknown keys are faults.
     I2  Relative paths, from the file and from the environment alike, count from the folder of the settings file, so
         that a cron job and a person in another folder mean the same place.
-    I3  No secret stands in the file: ``keys`` is the folder of key files. Notification URLs may carry tokens, so their
-        values are never shown in an error or a ``repr``.
+    I3  No secret stands in the file: ``keys`` is the folder of key files. Addresses of notifications and heartbeats may
+        carry tokens, so their values are never shown in an error or a ``repr``.
     I4  Exactly one site is primary, at most one is standby, and at most one keeps the epoch log.
 
 Importing this room is cheap; pydantic is imported when settings are loaded, because ``--help`` needs none.
@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from reopen.config.initial import default_settings_text
 from reopen.config.load import FILE_NAME, FILE_VARIABLE, load_settings
-from reopen.config.model import Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults, Watch
+from reopen.config.model import Heartbeat, Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults, Watch
 
 __all__ = [
     "FILE_NAME",
     "FILE_VARIABLE",
+    "Heartbeat",
     "Hook",
     "Limits",
     "Notify",

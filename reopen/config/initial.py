@@ -142,6 +142,17 @@ failures = 3
 # What lasts is told again this often.
 remind = "1h"
 
+[heartbeat]
+# A dead man's switch: each of these jobs calls an address of somebody else's when it has done its work, and that
+# observer (healthchecks.io, or one that works like it) tells people when no call came: it is the only one who notices
+# that this machine is gone. Called with /start behind it at the begin, with /fail when the job could not. Addresses are
+# secrets: "${{NAME}}" is the value of that variable of the environment. Empty: nobody is told.
+watch = ""
+snapshot = ""
+verify = ""
+# How long a call may take. A job never waits longer for one, and none fails by it.
+timeout = "5s"
+
 [shards]
 # Where flows have the shards of large work done: "threads" of the flow's process, "processes" of its host, or "dask"
 # (needs the extra `reopen[dask]`), whose workers reach the vault, the data and the keys under the same paths.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from reopen.config.faults import Fault, faults_error
 from reopen.config.model import (
     EventChannels,
+    Heartbeat,
     Hook,
     Limits,
     Notify,
@@ -108,6 +109,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         shards=Shards(runner=text.shards.runner, workers=text.shards.workers, address=text.shards.address),
         recovery=Recovery(rate=text.recovery.rate, decide_within=text.recovery.decide_within),
         watch=Watch(**dict(text.watch)),
+        heartbeat=Heartbeat(**dict(text.heartbeat)),
     )
 
 

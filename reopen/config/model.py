@@ -129,6 +129,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """Who outside waits for our jobs. Addresses are secrets, so they are kept out of ``repr``; ``${NAME}`` in one
+    stands for a variable of the environment, which is looked up when it is called. Empty: nobody waits."""
+
+    watch: str = field(default="", repr=False)
+    snapshot: str = field(default="", repr=False)
+    verify: str = field(default="", repr=False)
+    timeout: timedelta = timedelta(seconds=5)
+    """How long a call may take, with its retry; a job goes on afterwards whatever became of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shards:
     """Where flows have the shards of large work done: snapshots, checks of packs, restores."""
 
@@ -161,6 +173,7 @@ class Settings:
     shards: Shards = field(default_factory=Shards)
     recovery: Recovery = field(default_factory=Recovery)
     watch: Watch = field(default_factory=Watch)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     @property
     def base(self) -> Path:

@@ -3,9 +3,9 @@
 Invariants
     I1  What is recalled is what reading the file and the environment now would give: the file's bytes and place, each
         ``REOPEN_…`` variable and the user's home folder, which ``~`` stands for, are in the key.
-    I2  Addresses of notifications may carry tokens, so none is remembered, nor a digest of one from the environment.
-        Those that everybody is told at are taken from there, or from the file, which is known to be right; settings
-        with addresses elsewhere (of an event, a mail server) are read anew each time.
+    I2  Addresses of notifications and heartbeats may carry tokens, so none is remembered, nor a digest of one from the
+        environment. Those that everybody is told at are taken from there, or from the file, which is known to be right;
+        settings with addresses elsewhere (of an event, a mail server, a heartbeat) are read anew each time.
 
 Called by :mod:`reopen.config.load`.
 """
@@ -13,6 +13,7 @@ Called by :mod:`reopen.config.load`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from reopen.config import model
-from reopen.config.model import Notify, Settings
+from reopen.config.model import Settings
 from reopen.memory import FOLDER, Memory, code_stamp, key_of
 
 _PREFIX = "REOPEN_"
 _NOTIFY = "REOPEN_NOTIFY"
 _NOTIFY_URLS = f"{_NOTIFY}__URLS"
+_HEARTBEAT = "REOPEN_HEARTBEAT"
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -47,7 +50,7 @@ class SettingsMemory:
         variables = sorted((name.upper(), value) for name, value in os.environ.items())
         variables = [(name, value) for name, value in variables if name.startswith(_PREFIX)]
         notify = [name for name, _ in variables if name.startswith(_NOTIFY)]
-        if notify not in ([], [_NOTIFY_URLS]):
+        if notify not in ([], [_NOTIFY_URLS]) or any(name.startswith(_HEARTBEAT) for name, _ in variables):
             return
         self._urls = dict(variables).get(_NOTIFY_URLS) or _member(data, "notify", "urls") or ()
         home = dict(variables).get(f"{_PREFIX}HOME") or _member(data, "reopen", "home") or ".reopen"
@@ -77,7 +80,7 @@ class SettingsMemory:
 
     def remember(self, settings: Settings) -> None:
         """Keep settings that were read and found right."""
-        if self._memory is not None and not _has_other_addresses(settings.notify):
+        if self._memory is not None and not _has_other_addresses(settings):
             kept = replace(settings, notify=replace(settings.notify, urls=()))
             self._memory.remember(self._key, _to_json(kept))
 
@@ -87,8 +90,11 @@ def _member(data: Mapping[str, Any], table: str, key: str) -> Any:
     return found.get(key) if isinstance(found, dict) else None
 
 
-def _has_other_addresses(notify: Notify) -> bool:
-    return bool(notify.mail) or any(event.urls for event in notify.events.values())
+def _has_other_addresses(settings: Settings) -> bool:
+    notify, heartbeat = settings.notify, settings.heartbeat
+    # The name of a variable is no secret, and the recommended way to write such an address.
+    observers = [url for url in (heartbeat.watch, heartbeat.snapshot, heartbeat.verify) if not _VARIABLE.fullmatch(url)]
+    return bool(notify.mail) or any(event.urls for event in notify.events.values()) or any(observers)
 
 
 def _to_json(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
@@ -63,6 +64,14 @@ def _told(value: object) -> object:
     raise PydanticCustomError("told", "no channels")
 
 
+def _address(value: object) -> str:
+    """An address of a web server, or a variable of the environment that holds one."""
+    text = value.strip() if isinstance(value, str) else None
+    if text is None or not re.match(r"(https?://[^/\s]|\$\{[A-Za-z_])\S*$|$", text):
+        raise PydanticCustomError("address", "no address")
+    return text
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Wait = Annotated[timedelta, BeforeValidator(_wait)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -70,6 +79,7 @@ SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
 Rate = Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]*(\.[0-9]+)? ?([KMGkmg]i?)?B/s)?$")]
 Command = Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)]
+HeartbeatUrl = Annotated[str, BeforeValidator(_address)]
 Tier = Annotated[int, Field(ge=1, le=9)]
 Count = Annotated[int, BeforeValidator(_count)]
 
@@ -201,6 +211,15 @@ class WatchText(_Strict):
     remind: Duration = timedelta(hours=1)
 
 
+class HeartbeatText(_Strict):
+    """``[heartbeat]``"""
+
+    watch: HeartbeatUrl = ""
+    snapshot: HeartbeatUrl = ""
+    verify: HeartbeatUrl = ""
+    timeout: Duration = timedelta(seconds=5)
+
+
 class SettingsText(BaseSettings):
     """The whole file, the keys of ``[reopen]`` at the top, so that ``REOPEN_SITE`` is enough to override one."""
 
@@ -223,6 +242,7 @@ class SettingsText(BaseSettings):
     shards: ShardsText = ShardsText()
     recovery: RecoveryText = RecoveryText()
     watch: WatchText = WatchText()
+    heartbeat: HeartbeatText = HeartbeatText()
 
     @classmethod
     def settings_customise_sources(
@@ -245,6 +265,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "shards": ShardsText,
     "recovery": RecoveryText,
     "watch": WatchText,
+    "heartbeat": HeartbeatText,
 }
 _OWN_KEYS = [name for name in SettingsText.model_fields if name not in _TABLES]
 _KEYS_BY_TABLE: Mapping[str, list[str]] = {
@@ -351,8 +372,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
         return _unknown(key, place[-1], _KEYS_BY_TABLE.get(place[0], list(_KEYS_BY_TABLE)))
     if kind == "missing":
         return Fault(key=key, message="The key is missing.", hint=f"Add it{_example(place)}.")
-    # I3: a notification URL may carry a token.
-    shown = "The value" if place[0] == "notify" else repr(details["input"])[:80]
+    # I3: such an address may carry a token.
+    shown = "The value" if place[0] in ("notify", "heartbeat") else repr(details["input"])[:80]
     context = details.get("ctx", {})
     hint = "Use an allowed value."
     if "hooks" in place and place[-1] != "timeout":
@@ -363,6 +384,8 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             return _unknown(key, place[2], [str(event) for event in Event])
         case "told":
             message = 'The value is not allowed; allowed: a list of URLs, { only = [URLs] } or "off".'
+        case "address":
+            message = "The value is not allowed; allowed: http://…, https://…, or ${NAME} of the environment."
         case "count":
             message = f"{shown} is no count; allowed: whole numbers from 1, -1 for all."
         case "literal_error":

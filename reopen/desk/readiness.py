@@ -21,7 +21,7 @@ from reopen.recover.context import Delivery, Notice
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.readiness import Mark, Readiness
 from reopen.recover.readiness.assess import DEEP_SECONDS_MAX, QUICK_SECONDS_MAX, Surroundings, assess
-from reopen.recover.readiness.connectivity import WATCH, Channel
+from reopen.recover.readiness.connectivity import SILENT_LOOKS, WATCH, Channel
 from reopen.recover.readiness.limit import within
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.memory import recall
@@ -124,6 +124,21 @@ def tell_unready(session: Session, found: Readiness) -> tuple[Delivery, ...]:
     notices += _silence(session, found)
     tell = AppriseNotifier(session.settings.notify, clock=session.clock)
     return tuple(delivery for notice in notices for delivery in tell(notice))
+
+
+def tell_silent(session: Session) -> tuple[Delivery, ...] | None:
+    """Tell people that the watch at this site has fallen silent; None when it looked not long ago, or nobody is to be
+    watched from here."""
+    site, primary = session.settings.site, within(QUICK_SECONDS_MAX, "log", session.primary)
+    if primary == site:
+        return None
+    watched = _watched(session, site)
+    assert watched is not None, "a site knows its own notes"
+    last_seen, every = watched
+    if last_seen is not None and session.clock.now() - last_seen <= SILENT_LOOKS * every:
+        return None
+    notice = alarms.watch_silent(site=site, last_seen=last_seen, limit=every, contacts=everybody_of(session))
+    return tuple(AppriseNotifier(session.settings.notify, clock=session.clock)(notice))
 
 
 def _unready(session: Session, found: Readiness) -> Notice:

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from reopen.clock import SYSTEM_CLOCK
 from reopen.desk.session import open_session
 from reopen.errors import ReopenError
+from reopen.recover.watch.memory import Memory, remember
 from tests.flows.observed import artifact, emitted, eventually, newest_flow_run
 from tests.flows.scene import Scene, make_scene
+from tests.notify.receivers import Observer, Receiver, running
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -37,6 +41,14 @@ def bare_server(prefect_harness: None) -> Iterator[None]:
     clear()
     yield
     clear()
+
+
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    """Somebody outside who waits for the watch."""
+    server = Observer(200)
+    with running(server):
+        yield server
 
 
 @pytest.fixture
@@ -89,7 +101,7 @@ def test_a_site_that_could_not_take_over_fails_the_run_and_names_the_checks(scen
 
 
 def test_a_lost_site_starts_the_failover_that_the_automation_names(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, observer: Observer
 ) -> None:
     """With a real server: the watch emits, the automation matches, the deployment has a run of what the watch said."""
     from prefect.client.orchestration import get_client
@@ -103,6 +115,7 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     from flows.watch import watch
 
     monkeypatch.setenv("REOPEN_WATCH__FAILURES", "1")
+    monkeypatch.setenv("REOPEN_HEARTBEAT__WATCH", observer.url)
     session = open_session(scene.standby)
     with get_client(sync_client=True) as client:
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
@@ -132,6 +145,10 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     assert asked.failed_at == lost.judged.memory.failing_since
     (event,) = eventually(lambda: emitted("reopen.site.lost", "production"), bool)
     assert event["by_itself"] is False
+    # A watch that found the worst has looked: that is its sign of life, inside and outside.
+    lives = eventually(lambda: emitted("reopen.watch.looked", "production"), lambda found: len(found) == 2)
+    assert [(life["target"], life["state"]) for life in lives] == [("standby", "alive"), ("standby", "lost")]
+    assert observer.calls == [("/ping/t0ken", "watch at standby: done")] * 2
 
     # One that was left is gone on with where that decides nothing, and only there.
     from reopen.desk.left import Left
@@ -162,6 +179,43 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     assert not any(isinstance(record.value, Epoch) for record in session.log.records())
 
 
+def test_a_watch_whose_voice_nobody_hears_tells_the_observer_outside(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
+    from flows.requests import WatchRequest
+    from flows.watch import watch
+
+    monkeypatch.setenv("REOPEN_HEARTBEAT__WATCH", observer.url)
+    monkeypatch.setenv("REOPEN_NOTIFY__URLS", f"json://127.0.0.1:{free_port()}/")
+    watch(WatchRequest(config=scene.standby))
+    shutil.rmtree(scene.folder / "production")
+    watch(WatchRequest(config=scene.standby))
+
+    assert [path for path, _ in observer.calls] == ["/ping/t0ken", "/ping/t0ken/fail"]
+
+
+def test_people_are_told_of_a_watch_that_is_silent_and_not_of_one_that_looked_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.outcome import BadFinding
+    from flows.requests import SilentRequest
+    from flows.silent import lines, silent
+
+    request, home = SilentRequest(config=scene.standby), open_session(scene.standby).settings.home
+    receiver = Receiver(200)
+    with running(receiver):
+        monkeypatch.setenv("REOPEN_NOTIFY__URLS", receiver.apprise_url)
+        remember(home, "production", Memory(looked_at=SYSTEM_CLOCK.now()))
+        assert lines(silent(request)) == ["the watch has looked meanwhile: nobody is told"]
+        remember(home, "production", Memory(looked_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC)))
+        assert [delivery.status for delivery in silent(request)] == ["sent"]
+        assert [message["title"] for message in receiver.received] == ["Nobody is watching at standby"]
+        assert "last heard of: 2026-01-02" in receiver.received[0]["message"]
+        receiver.script = [500]
+        with pytest.raises(BadFinding, match="nobody was told"):
+            silent(request)
+
+
 def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     from prefect.client.orchestration import SyncPrefectClient, get_client
     from prefect.events.schemas.automations import AutomationCore
@@ -174,6 +228,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     rules = wanted_rules(session.settings)
     fail_over, silent = "automation/reopen: fail over to standby", "automation/reopen: crash silent runs at standby"
     go_on = "automation/reopen: go on at standby"
+    watch = "automation/reopen: silent watch at standby"
 
     def synced(client: SyncPrefectClient, wanted: Any = rules, **options: Any) -> dict[str, str]:
         changes = sync_automations(client, wanted, site="standby", **{"prune": False, **options})
@@ -181,11 +236,16 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
 
     with get_client(sync_client=True) as client:
         # Before its deployment is there, a dry run says what would be made.
-        assert synced(client, dry_run=True) == {fail_over: "created", go_on: "created", silent: "created"}
+        assert synced(client, dry_run=True) == {
+            fail_over: "created",
+            go_on: "created",
+            silent: "created",
+            watch: "created",
+        }
         assert client.read_automations() == []
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
-        assert synced(client) == {fail_over: "created", go_on: "created", silent: "created"}
-        assert synced(client) == {fail_over: "unchanged", go_on: "unchanged", silent: "unchanged"}
+        assert synced(client) == {fail_over: "created", go_on: "created", silent: "created", watch: "created"}
+        assert synced(client) == {fail_over: "unchanged", go_on: "unchanged", silent: "unchanged", watch: "unchanged"}
 
         # Somebody switches ours off, changes it, and makes one of his own.
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
@@ -197,13 +257,14 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             ours.model_dump(exclude={"id", "owner_resource"}) | {"name": "mine", "tags": ["reopen"]}
         )
         client.create_automation(own)
-        assert synced(client) == {fail_over: "changed", go_on: "unchanged", silent: "unchanged"}
+        assert synced(client) == {fail_over: "changed", go_on: "unchanged", silent: "unchanged", watch: "unchanged"}
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
         assert not ours.enabled
         assert ours.description != "hm"
 
-        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale", go_on: "stale"}
-        assert synced(client, rules[:1], prune=True) == {silent: "unchanged", fail_over: "removed", go_on: "removed"}
+        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale", go_on: "stale", watch: "stale"}
+        removed = {silent: "unchanged", fail_over: "removed", go_on: "removed", watch: "removed"}
+        assert synced(client, rules[:1], prune=True) == removed
         assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
 
 

@@ -13,6 +13,46 @@ from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+class Observer(ThreadingHTTPServer):
+    """An observer of heartbeats, as healthchecks.io is one: it keeps the path and the text of each call.
+
+    It answers with the next status of its script, the last one for ever. While ``open`` is not set it takes a call and
+    answers a byte now and then, so that no read of its client ever times out.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, *script: int) -> None:
+        super().__init__(("127.0.0.1", 0), ObserverHandler)
+        self.script = list(script)
+        self.calls: list[tuple[str, str]] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/ping/t0ken"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever hung up is not news on the tests' terminal."""
+
+
+class ObserverHandler(BaseHTTPRequestHandler):
+    server: Observer
+
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.calls.append((self.path, text))
+        status = self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
+        self.wfile.write(f"HTTP/1.0 {status} So\r\nX-Drip: ".encode())
+        while not self.server.open.wait(0.05):
+            self.wfile.write(b".")
+        self.wfile.write(b"\r\nContent-Length: 0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on the tests' terminal."""
+
+
 class Receiver(ThreadingHTTPServer):
     """A webhook that answers each call with the next status of its script, the last one for ever.
 
@@ -104,7 +144,7 @@ def running(server: socketserver.BaseServer) -> Iterator[None]:
     try:
         yield
     finally:
-        if isinstance(server, Receiver):
+        if isinstance(server, Receiver | Observer):
             server.open.set()
         server.shutdown()
         thread.join()
