@@ -165,7 +165,7 @@ def test_a_peer_is_taken_from_path_or_named_as_missing(tmp_path: Path, monkeypat
     assert (found.version, found.origin) == ("restic 0.0.0", "PATH")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_whole_benchmark_runs_and_saves_what_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,3 +197,18 @@ def test_the_whole_benchmark_runs_and_saves_what_it_found(
     assert "Side by side" in shown
     assert "not measured" in shown
     assert list(folders["folder"].iterdir()) == []
+
+
+def test_the_program_measures_one_workload_and_names_the_peers_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "find_peer", lambda name, cache: MissingPeer(name=name, reasons=("PATH: not there",)))
+    (tmp_path / "folder").mkdir()
+    arguments = ["--workloads", "files", "--files", "20", "--repeat", "1", "--no-requests", "--no-kernels"]
+    program.main([*arguments, "--folder", str(tmp_path / "folder"), "--results", str(tmp_path / "results")])
+    saved = json.loads((tmp_path / "results" / "latest.json").read_text(encoding="utf-8"))
+    assert saved["failures"] == []
+    assert {item["workload"] for item in saved["summaries"]} == {"files"}
+    assert {item["state"] for item in saved["goals"] if "restic" in item["goal"]["against"]} == {"not measured"}
+    assert "Side by side" in capsys.readouterr().out
+    assert list((tmp_path / "folder").iterdir()) == []

@@ -12,7 +12,7 @@ from benchmarks.process import CommandFailed
 from benchmarks.recovery import BY_HAND, COLD, ONE_TIER, WARM, Ground, Measured, judge, main
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_way_ends_with_every_tier_serving_what_production_had(tmp_path: Path) -> None:
     """A way that served anything else would have raised (I1)."""
     saved = tmp_path / "figures.json"
