@@ -132,7 +132,7 @@ def test_a_failover_whose_flow_processes_are_killed_is_ended_by_one_that_knows_t
     assert {entry["step"] for entry in evidence.evidence.unsettled} == {"restore:ledger", "promote:ledger"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_failback_whose_flow_processes_are_killed_is_ended_by_one_that_knows_the_log_only(
     business: Scene, prefect_harness: None
 ) -> None:
