@@ -27,6 +27,7 @@ from reopen.recover.context import WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.driver import Drive, drive
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
+from reopen.recover.hookruns import ended_with_us
 from reopen.recover.messages import Messenger
 from reopen.recover.messages import committed as committed_notice
 from reopen.recover.plan import PlanKind, RecoveryPlan, read_plan
@@ -96,6 +97,7 @@ def carry_out(
     with (
         open_desk(session, vault=vault or plan.target_site, progress=progress, plan=plan, wait=wait) as context,
         beating(chosen.log.store, orchestrator=context.orchestrator, plan=plan.digest, clock=session.clock),
+        ended_with_us(context.hooks.tell_all),
     ):
         if plan.kind is PlanKind.PREPARE:
             prepared = execute_prepare(
@@ -219,6 +221,7 @@ def give_role_back(
     with (
         open_desk(session, vault=vault, progress=progress, plan=plan) as context,
         beating(chosen.log.store, orchestrator=context.orchestrator, plan=plan.digest, clock=session.clock),
+        ended_with_us(context.hooks.tell_all),
     ):
         return execute_rollback(
             plan, context, chosen.log, fence=fence, reason=reason, driver=driver,

@@ -234,7 +234,7 @@ def open_desk(
             hooks = {site.name: site.hooks for site in settings.sites.values()}
             yield replace(
                 context,
-                hooks=SiteHooks(hooks, folder=settings.base, clock=session.clock),
+                hooks=SiteHooks(hooks, folder=settings.base, clock=session.clock, home=settings.home),
                 source=_source_of(session, plan, vault, progress),
                 diverged=partial(_diverged, session, vault or plan.target_site),
                 wait=wait,

@@ -10,16 +10,17 @@ Invariants (docs/0011-failover-and-failback.md)
         unknown raises :class:`HookInDoubt`, which is a question to a person.
     F2  A hook says only that it was done; what that is worth is in the settings (``enforces``).
 
-A crash while a hook runs leaves it running: it is not our child's child that dies. The next driver asks its check.
+A crash while a hook runs leaves it running (:mod:`reopen.recover.hookruns`). The next driver on this machine waits for
+it, and then asks its check; one on another machine can only ask the check.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,7 @@ from reopen.clock import SYSTEM_CLOCK, Clock
 from reopen.config.model import Hook
 from reopen.control.tenure import IN_DOUBT
 from reopen.errors import Refused
+from reopen.recover.hookruns import HookRuns
 
 EXIT_DONE = 0
 EXIT_NOT_DONE = 3
@@ -69,6 +71,11 @@ class HookCall:
     epoch: int
     plan: str
     dataset: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which hook it is, for which dataset: the same for every step and plan."""
+        return f"{self.site} {self.kind} {self.dataset}".rstrip()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -115,6 +122,10 @@ class Hooks(Protocol):
         """
         ...
 
+    def tell_all(self) -> None:
+        """Tell the hooks that run now to end: the driver was told to."""
+        ...
+
 
 class NoHooks:
     """Sites without hooks; what a drill has."""
@@ -128,6 +139,9 @@ class NoHooks:
     def run(self, call: HookCall, *, in_doubt: bool) -> HookRun | None:
         return None
 
+    def tell_all(self) -> None:
+        pass
+
 
 NO_HOOKS: Hooks = NoHooks()
 
@@ -137,12 +151,23 @@ class SiteHooks:
 
     :param hooks: by site and name, as the settings have them.
     :param folder: where they run, so that relative commands are found.
+    :param home: of this site, where it is noted which of them run; without it one that was left is not found.
     """
 
-    def __init__(self, hooks: Mapping[str, Mapping[str, Hook]], *, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        hooks: Mapping[str, Mapping[str, Hook]],
+        *,
+        folder: Path,
+        clock: Clock = SYSTEM_CLOCK,
+        home: Path | None = None,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._hooks = hooks
         self._folder = folder
         self._clock = clock
+        self._runs = HookRuns(home)
+        self._wait = wait
 
     def has(self, site: str, kind: HookKind) -> bool:
         return kind in self._hooks.get(site, {})
@@ -156,11 +181,18 @@ class SiteHooks:
         if hook is None:
             return None
         began = self._clock.elapsed_seconds()
-        how, output = "ran", ""
+        how, output, why = "ran", "", "an earlier driver had begun it and noted no outcome"
+        left = self._runs.left(call.name)
+        if left is not None:
+            # Whatever the log says: two of one hook at once are what nobody wrote it for.
+            ended = self._runs.outlast(left, seconds_max=hook.timeout.total_seconds(), wait=self._wait)
+            in_doubt = True
+            why = f"an earlier driver had left it running here (process {left.process}); "
+            why += "it ended just now" if ended else "it took longer than its time-out and was ended"
         if in_doubt:
             found = self._check(hook, call)
             if found is None:
-                raise self._doubt(call, hook, "an earlier driver had begun it and noted no outcome")
+                raise self._doubt(call, hook, why)
             how = "found done" if found else "ran"
         if how == "ran":
             output = self._act(hook, call)
@@ -174,8 +206,20 @@ class SiteHooks:
             enforces=hook.enforces,
         )
 
+    def tell_all(self) -> None:
+        self._runs.tell_all()
+
     def _act(self, hook: Hook, call: HookCall) -> str:
-        code, output = self._process(hook.command, hook, call)
+        code, output, told = self._process(hook.command, hook, call)
+        if told and code != EXIT_DONE:
+            raise HookInDoubt(
+                f"the {call.kind} hook of {call.site} was told to end, because this process was: {output}".rstrip(": "),
+                hint="Run the same command again: the hook's check is asked what it had done."
+                if hook.check
+                else f"It has no check: look at {call.site}, then `reopen decide {call.step} retry` and run the same "
+                "command again.",
+                site=call.site,
+            )
         if code is None:
             # It was stopped half way: its own check is the only one who can tell what it had done by then.
             if self._check(hook, call):
@@ -194,11 +238,12 @@ class SiteHooks:
         """Whether the hook is done; None when nobody can tell."""
         if not hook.check:
             return None
-        code, _ = self._process(hook.check, hook, call)
+        code, _, _ = self._process(hook.check, hook, call)
         return {EXIT_DONE: True, EXIT_NOT_DONE: False}.get(-1 if code is None else code)
 
-    def _process(self, command: Sequence[str], hook: Hook, call: HookCall) -> tuple[int | None, str]:
-        """The exit code (None when it was stopped for its time) and the end of what it printed."""
+    def _process(self, command: Sequence[str], hook: Hook, call: HookCall) -> tuple[int | None, str, bool]:
+        """The exit code (None when it was stopped for its time), the end of what it printed, and whether it was told to
+        end."""
         # Into a file: a pipe would be held open by whatever the hook leaves in the background, and be waited for.
         with tempfile.TemporaryFile() as printed:
             try:
@@ -218,18 +263,15 @@ class SiteHooks:
                     hint=f"Correct [sites.{call.site}.hooks] in the settings; paths count from the settings file.",
                     site=call.site,
                 ) from error
-            try:
-                code: int | None = process.wait(hook.timeout.total_seconds())
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+            # A check only looks: one that was left is no reason to wait.
+            noted = call.name if command is hook.command else f"check of {call.name}"
+            with self._runs.watched(process, hook=noted, step=call.step, plan=call.plan) as running:
+                code = running.wait(hook.timeout.total_seconds())
             size = printed.seek(0, os.SEEK_END)
             # Four bytes a character at most; the first one may be cut in two.
             printed.seek(max(0, size - 4 * OUTPUT_CHARACTERS_MAX))
-            return code, printed.read().decode("utf-8", errors="replace").strip()[-OUTPUT_CHARACTERS_MAX:]
+            text = printed.read().decode("utf-8", errors="replace").strip()[-OUTPUT_CHARACTERS_MAX:]
+            return code, text, running.told.is_set()
 
     def _doubt(self, call: HookCall, hook: Hook, why: str) -> HookInDoubt:
         told = "its check does not tell" if hook.check else "it has no check that could tell"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from reopen.clock import Clock
 from reopen.control.values import Instant, from_json, stored, to_json
 from reopen.errors import Corrupt, NotFound, ReopenError, Transient
+from reopen.recover.hookruns import Stopped
 from reopen.storage.base import ObjectStore
 from reopen.storage.canonical import decode, encode
 
@@ -80,8 +81,8 @@ def beating(store: ObjectStore, *, orchestrator: str, plan: str, clock: Clock) -
     except ReopenError as error:
         ended = error.message
         raise
-    except KeyboardInterrupt:
-        ended = "interrupted by hand"
+    except KeyboardInterrupt as interrupt:
+        ended = "" if isinstance(interrupt, Stopped) else "interrupted by hand"
         raise
     finally:
         over.set()

@@ -107,6 +107,9 @@ class WorldHooks:
             kind=call.kind, site=call.site, how=how, command="hook", seconds=0, output="", enforces=world.enforcing
         )
 
+    def tell_all(self) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class WorldSource:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from reopen.config.model import Hook
+from reopen.control.values import digest, to_json
+from reopen.recover.hookruns import Note, ended_with_us
 from reopen.recover.hooks import HookCall, HookFailed, HookInDoubt, HookKind, SiteHooks
+from reopen.storage.canonical import encode
+from reopen.storage.local import LocalStore
 
 CALL = HookCall(kind=HookKind.FENCE, site="production", step="fence", epoch=3, plan="a1b2", dataset="orders")
 DONE = "exit 0"
@@ -26,14 +37,16 @@ def shell(script: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script)
 
 
-def hooks_of(folder: Path, script: str, *, check: str = "", seconds: float = 20, enforces: bool = False) -> SiteHooks:
+def hooks_of(
+    folder: Path, script: str, *, check: str = "", seconds: float = 20, enforces: bool = False, home: Path | None = None
+) -> SiteHooks:
     hook = Hook(
         command=shell(script),
         check=shell(check) if check else (),
         timeout=timedelta(seconds=seconds),
         enforces=enforces,
     )
-    return SiteHooks({"production": {"fence": hook}}, folder=folder)
+    return SiteHooks({"production": {"fence": hook}}, folder=folder, home=home)
 
 
 def test_a_hook_is_told_what_it_acts_for_and_its_output_is_kept(tmp_path: Path) -> None:
@@ -115,3 +128,108 @@ def test_only_the_end_of_a_long_output_is_kept(tmp_path: Path) -> None:
     assert run is not None
     assert len(run.output) <= 1000
     assert run.output.endswith("ü" * 400)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.recover.test_hooks import CALL, hooks_of
+folder = Path(sys.argv[1])
+hooks_of(folder, sys.argv[2], home=folder / "home").run(CALL, in_doubt=False)
+"""
+
+
+@contextmanager
+def left_by_a_killed_driver(folder: Path, script: str) -> Iterator[int]:
+    """A hook whose driver was killed (SIGKILL) while it ran; it has written its process's number to ``began``."""
+    began = folder / "began"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(folder), f"echo $$ > {began}.new; mv {began}.new {began}; {script}"]
+    )
+    until(began.exists)
+    until(lambda: any((folder / "home/hooks").glob("*.json")))
+    driver.kill()
+    driver.wait()
+    process = int(began.read_text())
+    assert lives(process)
+    try:
+        yield process
+    finally:
+        if lives(process):
+            os.killpg(process, signal.SIGKILL)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_a_hook_that_a_killed_driver_left_is_waited_for_and_its_check_asked(tmp_path: Path) -> None:
+    """The log may even say that a person wants it run again: not while it runs."""
+    mark, go = tmp_path / "acted", tmp_path / "go"
+    script = f"while ! test -e {go}; do sleep 0.02; done; echo once >> {mark}"
+    with left_by_a_killed_driver(tmp_path, script) as process:
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            go.touch()
+            until(lambda: not lives(process))
+
+        hook = Hook(command=shell(script), check=shell(f"test -e {mark} || exit 3"), timeout=timedelta(seconds=20))
+        hooks = SiteHooks({"production": {"fence": hook}}, folder=tmp_path, home=tmp_path / "home", wait=wait)
+        run = hooks.run(CALL, in_doubt=False)
+
+    assert waits, "it was waited for"
+    assert run is not None
+    assert run.how == "found done"
+    assert mark.read_text() == "once\n"
+
+
+def test_a_hook_that_was_left_and_never_ends_is_ended_after_its_time(tmp_path: Path) -> None:
+    with left_by_a_killed_driver(tmp_path, "sleep 600") as process:
+        hooks = hooks_of(tmp_path, DONE, seconds=0.3, home=tmp_path / "home")
+        with pytest.raises(HookInDoubt, match=r"left it running here .* took longer than its time-out and was ended"):
+            hooks.run(CALL, in_doubt=False)
+        until(lambda: not lives(process))
+
+
+def test_another_process_of_the_same_number_is_not_taken_for_the_hook(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    note = Note(hook=CALL.name, process=os.getpid(), began_seconds=1.0, step="fence", plan="a1b2")
+    LocalStore(home / "hooks").put(f"{digest(CALL.name.encode())[:32]}.json", [encode(to_json(note))])
+    assert hooks_of(tmp_path, DONE, home=home).run(CALL, in_doubt=False) is not None
+    assert list((home / "hooks").glob("*.json")) == [], "and nothing is left of its own note"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_is_told_to_stop_tells_its_hooks_with_all_that_they_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    child, before = tmp_path / "child", signal.getsignal(signal.SIGTERM)
+    hooks = hooks_of(tmp_path, f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait", check=NOT_DONE)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(hooks.run, CALL, in_doubt=False)
+        until(child.exists)
+        with pytest.raises(KeyboardInterrupt), ended_with_us(hooks.tell_all):
+            signal.raise_signal(number)
+        with pytest.raises(HookInDoubt, match="was told to end, because this process was"):
+            ended.result(timeout=30)
+    until(lambda: not lives(int(child.read_text())))
+    assert signal.getsignal(signal.SIGTERM) == before, "whoever handled it does again"
+
+
+def test_a_hook_that_does_not_listen_is_killed_after_some_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reopen.recover.hookruns.GRACE_SECONDS", 0.3)
+    deaf = tmp_path / "deaf"
+    hooks = hooks_of(tmp_path, f"trap '' TERM; touch {deaf}; while :; do sleep 1; done")
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(hooks.run, CALL, in_doubt=False)
+        until(deaf.exists)
+        hooks.tell_all()
+        with pytest.raises(HookInDoubt, match="It has no check"):
+            ended.result(timeout=30)
