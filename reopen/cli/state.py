@@ -8,13 +8,12 @@ import typer
 
 from reopen.cli.face import Answer, Face, command
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain
-from reopen.errors import EXIT_NEGATIVE, EXIT_OK, ReopenError
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reopen.desk.session import Session
-    from reopen.review.status import DatasetStatus, SiteVault, Status, VaultStatus
+    from reopen.review.status import DatasetStatus, Status, VaultStatus
 
 PANEL = "Look"
 
@@ -28,6 +27,7 @@ def register(app: typer.Typer) -> None:
         from reopen.cli.forecast import predictions
         from reopen.control.values import to_json
         from reopen.desk.recovery import predicted_plan
+        from reopen.desk.sites import site_vaults
         from reopen.review.status import collect_status
 
         session = face.session
@@ -46,26 +46,6 @@ def register(app: typer.Typer) -> None:
         value: dict[str, Any] = {"ok": found.ok, "alarm": found.alarm.value, **plain(found), "predicted": predicted}
         show = [*_tables(found), *predictions(foreseen, in_force)]
         return Answer(value=value, show=show, exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)
-
-
-def site_vaults(session: Session) -> list[SiteVault]:
-    """Every site's vault, or the error that opening it gave."""
-    from reopen.review.status import SiteVault
-    from reopen.vault import Vault
-
-    sites = []
-    for site in session.settings.sites.values():
-        found: Vault | ReopenError
-        missing: list[str] = []
-        try:
-            found = session.vault(site.name)
-            missing = session.witness.missing(found)
-        except ReopenError as error:
-            found = error
-        sites.append(
-            SiteVault(site=site.name, url=site.vault, role=site.role, found=found, missing_records=tuple(missing))
-        )
-    return sites
 
 
 def _tables(found: Status) -> list[RenderableType]:

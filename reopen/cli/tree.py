@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "diff": "history",
     "sql": "history",
     "status": "state",
+    "report": "report",
     "ready": "ready",
     "watch": "watch",
     "restore": "recovery",

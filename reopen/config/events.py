@@ -25,5 +25,7 @@ class Event(StrEnum):
     WATCH_SILENT = "watch-silent"
     WRITERS_HELD = "writers-held"
     RECOVERY_LEFT = "recovery-left"
+    REPORT = "report"
+    """Nothing happened; a report on whether the business could reopen was made."""
     TEST = "test"
     """Nothing happened; somebody tries the channels."""

@@ -53,6 +53,18 @@ NOTICES = [
     alarms.watch_silent(site="standby", last_seen=None, limit=timedelta(minutes=5)),
     alarms.writers_held(site="production", since=NOON, limit=timedelta(hours=1), ended="They are given back."),
     alarms.recovery_left(source="production", target="standby", plan="abc", since=NOON, next_step="It goes on."),
+    Notice(
+        event=Event.REPORT,
+        fields={
+            "site": "standby",
+            "target_site": "standby",
+            "answer": "No: orders would lose 3h.",
+            "count": "1",
+            "risks": "- exposure of orders: 3h",
+            "anchor": "3:9f2c",
+            "place": "report.html",
+        },
+    ),
     Notice(event=Event.TEST, fields={"site": "standby", "by": "anna", "sent_at": "now"}, test=True),
 ]
 by_event = pytest.mark.parametrize("notice", NOTICES, ids=lambda notice: notice.event)

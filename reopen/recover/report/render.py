@@ -10,23 +10,21 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reopen.control.records import StepResult
 from reopen.errors import TargetUnwritable
+from reopen.recover.anchor import Anchor, how_to_check
 from reopen.recover.clocks import Verdict
 from reopen.recover.evidence import Evidence, StoredEvidence
 from reopen.recover.handover import GIVEN_BACK, HANDOVERS, REPROTECT, ROLLBACK
 from reopen.recover.plan import PlannedDataset
+from reopen.recover.report.page import SHARED, page_template
 from reopen.recover.report.picture import draw
-from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
+from reopen.recover.report.words import seconds_text, size_text, span_text
 from reopen.recover.steps import Verb, step_id
 from reopen.storage.base import ObjectStore
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 REPORT_PREFIX = "reports"
 _VERDICTS: Mapping[Verdict, str] = {
@@ -74,7 +72,7 @@ def render(record: StoredEvidence) -> str:
     """The page of one record."""
     evidence, measured = record.evidence, record.evidence.measured
     checks = list(_checks(evidence))
-    return _template().render(
+    return page_template(SHARED, "report.html.j2").render(
         record=record,
         evidence=evidence,
         plan=evidence.planned,
@@ -92,26 +90,9 @@ def render(record: StoredEvidence) -> str:
         files=sum(result.files for result in measured.datasets if result.rta is not None),
         deviations=_deviations(evidence),
         readiness=_readiness(evidence),
+        check=how_to_check(Anchor(number=record.number, digest=record.digest)),
         losses=[(dataset.name, _loss(dataset)) for dataset in evidence.planned.datasets if dataset.loss is not None],
     )
-
-
-@cache
-def _template() -> Template:
-    # Imported here: a recovery must be recorded where templates cannot be rendered.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "instant": instant_text, "plain": plain_text, "seconds": seconds_text, "size": size_text, "span": span_text
-    }  # fmt: skip
-    return environment.get_template("report.html.j2")
 
 
 def _verdict(evidence: Evidence) -> dict[str, str]:

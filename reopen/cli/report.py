@@ -1,0 +1,114 @@
+"""Owns ``reopen report`` and ``reopen metrics``: are we able to reopen, for people and for scrapers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen.cli.face import Answer, Face, command
+from reopen.cli.text import count_text, duration_text, make_table, plain
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reopen.review.report.assemble import Report
+
+PANEL = "Look"
+
+ToOption = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write the page there; else a summary.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "report", panel=PANEL, example="reopen report --to report.html")(report)
+
+
+def report(
+    face: Face,
+    to: ToOption = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write the page into the control store, where the standby has it.")
+    ] = False,
+    send: Annotated[
+        bool, typer.Option("--send", help="Tell the channels of the event `report`: answer, risks, anchor.")
+    ] = False,
+) -> Answer:
+    """Are we able to reopen? One page with tiers, exposure, coverage, drills, trends, risks. Exit 3 unless it says yes.
+
+    The page is one HTML file that needs nothing else, for a browser or paper. It ends with the anchor of the evidence:
+    keep it elsewhere.
+    """
+    from reopen.desk.report import look_around, send_report
+    from reopen.review.report.assemble import make_report
+
+    session = face.session
+    made = make_report(look_around(session))
+    places = []
+    if to is not None:
+        from reopen.review.report.render import render, write_text
+
+        write_text(to, render(made))
+        places.append(str(to))
+    if store:
+        from reopen.desk.report import store_report
+
+        places.append(store_report(session, made))
+    sent = send_report(session, made, place=", ".join(places)) if send else ()
+    show = [*_lines(made), *(f"the page is in {place}" for place in places)]
+    if send:
+        arrived = sum(delivery.status == "sent" for delivery in sent)
+        show.append(f"told {arrived} of {count_text(len(sent), 'channel')}" if sent else "nobody is told of reports")
+        show += [f"{item.channel}: {item.status}: {item.error}" for item in sent if item.status != "sent"]
+    value = {**_value(made), "written": places, "sent": [plain(item) for item in sent]}
+    return Answer(value=value, show=show, exit_code=EXIT_OK if made.ok else EXIT_NEGATIVE)
+
+
+def _value(made: Report) -> dict[str, Any]:
+    standing = made.standing
+    return {
+        "ok": made.ok,
+        "answer": made.judgement.answer.value,
+        "sentence": made.judgement.sentence,
+        "against": list(made.judgement.against),
+        "unknown": list(made.judgement.unknown),
+        "made": {
+            "at": plain(standing.at), "site": standing.site, "host": standing.host, "settings": standing.settings,
+            "version": standing.version,
+        },
+        "target": standing.target,
+        "primary": standing.status.control.primary,
+        "epoch": standing.status.control.epoch,
+        "tiers": [plain(tier) for tier in made.tiers],
+        "datasets": [plain(line) for line in made.datasets],
+        "vaults": [plain(vault) for vault in standing.status.vaults],
+        "drills": [plain(drill) for drill in made.drills],
+        "risks": [plain(risk) for risk in made.risks],
+        "trends": [plain(trend) for trend in made.trends],
+        "anchor": None if made.head is None else str(made.head),
+    }  # fmt: skip
+
+
+def _lines(made: Report) -> list[RenderableType]:
+    tiers = [
+        (
+            tier.tier, tier.answer.value, len(tier.datasets), duration_text(tier.loses_seconds),
+            duration_text(tier.rpo_seconds), duration_text(tier.rta_seconds), duration_text(tier.p50_seconds),
+            duration_text(tier.rto_seconds),
+        )
+        for tier in made.tiers
+    ]  # fmt: skip
+    risks = [(risk.mark.value, risk.what, risk.about or "-", risk.found, risk.what_to_do) for risk in made.risks]
+    show: list[RenderableType] = [made.judgement.sentence]
+    if tiers:
+        columns = (">tier", "able", ">datasets", ">would lose", ">RPO", ">was open after", ">expected", ">RTO")
+        show += ["", make_table(columns, tiers)]
+    if risks:
+        show += ["", make_table(("", "risk", "of", "found", "what to do"), risks)]
+    if made.head is not None:
+        from reopen.recover.anchor import how_to_check
+
+        show += ["", f"anchor: {made.head}", how_to_check(made.head)]
+    return show

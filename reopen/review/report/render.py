@@ -1,0 +1,69 @@
+"""Owns the page of a report: one HTML file, complete in itself, by the rules of the pages of recoveries (P1-P3 of
+:mod:`reopen.recover.report.render`). The template adds no judgement to what was put together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reopen.errors import ReopenError, TargetUnwritable
+from reopen.ids import new_id
+from reopen.recover.anchor import how_to_check
+from reopen.recover.report.page import page_template
+from reopen.review.report.assemble import Report
+from reopen.review.report.model import Answer
+from reopen.review.report.plot import share_text
+
+KINDS = {Answer.YES: "met", Answer.UNPROVEN: "missed", Answer.NO: "failed"}
+"""The mark of an answer, in the words of the style sheet."""
+WORDS = {Answer.YES: "Yes", Answer.UNPROVEN: "Not proven", Answer.NO: "No"}
+EXPECTED = {"keeps": "ok", "may miss": "warn", "will miss": "fail", "unknown": "unknown"}
+
+
+def render(report: Report) -> str:
+    """The page of a report."""
+    standing = report.standing
+    sentence = report.judgement.sentence.partition(": ")[2]
+    return page_template(Path(__file__).parent, "page.html.j2").render(
+        report=report,
+        standing=standing,
+        status=standing.status,
+        kind=KINDS[report.judgement.answer],
+        word=WORDS[report.judgement.answer],
+        sentence=sentence[:1].upper() + sentence[1:],
+        kinds={str(answer): kind for answer, kind in KINDS.items()},
+        words={str(answer): word for answer, word in WORDS.items()},
+        expected=EXPECTED,
+        primary=standing.status.control.primary,
+        check="" if report.head is None else how_to_check(report.head),
+        head_problem=standing.head.message if isinstance(standing.head, ReopenError) else "",
+        share=share_text,
+        used=_used,
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that whoever reads it sees the old one or the new one, never a half.
+
+    :raises TargetUnwritable: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{new_id()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise TargetUnwritable(
+            f"{path} cannot be written: {error.strerror}.", hint="Name a file in a folder that can be written."
+        ) from error
+
+
+def _used(seconds: float | None, limit: float | None) -> float | None:
+    """The width of a gauge in percent; None where there is nothing to show."""
+    if seconds is None or not limit:
+        return None
+    return round(min(100.0, max(1.5, 100 * seconds / limit)), 2)
