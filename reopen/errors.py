@@ -16,6 +16,9 @@ Two more classes cut across the tree, because "could not" means opposite things 
 :class:`VaultUnwritable` (the vault could not take a byte: stop, commit nothing). A full disk at the vault must
 never be taken for an unreadable file.
 
+:class:`MadeByNewer` is both refused and corrupt: whoever passes over what is damaged passes over it too, and whoever
+meets it alone is told to upgrade.
+
 Exit 3 is not an error: the command worked, and what it found is bad (an incomplete snapshot, a failed check).
 
 Called by every room; imports nothing of ours.
@@ -97,6 +100,18 @@ class Refused(ReopenError):
 
     kind = "refused"
     exit_code = 7
+
+
+class MadeByNewer(Refused, Corrupt):
+    """A newer Reopen stored it, and says that it must be understood whole: upgrade this one."""
+
+    kind = "made-by-newer"
+
+    def __init__(self, message: str, *, hint: str = "", **context: object) -> None:
+        super().__init__(message, hint=hint or UPGRADE, **context)
+
+
+UPGRADE = "It was made by a newer Reopen: upgrade this one, and run the command again."
 
 
 class Transient(ReopenError):

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any
 
 from reopen.control.values import digest
-from reopen.errors import Conflict, Corrupt, NotFound, Refused, Transient
+from reopen.errors import Conflict, Corrupt, MadeByNewer, NotFound, Refused, Transient
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage.base import ObjectStore, proven
 from reopen.storage.canonical import decode, encode
@@ -224,11 +224,11 @@ def parse_link(data: bytes, name: str) -> Link:
     """The link in stored bytes.
 
     :raises Corrupt: not a link.
-    :raises Refused: of a format that this version does not know.
+    :raises MadeByNewer: of a format that this version does not know.
     """
     value = decode(data, name)
     if value.get("format", FORMAT) != FORMAT:
-        raise Refused(f"{name} has format {value['format']!r}; this version reads {FORMAT}.", hint="Upgrade reopen.")
+        raise MadeByNewer(f"{name} has format {value['format']!r}; this version reads {FORMAT}.", object=name)
     number, prev, nonce, body = (value.get(key) for key in ("number", "prev", "nonce", "body"))
     if (
         set(value) != {"format", "number", "prev", "nonce", "body"}

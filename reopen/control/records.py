@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from reopen.clock import from_text, to_text
 from reopen.control.chain import Link
 from reopen.control.values import Instant, from_json, later, stored, to_json
-from reopen.errors import Corrupt, Refused
+from reopen.errors import Corrupt, MadeByNewer
 
 
 class FenceLevel(StrEnum):
@@ -303,7 +303,7 @@ def record_of(link: Link) -> Record:
     """The record in a link.
 
     :raises Corrupt: not a record, or not of the form of its kind.
-    :raises Refused: a required kind that this version does not know (I1).
+    :raises MadeByNewer: a required kind that this version does not know (I1), or members that it does not (I2).
     """
     body = link.body
     kind, required, by, raw = (body.get(key) for key in ("kind", "required", "by", "value"))
@@ -323,9 +323,8 @@ def record_of(link: Link) -> Record:
     if kind in KINDS:
         value = from_json(KINDS[kind], raw, link.name)
     elif required:
-        raise Refused(
+        raise MadeByNewer(
             f"{link.name} is a {kind!r} record, which this version does not know and must not pass over.",
-            hint="Upgrade reopen at this site.",
             object=link.name,
         )
     else:

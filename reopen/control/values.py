@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from blake3 import blake3
 
 from reopen.clock import from_text, to_text
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, MadeByNewer
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
@@ -84,6 +84,9 @@ def stored(kind: type[T]) -> type[T]:
     return kind
 
 
+_NEW = frozenset({"unexpected_keyword_argument", "extra_forbidden", "enum"})
+"""What pydantic calls a member, or a word of a choice, that is not known."""
+
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 """One for each class and process: compiling costs milliseconds. If two threads both compile, either result serves."""
 
@@ -106,18 +109,24 @@ def to_json(value: Any) -> dict[str, Any]:
 def from_json(kind: type[T], value: Mapping[str, Any], name: str) -> T:
     """The instance that :func:`to_json` wrote; ``name`` is the stored object's name, for messages.
 
-    :raises Corrupt: a field is missing, unknown or of the wrong type.
+    :raises Corrupt: a field is missing or of the wrong type.
+    :raises MadeByNewer: nothing is wrong but fields, or words of a choice, that this version does not know.
     """
     from pydantic import ValidationError
 
     try:
         result: T = _adapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        faults = error.errors(include_url=False)
+        places = [".".join(str(part) for part in fault["loc"]) for fault in faults]
+        if all(fault["type"] in _NEW for fault in faults):
+            raise MadeByNewer(
+                f"{name} says more than this version knows of a {kind.__name__.lower()}: {', '.join(places)}.",
+                object=name,
+            ) from error
         raise Corrupt(
-            f"{name} is not a valid {kind.__name__.lower()}: {place}: {first['msg']}.",
-            hint="It was written by another version of reopen, or it was changed.",
+            f"{name} is not a valid {kind.__name__.lower()}: {places[0]}: {faults[0]['msg']}.",
+            hint="It was written by another version of Reopen, or it was changed.",
             object=name,
         ) from error
     return result

@@ -3,6 +3,9 @@
 Invariants
     I3  A signature covers ``reopen/v1/<kind>`` NUL canonical body, so that a body of one kind never passes for another.
 
+    I4  A body may name in ``requires`` what a reader has to know to read it. A reader that does not know one of the
+        names refuses the document, where it would pass over any other member that it does not know.
+
 The envelope is ``{"body": {"kind": …, …}, "signature": {"signer": <key id>, "value": <hex>}}``.
 """
 
@@ -10,13 +13,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, MadeByNewer
 from reopen.storage.canonical import RECORD_BYTES_MAX, JsonObject, decode, encode
 
 __all__ = [
     "RECORD_BYTES_MAX",
     "JsonObject",
     "Signer",
+    "check_requirements",
     "decode",
     "encode",
     "encode_envelope",
@@ -24,6 +28,10 @@ __all__ = [
     "seal_envelope",
     "signed_message",
 ]
+
+
+REQUIREMENTS_KNOWN: frozenset[str] = frozenset()
+"""What a document may require of this version (I4): nothing yet. A name is added with the code that understands it."""
 
 
 class Signer(Protocol):
@@ -37,6 +45,17 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature of a message."""
         ...
+
+
+def check_requirements(body: JsonObject, name: str) -> None:
+    """Refuse a body that requires what this version does not know (I4). Its signature was checked: what nobody signed
+    may stop no reader.
+
+    :raises MadeByNewer: naming what it requires.
+    """
+    required = body.get("requires", [])
+    if unknown := sorted({str(item) for item in required} - REQUIREMENTS_KNOWN):
+        raise MadeByNewer(f"{name} needs what this version does not know: {', '.join(unknown)}.", object=name)
 
 
 def signed_message(body: JsonObject) -> bytes:

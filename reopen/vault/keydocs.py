@@ -19,7 +19,7 @@ from reopen.clock import from_text, to_text
 from reopen.errors import Corrupt, NotFound, Refused
 from reopen.ids import RandomBytes, system_random
 from reopen.storage import ObjectInfo, ObjectStore
-from reopen.vault.canonical import RECORD_BYTES_MAX, JsonObject, open_envelope, signed_message
+from reopen.vault.canonical import RECORD_BYTES_MAX, JsonObject, check_requirements, open_envelope, signed_message
 from reopen.vault.keys import (
     KEY_ID,
     SIGNING_ROLES,
@@ -152,6 +152,7 @@ def open_root_document(
     """Body and stored bytes of a document that only the root may sign, for this vault.
 
     :raises Refused: another signature, or of another vault. :raises Corrupt: no such document.
+    :raises MadeByNewer: it requires what this version does not know.
     """
     if info.size_bytes > RECORD_BYTES_MAX:
         raise Corrupt(f"{info.name} has {info.size_bytes} bytes; no document has more.", object=info.name)
@@ -171,6 +172,7 @@ def open_root_document(
             hint=f"Somebody tried to change the keys; compare {info.name.partition('/')[0]}/ with the replica's.",
             object=info.name,
         )
+    check_requirements(body, info.name)
     return body, data
 
 

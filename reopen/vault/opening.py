@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reopen.errors import Conflict, Corrupt, Refused
+from reopen.errors import Conflict, Corrupt, MadeByNewer, Refused
 from reopen.vault.canonical import JsonObject, signed_message
 from reopen.vault.keydocs import Certificate
 from reopen.vault.keys import (
@@ -41,14 +41,10 @@ def check_against_pins(body: JsonObject, signature: bytes, pins: Pins, url: str)
     ):
         raise Refused(f"vault.json in {url} is not signed by the root key that the key files pin.", hint=hint)
     if body.get("format") != FORMAT_VERSION or int(body["format"]) < pins.format_min:
-        raise Refused(
-            f"{url} has format {body.get('format')}; this program reads format {FORMAT_VERSION}.",
-            hint="Use the version of Reopen that wrote it, or a newer one.",
-        )
+        raise MadeByNewer(f"{url} has format {body.get('format')}; this version reads format {FORMAT_VERSION}.")
     unknown = set(body["features"]["required"]) - FEATURES_KNOWN
     if unknown:
-        hint = "Use a newer version of Reopen."
-        raise Refused(f"{url} needs features that this program does not know: {', '.join(sorted(unknown))}.", hint=hint)
+        raise MadeByNewer(f"{url} needs features that this version does not know: {', '.join(sorted(unknown))}.")
     if body.get("recipients") != [recipient.id for recipient in pins.recipients]:
         raise Refused(f"the recovery recipients in {url} are not the ones that the key files pin.", hint=hint)
 

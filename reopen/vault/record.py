@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from reopen.clock import from_text, to_text
-from reopen.errors import Corrupt
+from reopen.errors import Corrupt, MadeByNewer
 from reopen.vault.canonical import JsonObject
 
 DATASET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -210,7 +210,7 @@ class SnapshotRecord:
     def from_body(cls, body: Mapping[str, Any], *, name: str, writer: str, digest: str) -> SnapshotRecord:
         """The record in a body whose signature was checked; ``Corrupt`` when a field is missing or malformed."""
         if body.get("format") != 1:
-            raise Corrupt(f"{name} has format {body.get('format')}; this program reads format 1.", object=name)
+            raise MadeByNewer(f"{name} has format {body.get('format')}; this version reads format 1.", object=name)
         try:
             record = cls(
                 vault=str(body["vault"]),

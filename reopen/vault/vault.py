@@ -20,10 +20,17 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from reopen.clock import SYSTEM_CLOCK, Clock, from_text, to_text
-from reopen.errors import Corrupt, NotFound, Refused, ReopenError
+from reopen.errors import Corrupt, MadeByNewer, NotFound, Refused, ReopenError
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage import ObjectStore
-from reopen.vault.canonical import JsonObject, encode_envelope, open_envelope, seal_envelope, signed_message
+from reopen.vault.canonical import (
+    JsonObject,
+    check_requirements,
+    encode_envelope,
+    open_envelope,
+    seal_envelope,
+    signed_message,
+)
 from reopen.vault.create import VAULT_OBJECT, Parameters
 from reopen.vault.grants import SlotGrants
 from reopen.vault.keydocs import Certificate, KeyDocuments, read_key_documents
@@ -38,7 +45,7 @@ from reopen.vault.record import (
     fact_name,
     parse_record_name,
 )
-from reopen.vault.selector import LAST_CLEAN, LAST_VERIFIED, NoSnapshot, candidates
+from reopen.vault.selector import LAST_CLEAN, LAST_VERIFIED, NoSnapshot, candidates, is_id
 from reopen.vault.trust import ClosingLists, SignedLater, Trust, read_trust
 
 if TYPE_CHECKING:
@@ -167,6 +174,8 @@ class Vault:
         for name in reversed(names):
             try:
                 record = self.parse_record(name, self.store.get(name))
+            except MadeByNewer:
+                raise  # A key that may signed it: to write after the one before would be to write over it.
             except (Corrupt, NotFound):
                 continue  # An invalid record stops no reader (I5); a structure check names it.
             if record is not None:
@@ -188,8 +197,16 @@ class Vault:
         :param selector: as :mod:`reopen.vault.selector` reads it, or the unambiguous beginning of an id.
         :raises InvalidInput: no selector, or the beginning of more than one id.
         :raises NotFound: nothing matches; the message says what there is.
+        :raises MadeByNewer: the dataset has a record that this version does not read, and no whole id was named.
         """
-        records = self.records(dataset)
+        records, invalid = self._read_records(dataset)
+        newer = next((item.name for item in invalid if isinstance(item.error, MadeByNewer)), None)
+        if newer is not None and not is_id(selector):
+            raise MadeByNewer(
+                f"{newer} was made by a newer Reopen, so {selector!r} may be a snapshot that this version cannot read.",
+                hint="Upgrade this one; meanwhile a snapshot that it reads can be named by its whole id.",
+                object=newer,
+            )
         if not records:
             hint = f"Datasets in this vault: {', '.join(self.datasets()) or 'none'}."
             raise NotFound(f"there is no snapshot of {dataset!r} in {self.store.url}.", hint=hint, dataset=dataset)
@@ -219,6 +236,7 @@ class Vault:
             raise Corrupt(f"{name} has a wrong signature.", hint=hint, object=name)
         if body.get("vault") != self.id:
             raise Corrupt(f"{name} belongs to vault {body.get('vault')}.", hint=hint, object=name)
+        check_requirements(body, name)
         if body["kind"] != "lease":  # A lease speaks of now; believing one costs at most a wait.
             stored = encode_envelope(body, signer, signature)
             self.check_not_later(signer, blake3(stored).digest(), name)

@@ -220,7 +220,7 @@ FUTURE = {"kind": "prophecy", "required": True, "at": "2026-01-01T00:00:00.00000
 def test_an_unknown_kind_is_refused_when_it_is_required(tmp_path: Path) -> None:
     add_link(tmp_path, FUTURE)
 
-    with pytest.raises(Refused, match="Upgrade"):
+    with pytest.raises(Refused, match="upgrade this one"):
         open_log(LocalStore(tmp_path)).records()
 
 

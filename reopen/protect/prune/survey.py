@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from reopen.errors import Corrupt, NotFound, Refused
+from reopen.errors import Corrupt, MadeByNewer, NotFound, Refused
 from reopen.progress import SILENT, Progress
 from reopen.protect.prune.frames import CountedIndex, Frames, Prefixes, is_in, owner_of, prefixes_of
 from reopen.protect.retain.stubs import read_stubs
@@ -187,6 +187,10 @@ def _records(vault: Vault) -> tuple[list[SnapshotRecord], set[str]]:
             record = vault.parse_record(name, vault.store.get(name))
         except NotFound:
             continue  # Let go since it was listed; its stub is in the ledger.
+        except MadeByNewer as error:
+            raise MadeByNewer(
+                f"{error.message} Nobody can tell what it needs. {NOTHING_CHANGED}", object=name
+            ) from error
         except Corrupt as error:
             raise Refused(
                 f"{error.message} Nobody can tell what it needs. {NOTHING_CHANGED}",

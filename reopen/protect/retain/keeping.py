@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 
 from reopen.clock import to_text
 from reopen.contracts import RetentionRule
-from reopen.errors import Corrupt, Refused, ReopenError
+from reopen.errors import Corrupt, MadeByNewer, Refused, ReopenError
 from reopen.protect.retain.holds import HELD, RELEASED, Hold, holds_of
 from reopen.protect.retain.rules import Candidate, instead_of_counts, reasons_to_keep, rule_text
 from reopen.protect.retain.stubs import EXPIRED, Stub, stub_of
@@ -193,6 +193,10 @@ def _stopped(name: str, read: History, rule: RetentionRule, guarded: bool) -> Re
         return None
     if read.unbelievable:
         first = read.unbelievable[0]
+        newer = next((error for error in read.unbelievable if isinstance(error, MadeByNewer)), None)
+        if newer is not None:
+            # Whoever moved it aside, as is told of damage, would give prune what only it needs.
+            return MadeByNewer(f"nothing of {name} expires: {newer.message}", dataset=name)
         return Corrupt(
             f"nothing of {name} expires: {len(read.unbelievable)} of its records and facts cannot be believed, the "
             f"first: {first.message}",
