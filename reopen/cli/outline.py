@@ -92,7 +92,7 @@ def _order(plan: RecoveryPlan) -> Iterator[str]:
 def _loss_of(plan: RecoveryPlan, dataset: PlannedDataset) -> str:
     """What a dataset loses, as far as it is known (F4), and when it is expected to serve."""
     if plan.kind is PlanKind.PREPARE:
-        return "what was written last is copied first, and nothing is lost"
+        return f"nothing is lost, because the final sync comes first: {pending_text(dataset)}"
     if dataset.point is None:
         return f"is not recovered: {dataset.problem}"
     age = "for a time that is unknown" if dataset.rpa is None else f"in {duration_text(dataset.rpa.total_seconds())}"
@@ -106,6 +106,22 @@ def _loss_of(plan: RecoveryPlan, dataset: PlannedDataset) -> str:
         text += f": {count_text(loss.files, 'file')}, {size_text(loss.size_bytes or 0)}{rows}{newer}"
     expected = dataset.predicted
     return text if expected is None else f"{text}; serves in about {duration_text(expected.p50.total_seconds())}"
+
+
+def pending_text(dataset: PlannedDataset) -> str:
+    """What the final sync has to move, and when the dataset is expected to serve after it."""
+    pending, expected = dataset.pending, dataset.predicted
+    if pending is None or pending.files is None:
+        reason = "" if pending is None or not pending.unknown else f" ({pending.unknown})"
+        text = f"how much is still to move is unknown{reason}"
+    else:
+        rows = "rows unknown" if pending.rows is None else f"{pending.rows:,} rows"
+        gone = f", {pending.removed:,} removed" if pending.removed else ""
+        text = f"{count_text(pending.files, 'file')}, {size_text(pending.size_bytes or 0)}, {rows}{gone} still to move"
+    if expected is None:
+        return f"{text}; how long the rest takes is unknown"
+    p50, p95 = (duration_text(value.total_seconds()) for value in (expected.p50, expected.p95))
+    return f"{text}; serves about {p50} after it, {p95} at most"
 
 
 def _what_stops(session: Session, plan: RecoveryPlan, fence: Fence) -> Iterator[str]:

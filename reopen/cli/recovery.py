@@ -162,7 +162,9 @@ def plan(
 
 def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
     from reopen.cli.forecast import outlook
+    from reopen.cli.outline import pending_text
     from reopen.control.values import to_json
+    from reopen.recover.plan import PlanKind
     from reopen.recover.runbook import runbook
 
     lacking = [dataset.name for dataset in planned.datasets if dataset.point is None]
@@ -192,13 +194,15 @@ def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
         "target",
     )  # fmt: skip
     raised = [d for d in planned.datasets if d.raised_by]
+    preparing = planned.datasets if planned.kind is PlanKind.PREPARE else ()
     show: list[RenderableType] = [
         f"{planned.kind} from {planned.source_site} to {planned.target_site}, plan {planned.digest[:16]}",
         make_table(columns, rows),
         *(f"{d.name}: raised from tier {d.stated_tier}, {', '.join(d.raised_by)} need it" for d in raised),
         *(f"{d.name}: no recovery point: {d.problem}. {d.hint}" for d in planned.datasets if d.problem),
         *(f"left out: {item.dataset}: {item.reason}" for item in planned.left_out),
-        *outlook(planned),
+        *(f"{d.name}: nothing is lost, because the final sync comes first: {pending_text(d)}" for d in preparing),
+        *([] if preparing else outlook(planned)),
     ]
     return Answer(value=value, show=show, exit_code=code)
 
@@ -236,7 +240,7 @@ def failover(
     begins, and asks what becomes of a dataset that fails while it waits ([recovery] decide_within). Exit 3 when a
     dataset missed its objective or failed.
     """
-    if dry_run:
+    if dry_run and not planned:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
     from reopen.cli.outline import outline_of_move
     from reopen.control.records import Scenario
@@ -252,6 +256,9 @@ def failover(
             return choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
         return choose_failover(face.session, wish, reason=reason)
 
+    if dry_run:
+        reason = reason or "a plan only"
+        return _plan_answer(choose().plan, as_runbook=False)
     if flow:
         # The flow makes the plan itself; it is made here only for whoever is to be asked.
         consent(face, lambda: outline_of_move(face.session, choose(), fence), yes=yes, kept=KEPT)

@@ -17,6 +17,7 @@ from reopen.control import rules, tenure
 from reopen.control.homes import finish_move
 from reopen.control.log import EpochLog
 from reopen.control.records import Committed, Fence, Scenario
+from reopen.desk.pending import carried_over, foreseen_move
 from reopen.desk.recovery import SIDE_BY_SIDE, Chosen, Wish, log_of, open_desk, plan_of_wish, why_anew
 from reopen.desk.session import Session
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused, ReopenError
@@ -73,6 +74,8 @@ def choose_move(
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
         raise Conflict(f"there is nothing to move to {plan.target_site}: {reasons}.")
+    after = partial(plan_of_wish, session, wish, scenario=scenario)
+    plan = foreseen_move(session, plan, home=wish.vault or plan.target_site, after=after)
     return Chosen(plan=plan, log=log, begun=False, note=note)
 
 
@@ -149,7 +152,7 @@ def plan_after(session: Session, prepared: Prepared, *, vault: str | None) -> Re
         failed_at=prepared.quiesced_at,
         vault=vault,
     )
-    return plan_of_wish(session, wish, scenario=plan.scenario, prepared=prepared)
+    return carried_over(plan_of_wish(session, wish, scenario=plan.scenario, prepared=prepared), prepared)
 
 
 def choose_rollback(session: Session, *, reason: str) -> Chosen:

@@ -128,8 +128,7 @@ def plan_wish(session: Session, wish: Wish) -> RecoveryPlan:
 
 def foreseen(session: Session, wish: Wish) -> RecoveryPlan:
     """The plan of a failover with what is lost and how long it will take, which changes from hour to hour and takes a
-    look at every vault. A planned move has no use for it: its final sync takes the points, and after that a new
-    driver has to make the same plan again, whatever can be looked at by then."""
+    look at every vault. What is to come in a planned move says :mod:`reopen.desk.pending`."""
     plan = plan_wish(session, wish)
     home = wish.vault or plan.target_site
     return foresee(

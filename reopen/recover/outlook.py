@@ -37,9 +37,29 @@ class Loss:
 
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What the final sync of a planned move has to bring to the target, as the source was seen ``at``. Nothing of it is
+    lost, because the move goes on only when it has come.
+
+    ``files`` are to be copied or may have been written, and take ``size_bytes``; ``removed`` are gone since. ``rows``
+    are those that the target's copy lacks. None is unknown; where all is, ``unknown`` says why. A file that was copied
+    at the source, not replicated, and written again counts twice.
+    """
+
+    files: int | None = None
+    removed: int | None = None
+    size_bytes: int | None = None
+    rows: int | None = None
+    at: Instant | None = None
+    unknown: str = ""
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
     """When a dataset is expected to serve, counted from the failure: in half of all cases within ``p50``, in 19 of 20
-    within ``p95``. ``restore`` and ``validate`` are the medians of its own steps.
+    within ``p95``. A plan that prepares a move counts from the end of its final sync, and that of the second half from
+    when writers were held. ``restore`` and ``validate`` are the medians of its own steps.
 
     ``runs`` is how many recoveries this was fitted on, ``own_runs`` how many of them had this dataset. ``error`` is how
     far its steps' last times were from what the runs before had predicted: 0.2 is a fifth longer. ``machine`` is where

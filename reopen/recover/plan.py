@@ -24,7 +24,7 @@ from reopen.contracts.model import Dataset
 from reopen.control.records import Scenario
 from reopen.control.values import Duration, Instant, digest, from_json, later, stored, to_json
 from reopen.errors import Conflict, InvalidInput
-from reopen.recover.outlook import Loss, Predicted
+from reopen.recover.outlook import Loss, Pending, Predicted
 from reopen.recover.points import (
     LAST_VERIFIED,
     NoPoint,
@@ -134,6 +134,8 @@ class PlannedDataset:
     """What the recovery point lacks; None where nobody counted."""
     predicted: Annotated[Predicted | None, later(None)] = None
     """When it is expected to serve; None is unknown."""
+    pending: Annotated[Pending | None, later(None)] = None
+    """What the final sync has to move first; None where none comes."""
     group: Annotated[str, later("")] = ""
     """The consistency group with which it begins to serve, or does not."""
 
@@ -192,6 +194,7 @@ class RecoveryPlan:
             replace(
                 dataset, point=None, rpa=None, problem="", hint="", target_url=dataset.serving_url,
                 temperature="cold", staged=None, version="", loss=None, predicted=None,
+                pending=None,
             )
             for dataset in self.datasets
         ]  # fmt: skip

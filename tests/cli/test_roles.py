@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,55 @@ def test_a_planned_failover_takes_what_was_written_last_and_proves_that_nothing_
     assert found["measured"]["datasets"][0]["rpa"] == 0
     assert calls(held) == ["quiesce 1 production "]
     assert calls(fenced) == ["fence 1 production "]
+
+
+def planned_dataset(place: Place) -> dict[str, Any]:
+    planned = place.json("failover", "--planned", "--dry-run")["plan"]
+    assert planned["kind"] == "prepare"
+    [dataset] = planned["datasets"]
+    found: dict[str, Any] = dataset
+    return found
+
+
+def test_a_planned_move_says_what_is_still_to_move_and_how_long_the_rest_takes(running: Place) -> None:
+    running.run("drill")
+    running.write("papers", one="written after the last snapshot")
+    # Copied at production, and not replicated: that has to move too.
+    running.write("papers", another="12345")
+    running.run("snapshot")
+    running.write("papers", one="and again")
+
+    dataset = planned_dataset(running)
+    shown = running.run("failover", "--planned", "--dry-run").stdout
+
+    pending = dataset["pending"]
+    # At least, because files that were written so shortly before a snapshot may have been written after it.
+    assert pending["files"] >= 3
+    assert pending["size_bytes"] >= len("written after the last snapshot") + len("12345") + len("and again")
+    assert (pending["rows"], pending["removed"], pending["unknown"]) == (None, 0, "")
+    assert dataset["predicted"]["own_runs"] == 1
+    assert "papers: nothing is lost, because the final sync comes first: " in " ".join(shown.split())
+    assert running.json("status")["control"]["primary"] == "production", "and nothing was moved"
+
+    running.run("failover", "--planned", "--reason", "works", *ACCEPTED)
+
+    [carried] = running.json("evidence", "show")["record"]["planned"]["datasets"]
+    assert (carried["loss"]["files"], carried["loss"]["rows"], carried["loss"]["unknown"]) == (0, 0, "")
+    assert carried["loss"]["against"] == carried["point"]["snapshot"]
+    assert carried["predicted"]["p50"] > dataset["predicted"]["p50"], "the final sync is part of its clock"
+    assert "pending" not in carried
+
+
+def test_what_cannot_be_looked_at_is_said_to_be_unknown_and_why(running: Place) -> None:
+    vault = running.folder / ".reopen/vault"
+    vault.rename(running.folder / "away")
+    assert "the vault of production cannot be read" in planned_dataset(running)["pending"]["unknown"]
+    (running.folder / "away").rename(vault)
+    (running.folder / "data/papers").rename(running.folder / "data/elsewhere")
+    assert "papers" in planned_dataset(running)["pending"]["unknown"]
+    hook(running, "production", "final_sync", "exit 0")
+    assert planned_dataset(running)["pending"]["unknown"] == "production makes the final sync by its own hook"
+    assert "predicted" not in planned_dataset(running), "there was no recovery yet"
 
 
 def test_rpo_zero_is_unproven_where_nothing_enforces_the_fence(running: Place) -> None:
