@@ -8,6 +8,7 @@ code. A page is a function of the code alone: no clock, no machine, no order of 
 :mod:`reference.settings`    every key of ``reopen.toml``, from the models that read it
 :mod:`reference.contracts`   what is read of a contract, from the tables that read it
 :mod:`reference.tables`      the catalog's views and the Arrow schemas
+:mod:`reference.metrics`     what `reopen metrics` prints, from the table that it prints from
 :mod:`reference.codes`       exit codes, and the errors that end with them
 :mod:`reference.documents`   what ``--json`` prints, from ``docs/reference/schemas``
 ===========================  ===========================================================
@@ -23,13 +24,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 def pages() -> Mapping[str, str]:
     """Every page by its file's name."""
-    from reference import codes, commands, contracts, documents, settings, tables
+    from reference import codes, commands, contracts, documents, metrics, settings, tables
 
     makers: Mapping[str, Callable[[], str]] = {
         "commands.md": commands.page,
         "settings.md": settings.page,
         "contracts.md": contracts.page,
         "tables.md": tables.page,
+        "metrics.md": metrics.page,
         "exit-codes.md": codes.page,
         "json.md": documents.page,
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.face import Answer, Face, command
+from reopen.cli.face import Answer, Face, Lines, command
 from reopen.cli.text import count_text, duration_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 
@@ -24,6 +25,7 @@ ToOption = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Wri
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "report", panel=PANEL, example="reopen report --to report.html")(report)
+    command(app, "metrics", panel=PANEL, example="reopen metrics --to /var/lib/node_exporter/reopen.prom")(metrics)
 
 
 def report(
@@ -64,6 +66,44 @@ def report(
         show += [f"{item.channel}: {item.status}: {item.error}" for item in sent if item.status != "sent"]
     value = {**_value(made), "written": places, "sent": [plain(item) for item in sent]}
     return Answer(value=value, show=show, exit_code=EXIT_OK if made.ok else EXIT_NEGATIVE)
+
+
+def metrics(
+    face: Face,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Replace this file, as a textfile collector reads it.")
+    ] = None,
+    ready: Annotated[
+        bool, typer.Option("--ready/--no-ready", help="Look whether the standby is ready, which asks every place.")
+    ] = True,
+) -> Answer:
+    """Print OpenMetrics text for a scraper: exposure, lag, coverage, drills, predictions, readiness, epoch.
+
+    It looks once and ends. The file is replaced whole, so a scraper never reads a half; what could not be looked at has
+    no sample, reopen_scrape_success is 0, and the exit code 3. docs/reference/metrics.md says what each one means.
+    """
+    from reopen.desk.report import look_around
+    from reopen.review.metrics import collect, is_complete, to_openmetrics
+    from reopen.review.report.assemble import make_report
+
+    session = face.session
+    began = session.clock.elapsed_seconds()
+    made = make_report(look_around(session, look=ready, whole=False))
+    samples = collect(made, duration_seconds=session.clock.elapsed_seconds() - began)
+    text, complete = to_openmetrics(samples), is_complete(made.standing)
+    show: list[RenderableType | Lines] = [Lines(text.splitlines())]
+    if to is not None:
+        from reopen.review.report.render import write_text
+
+        write_text(to, text)
+        show = [f"{count_text(len(samples), 'sample')} in {to}"]
+    # JSON has no infinity: text, as Prometheus writes it.
+    values = [
+        {"name": item.name, "labels": dict(item.labels), "value": "+Inf" if isinf(item.value) else item.value}
+        for item in samples
+    ]
+    value = {"ok": complete, "metrics": values, "written": None if to is None else str(to)}
+    return Answer(value=value, show=show, exit_code=EXIT_OK if complete else EXIT_NEGATIVE)
 
 
 def _value(made: Report) -> dict[str, Any]:

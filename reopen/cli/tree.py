@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "sql": "history",
     "status": "state",
     "report": "report",
+    "metrics": "report",
     "ready": "ready",
     "watch": "watch",
     "restore": "recovery",

@@ -101,6 +101,8 @@ class DatasetStatus:
     holds: Mapping[str, int] = field(default_factory=dict)
     staged: tuple[StagedStatus, ...] = ()
     """The newest version that is staged at each standby."""
+    exposure_by_site: Mapping[str, float | None] = field(default_factory=dict)
+    """The same over the copies of each site whose vault could be read; None where nothing there was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,6 +371,12 @@ def _dataset(
         drill=_last_drill(facts),
         behind=behind,
         lag_seconds=lag,
+        exposure_by_site={
+            item.site: None
+            if (point := _point(name, LAST_VERIFIED, item.records.get(name, ()), facts, now)) is None
+            else point.age_seconds
+            for item in copies
+        },
         holds={item.site: count for item in copies if (count := _standing_holds(name, item))},
     )
 

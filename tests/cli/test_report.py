@@ -62,3 +62,24 @@ def test_a_file_that_cannot_be_written_is_told(place: Place) -> None:
     place.run("snapshot")
 
     assert "cannot be written" in place.run("report", "--to", str(place.folder / "nowhere/x.html"), code=7).stderr
+
+
+def test_metrics_are_printed_or_replace_a_file_and_tell_what_could_not_be_seen(place: Place) -> None:
+    target = place.folder / "reopen.prom"
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    lonely = place.run("metrics", "--no-ready", code=3)
+    place.run("replicate")
+    place.run("metrics", "--to", str(target))
+    found = place.json("metrics", "--no-ready")
+
+    assert 'reopen_vault_readable{site="standby"} 0.0' in lonely.stdout
+    assert "reopen_scrape_success 0.0" in lonely.stdout
+    assert lonely.stdout.endswith("# EOF\n")
+    assert 'reopen_last_verified_timestamp_seconds{dataset="papers",tier="3"}' in target.read_text()
+    assert 'reopen_ready{site="standby"}' in target.read_text()
+    values = {(item["name"], item["labels"].get("site")): item["value"] for item in found["metrics"]}
+    assert values["reopen_vault_readable", "standby"] == 1
+    assert 0 < values["reopen_exposure_seconds", "standby"] < 3600
+    assert ("reopen_ready", "standby") not in values
+    assert "cannot be written" in place.run("metrics", "--to", str(place.folder / "no/x"), code=7).stderr
