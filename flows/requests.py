@@ -225,6 +225,14 @@ class ReadyRequest(Request):
     send_test: bool = Field(default=False, title="Send a test", description="Send a test message to every channel.")
 
 
+class ReportRequest(Request):
+    """Write down whether the business could reopen, and tell those who want to know."""
+
+    send: bool = Field(
+        default=True, title="Send it", description="Tell the channels of the event report: answer, risks, anchor."
+    )
+
+
 class WatchRequest(Request):
     """Look at the primary from this site, once."""
 

@@ -10,6 +10,7 @@ from reopen.desk.left import Left
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.look import Looked
+from reopen.review.report.assemble import Report
 from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, WatchLooked, emit, event_of
 from tasks.progress import artifact_key
 
@@ -38,6 +39,23 @@ def readiness_event(found: Readiness) -> Event:
         return ReadyRestored(site=found.site, warned=len(found.warned))
     failed = tuple(describe(check) for check in found.failed)
     return ReadyFailed(site=found.site, failed=failed, warned=len(found.warned))
+
+
+def publish_report(made: Report) -> None:
+    """Every open risk under ``report-<site>``, with the answer and the anchor of the evidence."""
+    rows = [
+        {
+            "verdict": str(risk.mark),
+            "risk": risk.what,
+            "of": risk.about or "-",
+            "found": risk.found,
+            "what to do": risk.what_to_do,
+        }
+        for risk in made.risks
+    ]
+    anchor = f" Anchor: {made.head}." if made.head is not None else ""
+    key = artifact_key("report", made.standing.target)
+    create_table_artifact(rows, key=key, description=f"{made.judgement.sentence}{anchor}")
 
 
 def publish_left(left: Left) -> None:

@@ -146,6 +146,14 @@ def store_report(session: Session, report: Report) -> str:
     return f"{store.url}/{PAGE}"
 
 
+def try_to_store_report(session: Session, report: Report) -> tuple[str, str]:
+    """The same beside other work: where the page is (empty where it was not written), and why not."""
+    try:
+        return store_report(session, report), ""
+    except ReopenError as error:
+        return "", f"the page was not written into the control store: {error.message}"
+
+
 def report_notice(report: Report, *, place: str = "") -> Notice:
     """What is said of a report: the answer, the worst risks, and the anchor."""
     shown, risks = report.risks[:RISKS_TOLD], len(report.risks)

@@ -87,6 +87,22 @@ def test_a_look_at_readiness_is_a_table_and_an_event(scene: Scene) -> None:
     assert event == {"site": "standby", "warned": len(found.warned)}
 
 
+def test_a_report_that_is_not_a_yes_fails_the_run_and_is_laid_where_the_standby_has_it(scene: Scene) -> None:
+    from flows.outcome import BadFinding
+    from flows.report import lines, report
+    from flows.requests import ReportRequest
+
+    with pytest.raises(BadFinding, match="nothing was ever recovered") as bad:
+        report(ReportRequest(config=scene.standby))
+
+    assert lines(bad.value.result)[0].startswith("Not proven: nothing was ever recovered")
+    assert newest_flow_run("reopen").name == "report standby: not proven"
+    shown = artifact("report-standby")
+    assert shown is not None
+    assert str(shown.description).startswith("Not proven: ")
+    assert "Are we able to reopen?" in (scene.folder / "standby/control/report.html").read_text()
+
+
 def test_a_site_that_could_not_take_over_fails_the_run_and_names_the_checks(scene: Scene) -> None:
     from flows.outcome import BadFinding
     from flows.ready import ready

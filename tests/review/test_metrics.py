@@ -23,7 +23,7 @@ def scraped(standing: Standing) -> dict[tuple[str, str], float]:
     text = to_openmetrics(collect(make_report(standing), duration_seconds=0.5))
     assert text.endswith("\n# EOF\n")
     found = {}
-    for family in openmetrics.text_string_to_metric_families(text):
+    for family in openmetrics.text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
         for sample in family.samples:
             assert sample.timestamp is None
             labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
