@@ -40,7 +40,7 @@ from reopen.desk.watching import rule_of
 from reopen.errors import Conflict
 from reopen.recover.automatic import accepted_risks
 from reopen.recover.clocks import Verdict
-from reopen.recover.context import RecoveryContext
+from reopen.recover.context import Attended, RecoveryContext
 from reopen.recover.course import Course, OnOutcome
 from reopen.recover.failover import FailoverResult
 from reopen.recover.journal import Journal
@@ -92,6 +92,7 @@ def failover(request: FailoverRequest) -> FailoverResult:
         reason=request.reason,
         vault=request.vault,
         progress=callers_progress(),
+        attended=Attended.FLOW,
         driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval), note)),
     )
     publish_recovery(result.plan, result.measured)

@@ -59,7 +59,7 @@ def test_the_settings_that_init_writes_load_and_mean_what_they_say(file: Path) -
     assert settings.control == str(base / ".reopen/standby/control")
     assert settings.tiers[1] == TierDefaults(rpo=timedelta(minutes=15), rto=timedelta(hours=1), temperature="cold")
     assert settings.limits == Limits(workers=0, validation_memory="1GB")
-    assert settings.recovery == Recovery(rate="", decide_within=timedelta(0))
+    assert settings.recovery == Recovery(rate="", decide_within=None)
     assert settings.watch == Watch()
     assert settings.heartbeat == Heartbeat()
     assert settings.notify.urls == ()
@@ -180,7 +180,7 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ('\nrate = ""', '\nrate = "fast"', "recovery.rate", "'fast' is a bad rate; allowed: a number and B/s", ""),
         ("failures = 3", "failures = 0", "watch.failures", "0 is not allowed; allowed: whole numbers from 1", ""),
         ('every = "1m"', 'every = "often"', "watch.every", "'often' is a bad duration", ""),
-        ('decide_within = "0s"', 'decide_within = "soon"', "recovery.decide_within", "'soon' is a bad duration", ""),
+        ('decide_within = "auto"', 'decide_within = "soon"', "recovery.decide_within", "'soon' is a bad duration", ""),
         ('"1GB"', '"lots"', "limits.validation_memory", "'lots' is a bad amount of memory", ""),
         ("[sites.production]", "[sites.Production]", "sites.Production", "'Production' is a bad name", "lower-case"),
         ('vault = ".reopen/vault"', 'vault = ""', "sites.production.vault", "'' is not allowed", ""),

@@ -290,8 +290,10 @@ def move(
     what: str,
 ) -> Answer:
     """Carry out a move of the role, after whoever sits at the terminal has agreed to its plan."""
+    from reopen.cli import terminal as terminals
     from reopen.cli.outline import outline_of_move
     from reopen.desk.moves import carry_out
+    from reopen.recover.context import Attended
 
     if chosen.note:
         face.note(chosen.note)
@@ -310,6 +312,7 @@ def move(
                 vault=vault,
                 progress=face.progress(),
                 wait=waiting(wait_approval),
+                attended=Attended.NOBODY if terminals.find_terminal(face) is None else Attended.TERMINAL,
             ),
         )
     )
@@ -374,9 +377,28 @@ def failover_answer(result: FailoverResult) -> Answer:
         *evidence_lines(result.evidence),
         *broken_lines(result.broken),
         *result.undone,
+        *_what_to_type(result),
         *(f"note: {problem}" for problem in result.problems),
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)
+
+
+def _what_to_type(result: FailoverResult) -> list[RenderableType]:
+    """What becomes of datasets that failed is said, where nobody ended the whole."""
+    from reopen.control.records import StepResult
+
+    failed = sorted(
+        {
+            name
+            for step in result.plan.steps
+            if step.id in result.outcomes and result.outcomes[step.id].result is StepResult.FAILED
+            for name in step.datasets
+        }
+    )
+    if result.aborted or not failed:
+        return []
+    again, skip = "`reopen failover` tries again what does not serve", f"`reopen decide {failed[0]} skip --why WHY`"
+    return [f"failed: {', '.join(failed)}. {again}; {skip} gives it up."]
 
 
 def evidence_lines(record: StoredEvidence) -> list[RenderableType]:

@@ -128,7 +128,9 @@ replicate_rate = ""
 # fast as it goes.
 rate = ""
 # How long a dataset that failed waits for `reopen decide` (retry, skip, abort) before the next tier begins without it.
-decide_within = "0s"
+# "auto": an hour where somebody sits at a terminal and is asked; in a flow a quarter of the dataset's RTO, 5 minutes at
+# least and an hour at most; not at all for a command in a pipe. "0s": nobody is ever waited for.
+decide_within = "auto"
 
 [watch]
 # The primary is looked at from another site this often (`reopen watch`, or its deployment): its vault, and a few bytes

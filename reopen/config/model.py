@@ -110,8 +110,10 @@ class Recovery:
     rate: str = ""
     """How fast all restores of a recovery read the vault together at most, for example ``100MiB/s``; empty is without
     limit."""
-    decide_within: timedelta = timedelta(0)
-    """How long a step that failed waits for a person's decision; zero: nobody is waited for."""
+    decide_within: timedelta | None = None
+    """How long a step that failed waits for a person's decision; zero: nobody is waited for; None, written ``auto``: an
+    hour where somebody sits at a terminal, in a flow a quarter of the dataset's RTO (5 minutes to an hour), and not at
+    all for a command that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,11 @@ def _wait(value: object) -> timedelta:
     return durations.parse(str(value))
 
 
+def _wait_or_auto(value: object) -> timedelta | None:
+    """A duration that may be zero, or the word that leaves it to the circumstances."""
+    return None if value is None or value == "auto" else _wait(value)
+
+
 def _count(value: object) -> int:
     """A count of snapshots; -1 is without limit. A text comes from the environment."""
     if isinstance(value, str) and value.removeprefix("-").isdigit():
@@ -74,6 +79,7 @@ def _address(value: object) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Wait = Annotated[timedelta, BeforeValidator(_wait)]
+WaitOrAuto = Annotated[timedelta | None, BeforeValidator(_wait_or_auto)]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
@@ -199,7 +205,7 @@ class RecoveryText(_Strict):
     """``[recovery]``"""
 
     rate: Rate = ""
-    decide_within: Wait = timedelta(0)
+    decide_within: WaitOrAuto = None
 
 
 class WatchText(_Strict):

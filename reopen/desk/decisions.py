@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from reopen.clock import from_text
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Choice, Decision, StepOutcome
 from reopen.desk.session import Session
 from reopen.errors import Conflict, InvalidInput, NotFound, Refused
+from reopen.recover.context import WAITS_UNTIL
 from reopen.recover.failover import newest_plan
 from reopen.recover.plan import RecoveryPlan, read_plan
 
@@ -56,10 +58,8 @@ def open_decisions(session: Session) -> Open | None:
     if digest is None:
         return None
     plan = read_plan(log.load_plan(digest), f"plans/{digest}.json")
-    within = session.settings.recovery.decide_within
     steps = tuple(
-        _undecided(plan, outcome, until=outcome.finished_at + within)
-        for outcome in rules.undecided(records, digest).values()
+        _undecided(plan, outcome, until=_waits_until(outcome)) for outcome in rules.undecided(records, digest).values()
     )
     concluded = rules.is_concluded(records, digest)
     return Open(plan=digest, target_site=plan.target_site, concluded=concluded, steps=() if concluded else steps)
@@ -105,6 +105,12 @@ def _find(steps: Sequence[Undecided], wanted: str) -> Undecided:
     if len(found) > 1:
         raise Conflict(f"{len(found)} steps of {wanted!r} wait for a decision.", hint=f"Name one of: {shown}.")
     return found[0]
+
+
+def _waits_until(outcome: StepOutcome) -> datetime:
+    """Until when its driver waits; when it failed, where it does not."""
+    said = outcome.details.get(WAITS_UNTIL)
+    return from_text(str(said)) if said else outcome.finished_at
 
 
 def _undecided(plan: RecoveryPlan, outcome: StepOutcome, *, until: datetime) -> Undecided:

@@ -24,7 +24,7 @@ from reopen.errors import Conflict, InvalidInput, NotFound, Refused, ReopenError
 from reopen.ids import new_id
 from reopen.notify.channels import AppriseNotifier
 from reopen.progress import Progress
-from reopen.recover.context import WaitFor, wait_for_nobody
+from reopen.recover.context import Attended, WaitFor, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.driver import Drive, drive
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
@@ -89,6 +89,7 @@ def carry_out(
     progress: Progress,
     wait: WaitFor = wait_for_nobody,
     driver: Drive = drive,
+    attended: Attended = Attended.NOBODY,
 ) -> FailoverResult:
     """Carry out a move, from its preparation or from where it is, to its end.
 
@@ -96,9 +97,10 @@ def carry_out(
     :raises NotMoved: it ended before its fence; writers that were held are given back.
     """
     plan = chosen.plan
-    _require_readable(session, chosen, vault or plan.target_site)
+    home = vault or plan.target_site
+    _require_readable(session, chosen, home)
     with (
-        open_desk(session, vault=vault or plan.target_site, progress=progress, plan=plan, wait=wait) as context,
+        open_desk(session, vault=home, progress=progress, plan=plan, wait=wait, attended=attended) as context,
         beating(chosen.log.store, orchestrator=context.orchestrator, plan=plan.digest, clock=session.clock),
         ended_with_us(context.hooks.tell_all),
     ):

@@ -29,7 +29,7 @@ from reopen.errors import Conflict, InvalidInput, Refused, ReopenError
 from reopen.progress import Progress
 from reopen.recover.automatic import is_sure
 from reopen.recover.checks import Validator
-from reopen.recover.context import Patience, RecoveryContext, WaitFor, wait_for_nobody
+from reopen.recover.context import Attended, RecoveryContext, WaitFor, patience_for, wait_for_nobody
 from reopen.recover.diverged import Diverged, SeenByTheLog
 from reopen.recover.failover import unfinished_plan
 from reopen.recover.foresee import foresee
@@ -211,12 +211,14 @@ def open_desk(
     plan: RecoveryPlan | None = None,
     drilled: RecoveryPlan | None = None,
     wait: WaitFor = wait_for_nobody,
+    attended: Attended = Attended.NOBODY,
 ) -> Iterator[RecoveryContext]:
     """The engine wired to the vault of a site (this one's when None), its checks and its channels.
 
     :param plan: of a failover, whose sites have hooks and whose source can be asked; a drill names none.
     :param drilled: the plan of a drill.
     :param wait: how long, and beside what, people's approval is waited for.
+    :param attended: who watches, and so whether a decision about what failed is waited for.
     """
     settings = session.settings
     validator = Validator(
@@ -226,7 +228,7 @@ def open_desk(
         if _checks_come_first(session, plan or drilled):
             validator.start()
         with _wired(session, validator, vault=vault, progress=progress) as context:
-            context = replace(context, patience=Patience(decide_within=settings.recovery.decide_within))
+            context = replace(context, patience=patience_for(settings.recovery.decide_within, attended))
             if plan is None:
                 yield context
                 return

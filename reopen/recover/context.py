@@ -7,9 +7,10 @@ one is made in :mod:`reopen.recover.wiring`, and tests hand in fakes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from reopen.clock import Clock
@@ -191,16 +192,59 @@ Sign = Callable[[bytes], tuple[str, str]]
 """Signs evidence: message -> (key id, signature as hex)."""
 
 
+class Attended(StrEnum):
+    """Who watches a recovery, so that it may be worth while to wait for a decision."""
+
+    NOBODY = "nobody"
+    """A command in a pipe or a script: whoever started it looks at how it ended, and types what is next."""
+    TERMINAL = "terminal"
+    """Somebody sits there and is asked."""
+    FLOW = "flow"
+    """People are told by a message, and decide by form or command."""
+
+
+WAITS_UNTIL = "waits_until"
+"""Where the details of a failed outcome say until when its driver waits for a decision."""
+DECIDE_SHARE = 0.25
+"""What of a dataset's RTO a flow waits for a person: enough is left to act on what they decide."""
+DECIDE_MIN = timedelta(minutes=5)
+"""Nobody reads a message, looks and types in less."""
+DECIDE_MAX = timedelta(hours=1)
+"""Until then the next tier is closed for the sake of a dataset that failed; longer is no waiting but a stand-still."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How a recovery waits for people. ``decide_within``: how long a step that failed waits for a decision; zero: not
-    at all."""
+    at all. With a ``share`` it is that share of the RTO of the step's datasets instead, within bounds."""
 
     decide_within: timedelta = timedelta(0)
+    share: float = 0.0
     look_seconds: float = 2.0
     """How often the log is looked at meanwhile: a person does not notice it, and a store does not either."""
     wait: Callable[[float], object] = field(default_factory=lambda: threading.Event().wait)
     """Lets seconds pass."""
+
+    def limit(self, datasets: Iterable[PlannedDataset]) -> timedelta:
+        """How long a step that is about these datasets waits."""
+        if not self.share:
+            return self.decide_within
+        objectives = [dataset.objective.rto for dataset in datasets]
+        # What is about the role holds up every dataset, and while writers are held, the business.
+        wanted = min(objectives) * self.share if objectives else DECIDE_MIN
+        return min(max(wanted, DECIDE_MIN), DECIDE_MAX)
+
+
+def patience_for(configured: timedelta | None, attended: Attended) -> Patience:
+    """How a recovery waits where the settings say ``configured``, or leave it to who watches."""
+    if configured is not None:
+        return Patience(decide_within=configured)
+    match attended:
+        case Attended.TERMINAL:
+            return Patience(decide_within=DECIDE_MAX)
+        case Attended.FLOW:
+            return Patience(share=DECIDE_SHARE)
+    return Patience()
 
 
 def tell_nobody(notice: Notice) -> Sequence[Delivery]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import timedelta
 
 from reopen.control.records import Choice, Decision, StepOutcome, StepResult
 from reopen.errors import Internal
@@ -78,7 +79,7 @@ class Course:
             and step.verb not in UNDECIDABLE
             and self._abort is None
             and self._journal.takes_decisions
-            and self._context.patience.decide_within.total_seconds() > 0
+            and self._limit(step) > timedelta(0)
         )
         if waits:
             self._paused[step.id] = outcome
@@ -134,7 +135,7 @@ class Course:
             if decision is not None and (identifier, outcome.attempt) not in self._acted_on:
                 self._acted_on.add((identifier, outcome.attempt))
                 self._act(step, outcome, decision, running)
-            elif identifier in self._paused and self._is_past_limit(outcome):
+            elif identifier in self._paused and self._context.clock.now() >= outcome.finished_at + self._limit(step):
                 del self._paused[identifier]
                 self._note(step, outcome)
 
@@ -157,8 +158,8 @@ class Course:
                 if identifier not in begin_anew and found.result is not StepResult.NOT_EXECUTED
             }
 
-    def _is_past_limit(self, outcome: StepOutcome) -> bool:
-        return self._context.clock.now() >= outcome.finished_at + self._context.patience.decide_within
+    def _limit(self, step: Step) -> timedelta:
+        return self._context.patience.limit(self._plan.dataset(name) for name in step.datasets)
 
     def _note(self, step: Step, outcome: StepOutcome) -> None:
         self._outcomes[step.id] = outcome

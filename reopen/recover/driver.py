@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, Protocol
 
+from reopen.clock import to_text
 from reopen.control.records import StepOutcome, StepResult
 from reopen.control.rules import Superseded
 from reopen.errors import Internal, NotFound, ReopenError
 from reopen.recover import moves
-from reopen.recover.context import Integrity, RecoveryContext
+from reopen.recover.context import WAITS_UNTIL, Integrity, RecoveryContext
 from reopen.recover.course import Course, OnOutcome
 from reopen.recover.journal import Journal
 from reopen.recover.moves import Report
@@ -50,11 +52,16 @@ def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journ
         report = Report(problem=error.message, hint=error.hint, details={"error": error.kind})
     except Exception as error:  # noqa: BLE001 - one dataset's surprise must not close the others; it is recorded.
         report = Report(problem=f"{type(error).__name__}: {error}", details={"error": "unexpected"})
+    finished_at = context.clock.now()
+    waits = context.patience.limit(plan.dataset(name) for name in step.datasets)
+    if report.problem and waits and journal.takes_decisions:
+        # For whoever lists from elsewhere what waits, and knows nothing of who watches here.
+        report = replace(report, details={**report.details, WAITS_UNTIL: to_text(finished_at + waits)})
     outcome = StepOutcome(
         step=step.id,
         attempt=attempt,
         started_at=started_at,
-        finished_at=context.clock.now(),
+        finished_at=finished_at,
         result=StepResult.FAILED if report.problem else StepResult.DONE,
         reason=report.problem,
         hint=report.hint,

@@ -167,7 +167,7 @@ def execute_failover(
     messenger = Messenger(context.notify)
 
     def tell(step: Step, outcome: StepOutcome, outcomes: Outcomes) -> None:
-        within = context.patience.decide_within
+        within = context.patience.limit(plan.dataset(name) for name in step.datasets)
         for notice in notices_after(plan, step, outcome, outcomes, reason=reason, decide_within=within):
             messenger.send(notice)
         on_outcome(step, outcome, outcomes)

@@ -54,7 +54,7 @@ def test_a_dataset_that_fails_is_asked_about_until_the_answer_can_be_taken(repli
     for command in (("snapshot",), ("verify", "--level", "stored"), ("replicate",)):
         replicated.run(*command)
     settings = replicated.folder / "reopen.toml"
-    settings.write_text(settings.read_text().replace('decide_within = "0s"', 'decide_within = "60s"'))
+    settings.write_text(settings.read_text().replace('decide_within = "auto"', 'decide_within = "60s"'))
     (replicated.folder / VERSIONS).parent.mkdir(parents=True)
     (replicated.folder / VERSIONS).write_text("in the way")
     person.answers = [

@@ -154,7 +154,7 @@ def test_a_check_that_fails_closes_its_dataset_and_those_that_need_it_and_nobody
 
 def test_a_check_that_fails_waits_for_a_decision_and_ends_by_itself_past_the_limit(doubled: Place) -> None:
     settings = doubled.folder / "reopen.toml"
-    settings.write_text(settings.read_text().replace('decide_within = "0s"', 'decide_within = "1s"'))
+    settings.write_text(settings.read_text().replace('decide_within = "auto"', 'decide_within = "1s"'))
 
     doubled.run(*FIRE, code=3)
 

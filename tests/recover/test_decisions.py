@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from reopen.clock import FixedClock
+from reopen.clock import FixedClock, to_text
 from reopen.control import rules
 from reopen.control.log import EpochLog
 from reopen.control.records import Choice, Decision, Promotion, StepResult, Takeover
 from reopen.control.rules import Superseded
 from reopen.errors import Conflict, Corrupt
 from reopen.recover.clocks import Verdict
-from reopen.recover.context import Patience
+from reopen.recover.context import Attended, Patience, patience_for
 from reopen.recover.failover import unfinished_plan
 from reopen.recover.plan import RecoveryPlan
 from reopen.storage.local import LocalStore
@@ -145,6 +145,42 @@ def test_nobody_is_waited_for_when_the_settings_say_so(tmp_path: Path) -> None:
 
     assert result.outcomes["restore:orders"].result is StepResult.FAILED
     assert "decision-needed" not in {notice.event for notice in told.notices}
+
+
+HOURS = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("configured", "attended", "rto", "waits"),
+    [
+        (None, Attended.NOBODY, HOURS, timedelta(0)),
+        (None, Attended.TERMINAL, HOURS, HOURS),
+        (None, Attended.FLOW, HOURS, timedelta(minutes=15)),
+        (None, Attended.FLOW, timedelta(minutes=2), timedelta(minutes=5)),
+        (None, Attended.FLOW, timedelta(days=3), HOURS),
+        (timedelta(0), Attended.TERMINAL, HOURS, timedelta(0)),
+        (timedelta(minutes=1), Attended.FLOW, HOURS, timedelta(minutes=1)),
+    ],
+)
+def test_how_long_a_decision_is_waited_for_depends_on_who_watches_and_on_the_contract(
+    configured: timedelta | None, attended: Attended, rto: timedelta, waits: timedelta
+) -> None:
+    first, *_ = plan_of().datasets
+    dataset = replace(first, objective=replace(first.objective, rto=rto))
+    assert patience_for(configured, attended).limit([dataset]) == waits
+
+
+def test_a_step_about_the_role_holds_up_everybody_and_waits_the_least() -> None:
+    assert patience_for(None, Attended.FLOW).limit([]) == timedelta(minutes=5)
+
+
+def test_until_when_it_waits_stands_in_the_outcome_for_whoever_looks_from_elsewhere(tmp_path: Path) -> None:
+    person = Person(lambda: None)
+    result = fail_over(LocalStore(tmp_path), person.context(FakeVerbs(broken("restore:part"))))
+    outcome = result.outcomes["restore:part"]
+    assert outcome.details["waits_until"] == to_text(outcome.finished_at + LIMIT)
+    again = fail_over(LocalStore(tmp_path / "nobody"), context_of(FakeVerbs(broken("restore:part"))))
+    assert "waits_until" not in again.outcomes["restore:part"].details
 
 
 def test_an_abort_begins_nothing_more_and_what_serves_goes_on(tmp_path: Path) -> None:
