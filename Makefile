@@ -6,7 +6,7 @@ UV := .venv/bin/uv
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak lock clean FORCE
+.PHONY: help run test check docs bench soak lock clean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -17,7 +17,12 @@ run: .venv/.ready ## Watch a business lose its production site and reopen at the
 test: .venv/.ready ## Run every test but the soak (under ten minutes on two cores)
 	@$(PY) -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 
-check: .venv/.ready ## Lint, formatting, types, layers
+docs: .venv/.ready ## Build the documentation into build/site, and hold its links
+	@rm -rf build/site
+	@.venv/bin/zensical build --strict --clean
+	@$(PY) -m reference.links build/site
+
+check: .venv/.ready docs ## Lint, formatting, types, layers, documentation
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy --strict
@@ -30,7 +35,7 @@ soak: .venv/.ready ## Run the tests that take minutes or need gigabytes
 	@$(PY) -m pytest -m soak
 
 lock: .venv/.ready ## Resolve the locks again from pyproject.toml (newest versions that its bounds allow)
-	@$(UV) pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 --upgrade \
+	@$(UV) pip compile pyproject.toml --extra demo --extra dev --extra docs --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
 	@$(UV) pip compile --group installer --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements-uv.lock

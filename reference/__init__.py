@@ -11,6 +11,7 @@ code. A page is a function of the code alone: no clock, no machine, no order of 
 :mod:`reference.metrics`     what `reopen metrics` prints, from the table that it prints from
 :mod:`reference.codes`       exit codes, and the errors that end with them
 :mod:`reference.documents`   what ``--json`` prints, from ``docs/reference/schemas``
+:mod:`reference.glossary`    the words of the engine's docstring
 ===========================  ===========================================================
 """
 
@@ -24,7 +25,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 def pages() -> Mapping[str, str]:
     """Every page by its file's name."""
-    from reference import codes, commands, contracts, documents, metrics, settings, tables
+    from reference import codes, commands, contracts, documents, glossary, metrics, settings, tables
 
     makers: Mapping[str, Callable[[], str]] = {
         "commands.md": commands.page,
@@ -34,5 +35,6 @@ def pages() -> Mapping[str, str]:
         "metrics.md": metrics.page,
         "exit-codes.md": codes.page,
         "json.md": documents.page,
+        "glossary.md": glossary.page,
     }
     return {name: make() for name, make in makers.items()}
