@@ -136,8 +136,11 @@ class Heartbeat:
     stands for a variable of the environment, which is looked up when it is called. Empty: nobody waits."""
 
     watch: str = field(default="", repr=False)
+    """Called after each look at the primary."""
     snapshot: str = field(default="", repr=False)
+    """Called after each snapshot run in which no dataset failed."""
     verify: str = field(default="", repr=False)
+    """Called after each verification that found nothing."""
     timeout: timedelta = timedelta(seconds=5)
     """How long a call may take, with its retry; a job goes on afterwards whatever became of it."""
 
