@@ -114,8 +114,18 @@ class LineProgress:
 def _bar(unit: str) -> rich.progress.Progress:
     from rich import progress as bars
     from rich.console import Console
+    from rich.text import Text
 
-    amount: tuple[bars.ProgressColumn, ...] = (bars.MofNCompleteColumn(),)
+    class Rate(bars.ProgressColumn):
+        """How many of the unit are done in a second."""
+
+        def render(self, task: bars.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(
+                "" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s", style="progress.data.speed"
+            )
+
+    amount: tuple[bars.ProgressColumn, ...] = (bars.MofNCompleteColumn(), Rate())
     if unit == "bytes":
         amount = (bars.DownloadColumn(), bars.TransferSpeedColumn())
     return bars.Progress(

@@ -22,9 +22,9 @@ from reopen.cli.face import Face
 from reopen.cli.terminal import Terminal, find_terminal
 from reopen.errors import Conflict
 from tasks import environment, watching
+from tests.cli.helped import TREE
 from tests.cli.person import Person
 from tests.cli.place import Place
-from tests.cli.test_help import TREE
 from tests.cli.test_prune import let_a_day_pass
 from tests.cli.test_retention import keep
 

@@ -138,3 +138,27 @@ def test_a_reader_that_stops_early_is_no_error(place: Place) -> None:
     done = subprocess.run(["bash", "-c", script], cwd=place.folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+def test_quiet_leaves_results_and_errors_and_verbose_adds_a_traceback_only(place: Place) -> None:
+    loud, quiet = place.run("snapshot"), place.run("snapshot", "--quiet")
+    assert "papers: 11 B in" in loud.stderr
+    assert quiet.stderr == ""
+    assert quiet.stdout.split()[:3] == loud.stdout.split()[:3] == ["dataset", "state", "snapshot"]
+    wrong = place.run("snapshot", "nothing", "--quiet", code=4)
+    assert wrong.stdout == ""
+    assert wrong.stderr.startswith("error: ")
+    assert "Traceback" not in place.run("snapshot", "nothing", "--verbose", code=4).stderr
+
+
+@pytest.mark.parametrize(("not_wanted", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, not_wanted: str, coloured: bool
+) -> None:
+    """FORCE_COLOR stands for the terminal here; NO_COLOR wins over it."""
+    place.run("snapshot")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", not_wanted)
+    assert ("\x1b[32m" in place.run("snapshots").stdout) == coloured
+    assert ("\x1b[1;31m" in place.run("snapshots", "none", code=4).stderr) == coloured

@@ -7,31 +7,19 @@ import resource
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 from typer.testing import CliRunner
 
 from reopen import __version__
 from reopen.cli.tree import app
+from tests.cli.helped import TREE, shown
 from tests.cli.place import Place
 
 HEAVY = ("pyarrow", "duckdb", "numpy", "prefect", "great_expectations", "pydantic", "cryptography", "fsspec", "obstore")
 CPU_SECONDS_MAX = 1.5
 """It takes 0.35 s here; a slow machine may take thrice that, and what must not be imported is held by name above."""
-
-
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command below one, with the words that call it."""
-    for name, found in getattr(command, "commands", {}).items():
-        yield (*path, name), found
-        yield from commands(found, (*path, name))
-
-
-TREE = dict(commands(typer.main.get_command(app)))
 
 
 def start(*args: str, cache: Path) -> float:
@@ -61,9 +49,7 @@ def test_the_help_starts_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", TREE, ids=" ".join)
 def test_the_help_of_every_command_ends_with_an_example_that_exists(path: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "300"})
-    assert result.exit_code == 0
-    example = next(line.strip() for line in result.stdout.splitlines() if line.strip().startswith("Example: "))
+    example = next(line.strip() for line in shown(*path).splitlines() if line.strip().startswith("Example: "))
     words = shlex.split(example.removeprefix("Example: "))
     assert words[0] == "reopen"
     assert tuple(words[1 : 1 + len(path)]) == path
@@ -75,8 +61,7 @@ def test_the_help_of_every_command_ends_with_an_example_that_exists(path: tuple[
 
 
 def test_the_help_of_the_whole_names_the_exit_codes() -> None:
-    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"})
-    assert "Exit codes: 0 done" in result.stdout
+    assert "Exit codes: 0 done" in shown()
 
 
 def test_every_exit_code_of_an_error_is_explained() -> None:

@@ -8,25 +8,14 @@ from typing import Any, get_args
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from reopen.cli.helptext import readable
-from reopen.cli.tree import app
-from tests.cli.test_help import TREE
-
-WIDE = {"COLUMNS": "3000", "NO_COLOR": "1"}
+from tests.cli.helped import TREE, shown
 
 
 def told(text: str) -> str:
     """What is told, without what only lays it out."""
     return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
-
-
-def shown(*args: str, columns: int = 3000) -> str:
-    """The help of a command on a terminal so wide."""
-    result = CliRunner().invoke(app, [*args, "--help"], env={**WIDE, "COLUMNS": str(columns)})
-    assert result.exit_code == 0
-    return result.stdout
 
 
 def written(command: Any) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+
+import pytest
 
 from reopen.cli.progress import LINE_SECONDS, BarProgress, LineProgress, make_progress
 from reopen.clock import FixedClock
@@ -60,6 +63,25 @@ def test_a_bar_survives_stages_and_calls_in_any_order() -> None:
     bar.start("next", None, "files")
     bar.finish()
     bar.finish()
+
+
+@pytest.mark.parametrize(("unit", "told"), [("bytes", "1.0/4.0 kB"), ("packs", "packs/s")])
+def test_a_bar_shows_how_much_how_fast_and_how_long_still(
+    unit: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    bar = BarProgress()
+    bar.start("orders", 4000, unit)
+    bar.advance(500)
+    bar.advance(500)
+    bar.finish()
+    shown = capsys.readouterr().err
+    assert "orders" in shown
+    assert told in shown
+    assert "25%" in shown
+    assert "/s" in shown
+    assert re.search(r"\d:\d\d", shown), "the time that is left"
 
 
 def test_quiet_is_silent() -> None:
