@@ -6,13 +6,22 @@ UV := .venv/bin/uv
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs bench soak lock clean FORCE
+.PHONY: help run up down test check docs bench soak lock clean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 run: .venv/.ready ## Watch a business lose its production site and reopen at the standby
 	@$(PY) -m reopen.cli demo
+
+# Without settings of your own: a small example below .reopen/example, with both of its sites on this machine.
+UP := $(if $(CONFIG),--config $(CONFIG) up,$(if $(REOPEN_CONFIG),up,up --example .reopen/example --every-site))
+
+up: .venv/.ready ## Schedule protection on this machine and show it: CONFIG=reopen.toml, else a small example
+	@$(PY) -m reopen.cli $(UP)
+
+down: .venv/.ready ## Stop what make up started
+	@$(PY) -m reopen.cli $(if $(CONFIG),--config $(CONFIG),$(if $(REOPEN_CONFIG),,--config .reopen/example/reopen.toml)) down
 
 test: .venv/.ready ## Run every test but the soak (under ten minutes on two cores)
 	@$(PY) -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder

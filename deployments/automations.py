@@ -276,4 +276,4 @@ def _remove(client: SyncPrefectClient, found: Automation, dry_run: bool) -> Chan
 
 
 def _stale(name: str) -> Change:
-    return Change(action="stale", full_name=f"automation/{name}", detail="nothing asks for it; --prune removes it")
+    return Change(action="stale", full_name=f"automation/{name}", detail="nothing asks for it")

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
-from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, Wanted, site_tag
+from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, Wanted, pool_of, site_tag
 
-POOL = "reopen"
 ROOT = Path(__file__).resolve().parent.parent
 """Where the packages are; a worker makes it its working folder, so that they need no installation."""
 SLUG = "contract"
@@ -50,9 +48,10 @@ class Change:
 def sync(
     client: SyncPrefectClient, wanted: Sequence[Wanted], *, site: str, prune: bool, dry_run: bool = False
 ) -> tuple[Change, ...]:
-    """Create, change and (with ``prune``) remove deployments of ``site`` until the server has the ``wanted`` ones."""
-    if not dry_run:
-        _ensure_pool(client)
+    """Create, change and (with ``prune``) remove deployments of ``site`` until the server has the ``wanted`` ones.
+
+    Its work pool and queues have to be there (:mod:`deployments.pools`).
+    """
     existing = {_full_name(client, found): found for found in _managed(client, site)}
     changes = [_bring(client, item, existing.get(item.full_name), dry_run) for item in wanted]
     names = {item.full_name for item in wanted}
@@ -87,7 +86,8 @@ def _create(client: SyncPrefectClient, item: Wanted) -> None:
         # One run of a deployment at a time: the next one finds what this one left undone.
         concurrency_limit=1,
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-        work_pool_name=POOL,
+        work_pool_name=pool_of(item.site),
+        work_queue_name=item.queue,
         enforce_parameter_schema=True,
         parameter_openapi_schema=_schema(item),
         **_fields(item),
@@ -100,7 +100,10 @@ def _fields(item: Wanted) -> dict[str, Any]:
         "description": item.description,
         "parameters": {"request": dict(item.request)},
         # A run whose heartbeats stop is ended by an automation (deployments/automations.py).
-        "job_variables": {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
+        # The site is said again, because REOPEN_SITE may have named it where the settings name another.
+        "job_variables": {
+            "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), "REOPEN_SITE": item.site}
+        },
         "entrypoint": f"flows/{item.flow}.py:{item.flow}",
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
     }
@@ -114,12 +117,18 @@ def _update(item: Wanted, found: DeploymentResponse) -> DeploymentUpdate | None:
     same = (
         all(getattr(found, name) == value for name, value in fields.items())
         and sorted(found.tags) == tags
-        and found.work_pool_name == POOL
+        and (found.work_pool_name, found.work_queue_name) == (pool_of(item.site), item.queue)
         and found.parameter_openapi_schema == schema
     )
     if same:
         return None
-    return DeploymentUpdate(tags=tags, work_pool_name=POOL, parameter_openapi_schema=schema, **fields)
+    return DeploymentUpdate(
+        tags=tags,
+        work_pool_name=pool_of(item.site),
+        work_queue_name=item.queue,
+        parameter_openapi_schema=schema,
+        **fields,
+    )
 
 
 def _schedule_changes(
@@ -161,7 +170,7 @@ def _remove(client: SyncPrefectClient, found: DeploymentResponse, full_name: str
 
 
 def _stale(full_name: str) -> Change:
-    return Change(action="stale", full_name=full_name, detail="no contract asks for it; --prune removes it")
+    return Change(action="stale", full_name=full_name, detail="no contract asks for it")
 
 
 def _managed(client: SyncPrefectClient, site: str) -> Iterator[DeploymentResponse]:
@@ -174,13 +183,6 @@ def _managed(client: SyncPrefectClient, site: str) -> Iterator[DeploymentRespons
 
 def _full_name(client: SyncPrefectClient, found: DeploymentResponse) -> str:
     return f"{client.read_flow(found.flow_id).name}/{found.name}"
-
-
-def _ensure_pool(client: SyncPrefectClient) -> None:
-    try:
-        client.read_work_pool(POOL)
-    except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
 
 
 def _schema(item: Wanted) -> dict[str, Any]:

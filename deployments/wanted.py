@@ -30,20 +30,30 @@ READY_CRON = "45 */6 * * *"
 """Often enough that a key or a disk that is missing is found by day, seldom enough for a look that lists the vault."""
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it is alive; the least that Prefect takes. Its own default is 180."""
+RECOVERY, UPKEEP = "recovery", "upkeep"
+QUEUE_TEXTS: Mapping[str, str] = {
+    "recovery": "The watch, failovers and decisions: a worker of their own takes them at once.",
+    "tier": "Snapshots of the tier, and copies and versions that its objective rests on.",
+    "upkeep": "Checks, drills, retention and pruning: what may wait until copies are made.",
+}
+"""What waits in each queue, by the first part of its name; in the order in which a worker takes from them."""
 REPLICAS_PER_RPO = 3
 """A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One deployment: ``flow`` and ``name`` identify it; ``crons`` are in UTC, none means that people start it."""
+    """One deployment: ``flow`` and ``name`` identify it; ``crons`` are in UTC, none means that people start it.
+    ``queue`` is where its runs wait for a worker of the site."""
 
     flow: str
     name: str
+    site: str
     description: str
     request: Mapping[str, Any]
     crons: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(default=())
+    queue: str = UPKEEP
 
     @property
     def full_name(self) -> str:
@@ -54,6 +64,16 @@ class Wanted:
 def site_tag(site: str) -> str:
     """The tag of what is managed for one site; two sites may share a server."""
     return f"reopen:site:{site}"
+
+
+def pool_of(site: str) -> str:
+    """The work pool of a site: its own worker takes runs of it, and no other."""
+    return f"reopen-{site}"
+
+
+def tier_queue(tier: int) -> str:
+    """Where the runs of a tier wait."""
+    return f"tier-{tier}"
 
 
 def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: bool = False) -> tuple[Wanted, ...]:
@@ -67,7 +87,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     if may_retain:
         found += [_retain(settings, config, common), _prune(settings, config, common)]
     if settings.here.role == "primary":
-        found += _snapshots(contracts, config, common)
+        found += _snapshots(settings, contracts, config, common)
         if any(site.role == "standby" for site in settings.sites.values()):
             found.append(_replicate(settings, contracts, config, common))
     else:
@@ -77,16 +97,20 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     return tuple(sorted(found, key=lambda item: item.full_name))
 
 
-def _snapshots(contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]) -> list[Wanted]:
+def _snapshots(
+    settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
+) -> list[Wanted]:
     tiers = contracts.effective_tiers()
     return [
         Wanted(
             flow="snapshot",
             name=name,
+            site=settings.site,
             description=f"A snapshot of {name}, when its contract says ({dataset.contract_path.name}).",
             request={**config, "datasets": [name]},
             crons=(dataset.schedule,) if dataset.schedule else (),
             tags=(*common, name, f"tier-{tiers[name]}"),
+            queue=tier_queue(tiers[name]),
         )
         for name, dataset in contracts.datasets.items()
     ]
@@ -97,10 +121,12 @@ def _replicate(settings: Settings, contracts: Contracts, config: Mapping[str, An
     return Wanted(
         flow="replicate",
         name=settings.standby.name,
+        site=settings.site,
         description=f"Copies to {settings.standby.name} what its replica lacks, {REPLICAS_PER_RPO} times in an RPO.",
         request=dict(config),
         crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
         tags=common,
+        queue=tier_queue(min(contracts.effective_tiers().values(), default=1)),
     )
 
 
@@ -108,6 +134,7 @@ def _verify(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
     return Wanted(
         flow="verify",
         name=settings.site,
+        site=settings.site,
         description=f"Reads every stored byte of the vault at {settings.site}, every night.",
         request={**config, "level": "stored"},
         crons=(NIGHTLY,),
@@ -119,6 +146,7 @@ def _retain(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
     return Wanted(
         flow="retain",
         name=settings.site,
+        site=settings.site,
         description=f"Lets snapshots go in the vault at {settings.site} that no rule of the contracts keeps.",
         request=dict(config),
         crons=(AFTER_NIGHTLY,),
@@ -130,6 +158,7 @@ def _prune(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
     return Wanted(
         flow="prune",
         name=settings.site,
+        site=settings.site,
         description=f"Gives back the space of what no snapshot in the vault at {settings.site} needs, a day after it "
         "was marked.",
         # Snapshots that run at that hour are waited for; they take minutes.
@@ -154,6 +183,7 @@ def _drills(
         Wanted(
             flow="drill",
             name=f"tier-{tier}",
+            site=settings.site,
             description=f"Recovers tier {tier} into the scratch folder of {settings.site}"
             + (", from its own vault alone, and cleans up." if has_replica else ", and cleans up."),
             request={**config, "tier": tier, **scenario},
@@ -185,10 +215,12 @@ def _stage(
         Wanted(
             flow="stage",
             name=settings.site,
+            site=settings.site,
             description=f"Prepares the newest verified snapshots of {', '.join(sorted(warm))} at {settings.site}.",
             request=dict(config),
             crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
             tags=common,
+            queue=tier_queue(min(tier for name, tier in contracts.effective_tiers().items() if name in warm)),
         )
     ]
 
@@ -197,9 +229,11 @@ def _failover(settings: Settings, config: Mapping[str, Any], common: tuple[str, 
     return Wanted(
         flow="failover",
         name=settings.site,
+        site=settings.site,
         description=f"Makes {settings.site} the primary and opens the business there. A person starts it.",
         request=dict(config),
         tags=common,
+        queue=RECOVERY,
     )
 
 
@@ -207,6 +241,7 @@ def _ready(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
     return Wanted(
         flow="ready",
         name=settings.site,
+        site=settings.site,
         description=f"Looks whether {settings.site} could take over now, four times a day.",
         request={**config, "site": settings.site},
         crons=(READY_CRON,),
@@ -218,10 +253,12 @@ def _watch(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
     return Wanted(
         flow="watch",
         name=settings.site,
+        site=settings.site,
         description=f"Looks from {settings.site} whether the primary is alive, and says when it is lost.",
         request=dict(config),
         crons=(cron_of_period(settings.watch.every),),
         tags=common,
+        queue=RECOVERY,
     )
 
 
@@ -229,9 +266,11 @@ def _silent(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
     return Wanted(
         flow="silent",
         name=settings.site,
+        site=settings.site,
         description=f"Tells people that the watch at {settings.site} has fallen silent. An automation starts it.",
         request=dict(config),
         tags=common,
+        queue=RECOVERY,
     )
 
 
@@ -239,9 +278,11 @@ def _decide(settings: Settings, config: Mapping[str, Any], common: tuple[str, ..
     return Wanted(
         flow="decide",
         name=settings.site,
+        site=settings.site,
         description="What becomes of a step that failed while a recovery runs: retry, skip or abort. A form.",
         request=dict(config),
         tags=common,
+        queue=RECOVERY,
     )
 
 

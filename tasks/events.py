@@ -318,7 +318,7 @@ An event's resource is `reopen.dataset.<name>` or `reopen.site.<name>`; the labe
 automation `{{ event.payload.<field> }}`. Names and fields keep their meaning; new ones may come. Times are RFC 3339 in
 UTC.
 
-The automations that `python -m deployments` keeps are in `deployments/automations.py`.
+The automations that `reopen deploy` keeps are in `deployments/automations.py`.
 """
 
 

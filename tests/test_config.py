@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from reopen.config import Heartbeat, Limits, Recovery, TierDefaults, Watch, default_settings_text, load_settings
+from reopen.config import (
+    Heartbeat,
+    Limits,
+    Prefect,
+    Recovery,
+    TierDefaults,
+    Watch,
+    default_settings_text,
+    load_settings,
+)
 from reopen.config.model import EventChannels
 from reopen.contracts import ContractError, Objective, load_contracts
 from reopen.errors import InvalidInput, NotFound
@@ -62,6 +71,7 @@ def test_the_settings_that_init_writes_load_and_mean_what_they_say(file: Path) -
     assert settings.recovery == Recovery(rate="", decide_within=None)
     assert settings.watch == Watch()
     assert settings.heartbeat == Heartbeat()
+    assert settings.prefect == Prefect()
     assert settings.notify.urls == ()
 
 
@@ -178,6 +188,8 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ('rpo = "15m"', 'retention = { within = "x" }', "tiers.1.retention.within", "'x' is a bad duration", ""),
         ("workers = 0", "workers = -1", "limits.workers", "-1 is not allowed; allowed: whole numbers from 0", ""),
         ('\nrate = ""', '\nrate = "fast"', "recovery.rate", "'fast' is a bad rate; allowed: a number and B/s", ""),
+        ("port = 4200", "port = 70000", "prefect.port", "70000 is no port; allowed: 1 to 65535", ""),
+        ("runs = 4", "runs = 0", "prefect.runs", "0 is not allowed; allowed: whole numbers from 1", ""),
         ("failures = 3", "failures = 0", "watch.failures", "0 is not allowed; allowed: whole numbers from 1", ""),
         ('every = "1m"', 'every = "often"', "watch.every", "'often' is a bad duration", ""),
         ('decide_within = "auto"', 'decide_within = "soon"', "recovery.decide_within", "'soon' is a bad duration", ""),

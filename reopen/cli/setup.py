@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         steps.append(("settings", "written" if is_new else "kept", str(file)))
         settings = load_settings(file)
         steps.append(("contracts", *_write_example(settings)))
-        steps += _make_vault(settings, append_only)
+        steps += make_vault(settings, append_only)
         keys = [
             {"role": path.name.split("-")[0], "file": str(path), "purpose": KEY_PURPOSES[path.name.split("-")[0]]}
             for path in sorted(settings.keys.glob("*.key"))
@@ -143,7 +143,8 @@ def _write_example(settings: Settings) -> tuple[str, str]:
     return ("written" if _write_new(folder / EXAMPLE_NAME, EXAMPLE) else "kept"), str(folder / EXAMPLE_NAME)
 
 
-def _make_vault(settings: Settings, append_only: bool) -> list[tuple[str, str, str]]:
+def make_vault(settings: Settings, append_only: bool) -> list[tuple[str, str, str]]:
+    """Keys and a vault where there are none; what was done, as rows. :raises Conflict: one of them alone is there."""
     from reopen.storage import open_store
     from reopen.vault import Vault, load_keyring
     from reopen.vault.create import VAULT_OBJECT

@@ -27,6 +27,9 @@ EPILOG = (
 COMMANDS: Mapping[str, str] = {
     "init": "setup",
     "demo": "demo.command",
+    "up": "up",
+    "down": "up",
+    "deploy": "deploy",
     "snapshot": "copies",
     "retire": "copies",
     "verify": "upkeep",

@@ -43,7 +43,7 @@ def watch(
     if not once:
         raise InvalidInput(
             "`reopen watch` looks once; say so with --once.",
-            hint="Have cron or a systemd timer repeat it, or deploy the flow: `python -m deployments`.",
+            hint="Have cron or a systemd timer repeat it, or run `reopen up` here.",
         )
     from reopen.desk import watching
     from reopen.desk.left import look_for_left

@@ -20,7 +20,19 @@ from __future__ import annotations
 
 from reopen.config.initial import default_settings_text
 from reopen.config.load import FILE_NAME, FILE_VARIABLE, load_settings
-from reopen.config.model import Heartbeat, Hook, Limits, Notify, Recovery, Settings, Shards, Site, TierDefaults, Watch
+from reopen.config.model import (
+    Heartbeat,
+    Hook,
+    Limits,
+    Notify,
+    Prefect,
+    Recovery,
+    Settings,
+    Shards,
+    Site,
+    TierDefaults,
+    Watch,
+)
 
 __all__ = [
     "FILE_NAME",
@@ -29,6 +41,7 @@ __all__ = [
     "Hook",
     "Limits",
     "Notify",
+    "Prefect",
     "Recovery",
     "Settings",
     "Shards",

@@ -163,4 +163,10 @@ runner = "threads"
 workers = 0
 # The scheduler of a Dask cluster, for example "tcp://10.0.0.5:8786"; without one a temporary cluster is started.
 address = ""
+
+[prefect]
+# `reopen up` runs a Prefect server, workers and the schedules of this site. The port of the server's page, on loopback.
+port = 4200
+# So many flow runs at a time, tier 1 first; those of a recovery and the watch never wait for others.
+runs = 4
 """

@@ -20,6 +20,7 @@ from reopen.config.model import (
     Hook,
     Limits,
     Notify,
+    Prefect,
     Recovery,
     Settings,
     Shards,
@@ -110,6 +111,7 @@ def _resolve(file: Path, text: SettingsText) -> Settings:
         recovery=Recovery(rate=text.recovery.rate, decide_within=text.recovery.decide_within),
         watch=Watch(**dict(text.watch)),
         heartbeat=Heartbeat(**dict(text.heartbeat)),
+        prefect=Prefect(**dict(text.prefect)),
     )
 
 

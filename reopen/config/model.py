@@ -158,6 +158,16 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prefect:
+    """The orchestrator that ``reopen up`` runs for this site."""
+
+    port: int = 4200
+    """Of its server, on loopback."""
+    runs: int = 4
+    """Flow runs at a time; those of a recovery and the watch are not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that an operator decides, resolved and checked."""
 
@@ -179,6 +189,7 @@ class Settings:
     recovery: Recovery = field(default_factory=Recovery)
     watch: Watch = field(default_factory=Watch)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    prefect: Prefect = field(default_factory=Prefect)
 
     @property
     def base(self) -> Path:

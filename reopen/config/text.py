@@ -226,6 +226,13 @@ class HeartbeatText(_Strict):
     timeout: Duration = timedelta(seconds=5)
 
 
+class PrefectText(_Strict):
+    """``[prefect]``"""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 4200
+    runs: Annotated[int, Field(ge=1)] = 4
+
+
 class SettingsText(BaseSettings):
     """The whole file, the keys of ``[reopen]`` at the top, so that ``REOPEN_SITE`` is enough to override one."""
 
@@ -249,6 +256,7 @@ class SettingsText(BaseSettings):
     recovery: RecoveryText = RecoveryText()
     watch: WatchText = WatchText()
     heartbeat: HeartbeatText = HeartbeatText()
+    prefect: PrefectText = PrefectText()
 
     @classmethod
     def settings_customise_sources(
@@ -272,6 +280,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "recovery": RecoveryText,
     "watch": WatchText,
     "heartbeat": HeartbeatText,
+    "prefect": PrefectText,
 }
 _OWN_KEYS = [name for name in SettingsText.model_fields if name not in _TABLES]
 _KEYS_BY_TABLE: Mapping[str, list[str]] = {
@@ -409,7 +418,9 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             message = f"{shown} is a bad tier; allowed: 1 to 9."
         case "int_parsing" if place[0] == "tiers":
             message = f"{shown} is a bad tier; allowed: 1 to 9."
-        case "greater_than_equal" if place[0] == "watch":
+        case "greater_than_equal" | "less_than_equal" if place[-1] == "port":
+            message = f"{shown} is no port; allowed: 1 to 65535."
+        case "greater_than_equal" if place[0] in ("watch", "prefect"):
             message = f"{shown} is not allowed; allowed: whole numbers from 1."
         case "int_parsing" | "int_type" | "int_from_float" | "greater_than_equal":
             message = f"{shown} is not allowed; allowed: whole numbers from 0."

@@ -23,12 +23,15 @@ def synced(config: Path, *, prune: bool = False, dry_run: bool = False) -> dict[
     """Action by deployment of one run of the sync."""
     from prefect.client.orchestration import get_client
 
+    from deployments.pools import sync_pool
     from deployments.sync import sync
     from deployments.wanted import wanted_deployments
 
     session = open_session(config)
     wanted = wanted_deployments(session.settings, session.contracts)
     with get_client(sync_client=True) as client:
+        if not dry_run:
+            sync_pool(client, wanted, site=session.settings.site, dry_run=False)
         changes = sync(client, wanted, site=session.settings.site, prune=prune, dry_run=dry_run)
     return {change.full_name: change.action for change in changes}
 
@@ -106,7 +109,7 @@ def test_a_worker_runs_a_deployment_from_any_folder(scene: Scene, tmp_path: Path
         run = client.create_flow_run_from_deployment(client.read_deployment_by_name("snapshot/papers").id)
 
     worker = subprocess.run(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "reopen", "--run-once"],
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "reopen-production", "--run-once"],
         cwd=tmp_path,
         env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_HOME": str(tmp_path / "worker")},
         capture_output=True,

@@ -125,6 +125,7 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     from prefect.client.schemas.objects import FlowRun
 
     from deployments.automations import sync_automations, wanted_rules
+    from deployments.pools import sync_pool
     from deployments.sync import sync
     from deployments.wanted import wanted_deployments
     from flows.requests import FailoverRequest, WatchRequest
@@ -134,6 +135,7 @@ def test_a_lost_site_starts_the_failover_that_the_automation_names(
     monkeypatch.setenv("REOPEN_HEARTBEAT__WATCH", observer.url)
     session = open_session(scene.standby)
     with get_client(sync_client=True) as client:
+        sync_pool(client, wanted_deployments(session.settings, session.contracts), site="standby", dry_run=False)
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
         sync_automations(client, wanted_rules(session.settings), site="standby", prune=False)
         deployment = client.read_deployment_by_name("failover/standby")
@@ -237,6 +239,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     from prefect.events.schemas.automations import AutomationCore
 
     from deployments.automations import sync_automations, wanted_rules
+    from deployments.pools import sync_pool
     from deployments.sync import sync
     from deployments.wanted import wanted_deployments
 
@@ -259,6 +262,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             watch: "created",
         }
         assert client.read_automations() == []
+        sync_pool(client, wanted_deployments(session.settings, session.contracts), site="standby", dry_run=False)
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
         assert synced(client) == {fail_over: "created", go_on: "created", silent: "created", watch: "created"}
         assert synced(client) == {fail_over: "unchanged", go_on: "unchanged", silent: "unchanged", watch: "unchanged"}

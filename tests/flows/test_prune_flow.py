@@ -70,7 +70,7 @@ def test_the_flow_without_the_retention_key_changes_nothing(tmp_path: Path, pref
 
 
 def test_prune_is_deployed_where_the_retention_key_is(tmp_path: Path) -> None:
-    from deployments.__main__ import _may_retain
+    from deployments.deploy import may_retain
     from deployments.wanted import wanted_deployments
     from tests.flows.scene import make_scene
 
@@ -78,7 +78,7 @@ def test_prune_is_deployed_where_the_retention_key_is(tmp_path: Path) -> None:
         folder = tmp_path / str(expected)
         folder.mkdir()
         session = open_session(make_scene(folder, roles=("writer", *roles)).production)
-        wanted = wanted_deployments(session.settings, session.contracts, may_retain=_may_retain(session))
+        wanted = wanted_deployments(session.settings, session.contracts, may_retain=may_retain(session))
         found = [item for item in wanted if item.full_name == "prune/production"]
         assert len(found) == expected
         assert [item.crons for item in found] == [("30 6 * * *",)] * expected

@@ -67,14 +67,14 @@ def test_the_flow_without_the_retention_key_lets_nothing_go(tmp_path: Path, pref
 
 
 def test_retention_is_deployed_where_its_key_is(tmp_path: Path) -> None:
-    from deployments.__main__ import _may_retain
+    from deployments.deploy import may_retain
     from deployments.wanted import wanted_deployments
 
     for roles, expected in ((("retention",), 1), ((), 0)):
         folder = tmp_path / str(expected)
         folder.mkdir()
         session = open_session(make_scene(folder, roles=("writer", *roles)).production)
-        wanted = wanted_deployments(session.settings, session.contracts, may_retain=_may_retain(session))
+        wanted = wanted_deployments(session.settings, session.contracts, may_retain=may_retain(session))
         found = [item for item in wanted if item.full_name == "retain/production"]
         assert len(found) == expected
         assert [item.crons for item in found] == [("30 5 * * *",)] * expected

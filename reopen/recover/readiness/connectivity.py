@@ -117,7 +117,7 @@ def check_watch(looked_at: datetime | None, every: timedelta, now: datetime) -> 
 
     :param looked_at: the last look; None when there was none.
     """
-    todo = "Have `reopen watch --once` repeated by a timer, or deploy the flow: `python -m deployments`."
+    todo = "Have `reopen watch --once` repeated by a timer, or run `reopen up` at the standby."
     if looked_at is None:
         return _check(WATCH, Mark.WARN, "nobody has ever looked from here", todo)
     age = max(timedelta(0), now - looked_at)

@@ -1,0 +1,83 @@
+"""Owns how a Prefect server and its workers are started: their command lines and their environment. Imports no Prefect.
+
+``reopen up`` starts them with these; so do the units and containers for production.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.environment import QUIET
+
+HOST = "127.0.0.1"
+QUERY_SECONDS = 5
+"""How often a worker asks for runs; Prefect's own 15 s would be most of the time that a small run takes."""
+SHUTDOWN_SECONDS = 5
+"""How long the server lets open connections be finished: those of a UI or a worker never end by themselves."""
+_NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
+
+
+def api_url(port: int) -> str:
+    """The API of the server on a port of this machine."""
+    return f"http://{HOST}:{port}/api"
+
+
+def server_command(port: int) -> tuple[str, ...]:
+    """A server with its UI and all its services, in one process, on loopback.
+
+    Not ``prefect server start``: that leaves the UI calling port 4200, and starts the same program.
+    """
+    return (
+        sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+        "--host", HOST, "--port", str(port), "--log-level", "warning", "--lifespan", "on",
+        "--timeout-graceful-shutdown", str(SHUTDOWN_SECONDS),
+    )  # fmt: skip
+
+
+def server_environment(folder: Path, port: int) -> Mapping[str, str]:
+    """What a server is started with. What the user has set stays, a database or a password for example.
+
+    :param folder: Prefect's home, where its database is unless the user names another.
+    """
+    environment = {**QUIET, "PREFECT_LOGGING_LEVEL": "WARNING", **os.environ}
+    for name in _NOT_FOR_SERVERS:
+        environment.pop(name, None)
+    return environment | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": api_url(port),
+        # The pages are written out with the address in them. Two servers of one installation would share them.
+        "PREFECT_UI_STATIC_DIRECTORY": str(folder / "ui"),
+    }
+
+
+def worker_command(site: str, name: str, *, runs: int | None = None, queue: str | None = None) -> tuple[str, ...]:
+    """A worker of a site.
+
+    :param runs: flow runs at a time; None is without limit.
+    :param queue: takes runs of this queue only; None: of all, the first ones first.
+    """
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", f"reopen-{site}", "--name", name,
+               "--type", "process", "--install-policy", "never"]  # fmt: skip
+    if runs is not None:
+        command += ["--limit", str(runs)]
+    if queue is not None:
+        command += ["--work-queue", queue]
+    return tuple(command)
+
+
+def worker_environment(folder: Path, url: str, site: str) -> Mapping[str, str]:
+    """What a worker is started with, and with it each of its flow runs."""
+    environment = {
+        **QUIET,
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS),
+        **os.environ,
+    }
+    for name in ("PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"):
+        environment.pop(name, None)
+    return environment | {"PREFECT_HOME": str(folder), "PREFECT_API_URL": url, "REOPEN_SITE": site}
