@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, str] = {
     "failback": "roles",
     "reprotect": "roles",
     "runbook": "runbook",
+    "kit": "kit",
     "decide": "decisions",
     "stage": "standby",
     "locate": "standby",

@@ -76,30 +76,38 @@ def keep_runbook(session: Session, *, plan: RecoveryPlan | None = None) -> Store
         open_store(session.settings.control),
         plan or next_failover(session, count_losses=False),
         surroundings_of(session),
-        inputs=_inputs_of(session),
+        inputs=inputs_of(session),
     )
 
 
 def try_to_keep_runbook(session: Session, *, arrived: bool = True) -> str:
-    """The same beside other work, which it never stops (B2): a sentence for people, empty when it stands.
+    """The same, and the kit that holds it, beside other work, which it never stops (B2): a sentence for people, empty
+    when both stand.
 
     :param arrived: something came to the standby, so that recovery points may be others. Without, it is written only
         when what it is made of has changed, or it grows old (B3): no plan is made to find that out.
     """
+    # Imported here: it needs what this module has.
+    from reopen.desk.kit import build_kit, is_stored, store_kit
+
     if not any(site.control for site in session.settings.sites.values()):
         return ""
     try:
-        if not arrived and still_fits(
-            open_store(session.settings.control), _inputs_of(session), now=session.clock.now()
-        ):
+        store = open_store(session.settings.control)
+        if not arrived and still_fits(store, inputs_of(session), now=session.clock.now()) and is_stored(session):
             return ""
-        keep_runbook(session)
+        plan = next_failover(session, count_losses=False)
+        keep_runbook(session, plan=plan)
     except ReopenError as error:
         return f"the run-book at the standby was not written anew: {error.message}"
+    try:
+        store_kit(session, build_kit(session, plan=plan))
+    except ReopenError as error:
+        return f"the recovery kit at the standby was not written anew: {error.message}"
     return ""
 
 
-def _inputs_of(session: Session) -> str:
+def inputs_of(session: Session) -> str:
     """A digest of what a run-book is made of, but for recovery points and predictions: the settings, the bytes of every
     contract, who has the role, and what is told beside the plan."""
     settings = session.settings

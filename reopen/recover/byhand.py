@@ -94,7 +94,9 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
         Paragraph(
             text=f"**Without it**, the vault is described to the last byte in `{SPECIFICATION}`, and `{READER}` is a "
             f"reader that was written from that page alone: 400 lines of Python that import nothing of Reopen's. "
-            f"Both are in the source of version {version}. **Keep a copy of both beside the recovery key.**"
+            f"Both are in the source of version {version}, and in the recovery kit that `reopen kit --to` writes and "
+            "that lies as `kit.zip` in the control store, with a script that needs no typing. **Keep a copy of it "
+            "beside the recovery key.**"
         ),
         Items(
             items=(

@@ -34,14 +34,15 @@ from reopen.recover.context import (
     Notify,
     RecoveryContext,
     Restored,
-    Sign,
     tell_nobody,
 )
-from reopen.recover.evidence import VerifySignature
 from reopen.recover.plan import PlannedDataset, RecoveryPlan, contract_of
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.assess import Surroundings, assess
 from reopen.recover.restore import execute_restore, plan_restore
+from reopen.recover.signing import EVIDENCE_ROLE as EVIDENCE_ROLE
+from reopen.recover.signing import evidence_signer as evidence_signer
+from reopen.recover.signing import evidence_verifier as evidence_verifier
 from reopen.recover.standby.pointer import Publisher
 from reopen.recover.standby.records import StoredRecord, read_record
 from reopen.recover.standby.reuse import checks_of, tree_digest, why_not
@@ -50,10 +51,7 @@ from reopen.recover.standby.versions import check_movable, locked_versions
 from reopen.recover.tree import WORK_FOLDER
 from reopen.storage import ObjectStore, local_path
 from reopen.vault import SnapshotRecord, Vault
-from reopen.vault.keys import verify_signature
 
-EVIDENCE_ROLE = "verifier"
-"""Whose key signs evidence: the one that says ``drilled``, and that production does not hold."""
 BAD_ENTRIES_KEPT_MAX = 20
 """Entries named in an outcome; the count is always whole."""
 PACKAGES = ("reopen", "duckdb", "pyarrow", "great-expectations", "cryptography", "zstandard", "blake3")
@@ -315,22 +313,6 @@ def _look_at(vault: Vault, validation_memory: str, clock: Clock) -> Callable[[Re
     return look
 
 
-def evidence_verifier(vault: Vault) -> VerifySignature:
-    """Checks signatures of evidence against the certificates in a vault."""
-
-    def verify(key: str, message: bytes, signature: bytes) -> bool:
-        certificate = vault.certificates.get(key)
-        if certificate is None or certificate.role != EVIDENCE_ROLE:
-            return False
-        ended = vault.trust.ended.get(key)
-        if ended is not None and ended.reason == "stolen":
-            # Evidence lies outside the vault, so no list tells what was signed before the theft.
-            return False
-        return verify_signature(certificate.public, signature, message)
-
-    return verify
-
-
 def environment() -> dict[str, str]:
     """Versions of software and the machine, for the evidence."""
     found = {
@@ -346,14 +328,6 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def evidence_signer(vault: Vault) -> Sign | None:
-    """Signs evidence with this site's verifier key; None where it is not here."""
-    if not vault.keyring.has_role(EVIDENCE_ROLE):
-        return None
-    key = vault.keyring.signer(EVIDENCE_ROLE)
-    return lambda message: (key.id, key.sign(message).hex())
 
 
 def _drill_recorder(vault: Vault) -> Any:

@@ -160,6 +160,7 @@ class SpecReader:
         self.vault_id: str = self._pins["vault"]
         self._certificates: dict[str, Certificate] = {}
         self._opened: dict[bytes, AESGCM] = {}
+        self._last_pack: tuple[str, bytes] = ("", b"")
         self._check_vault()
         self.id_root, self.meta_root = self._read_keys()
 
@@ -248,9 +249,11 @@ class SpecReader:
     # Sections 9 and 10
 
     def snapshots(self, dataset: str) -> list[dict[str, Any]]:
-        """The bodies of a dataset's records, in order of ``seq``; voids left out. Checks the chain of digests."""
+        """The bodies of a dataset's records, in order of ``seq``; voids left out. Checks the chain of digests, in which
+        the stub of an expired record stands for it."""
         found = []
         digest = None
+        stubs = {body["body"].get("record") for body in self._facts("expired") if body["dataset"] == dataset}
         for name in self._names(f"snapshots/dataset={dataset}"):
             seq, snapshot = re.fullmatch(r"(\d{10})-([0-9a-f]{16})\.json", name.rpartition("/")[2]).groups()  # type: ignore[union-attr]
             kind = parse((self._vault / name).read_bytes())["body"]["kind"]
@@ -260,21 +263,22 @@ class SpecReader:
                 body, data = self._envelope(name, "snapshot", roles=("writer",))
             assert (body["dataset"], body["seq"], body["id"]) == (dataset, int(seq), snapshot)
             if kind == "snapshot":
-                assert body["prev"] == digest
+                assert body["prev"] == digest or body["prev"] in stubs
                 digest = blake3(data).hexdigest()
                 found.append(body)
         return found
 
     def facts(self) -> list[tuple[str, str, str]]:
         """Kind, dataset and snapshot of every fact of the ledger, sorted."""
-        found = []
-        for name in self._names("ledger"):
+        return sorted((body["fact"], body["dataset"], body["snapshot"]) for body in self._facts())
+
+    def _facts(self, only: str = "") -> Iterator[dict[str, Any]]:
+        for name in self._names(f"ledger/{only}"):
             kind = name.split("/")[1]
             body, _ = self._envelope(name, "fact", roles=("verifier" if kind in VERIFIER_FACTS else "retention",))
             place = f"ledger/{kind}/dataset={body['dataset']}/{body['snapshot'] or 'dataset'}-{body['id']}.json"
             assert (body["fact"], name) == (kind, place)
-            found.append((kind, body["dataset"], body["snapshot"]))
-        return sorted(found)
+            yield body
 
     def manifest(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         """The entries of a snapshot."""
@@ -373,13 +377,12 @@ class SpecReader:
 
     def chunk(self, row: dict[str, Any]) -> bytes:
         """The bytes of a chunk from a row of the index."""
-        pack_id = row["pack"].hex()
-        pack = (self._vault / f"packs/{pack_id[:2]}/{pack_id}").read_bytes()
+        pack = self._pack(row["pack"].hex())
         salt, raw_length = row["slot_salt"], row["frame_raw_length"]
         counter, codec = row["frame_counter"], row["frame_codec"]
         vault = bytes.fromhex(self.vault_id)
         if salt not in self._opened:
-            sealed = self.slots(pack)[salt][self._key_id]
+            sealed = self.slots(pack)[salt].get(self._key_id) or self._granted(salt)
             self._opened[salt] = AESGCM(self._unseal(sealed, b"reopen/v1/slot\0" + vault + salt))
         aad = struct.pack("<8sH16s16sQBI", b"RPNFRAME", 1, vault, salt, counter, codec, raw_length)
         stored = pack[row["frame_offset"] : row["frame_offset"] + row["frame_length"]]
@@ -390,6 +393,21 @@ class SpecReader:
         data = raw[row["chunk_offset"] : row["chunk_offset"] + row["chunk_length"]]
         assert blake3(data, key=derive("reopen v1 chunk id", self.id_root)).digest() == row["chunk_id"]
         return data
+
+    def _pack(self, pack_id: str) -> bytes:
+        """The bytes of a pack; the last one is kept, because chunks of one file mostly lie together."""
+        if self._last_pack[0] != pack_id:
+            self._last_pack = (pack_id, (self._vault / f"packs/{pack_id[:2]}/{pack_id}").read_bytes())
+        return self._last_pack[1]
+
+    def _granted(self, salt: bytes) -> bytes:
+        """Section 4: a content key that was sealed to a recovery key which came after the slot."""
+        for name in self._names("grants"):
+            if name.startswith(f"grants/{self._key_id}-"):
+                body, _ = self._envelope(name, "grant", pinned=True)
+                if salt.hex() in body["slots"]:
+                    return bytes.fromhex(body["slots"][salt.hex()])
+        raise KeyError(self._key_id)
 
     def content(self, entry: dict[str, Any], index: dict[bytes, dict[str, Any]]) -> bytes:
         """The bytes of a file."""
