@@ -1,9 +1,7 @@
-"""Owns the commands that look at copies: ``snapshots``, ``ls``, ``diff``, ``sql``."""
+"""Owns the commands that look at copies: ``snapshots``, ``ls``, ``diff``."""
 
 from __future__ import annotations
 
-import csv
-import io
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,18 +10,13 @@ import typer
 
 from reopen.cli.face import Answer, Face, Lines, VaultOption, command
 from reopen.cli.text import count_text, instant_text, make_table, plain, printable, size_text
-from reopen.errors import InvalidInput, NotFound
+from reopen.errors import NotFound
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from rich.console import RenderableType
-
     from reopen.protect.retain.holds import Hold
     from reopen.vault import SnapshotRecord, Vault
 
 PANEL = "Look"
-ROWS_SHOWN_MAX = 1000
-"""Rows of a table for people; --json and --csv give all."""
 
 SelectorOption = Annotated[
     str,
@@ -36,7 +29,6 @@ def register(app: typer.Typer) -> None:
     command(app, "snapshots", panel=PANEL, example="reopen snapshots orders")(snapshots)
     command(app, "ls", panel=PANEL, example="reopen ls documents '*.pdf' --at last-verified")(list_entries)
     command(app, "diff", panel=PANEL, example="reopen diff documents 3fa1c2 latest")(diff)
-    command(app, "sql", panel=PANEL, example='reopen sql "SELECT dataset, count(*) FROM files GROUP BY ALL"')(sql)
 
 
 def snapshots(
@@ -208,78 +200,3 @@ def _sizes(row: dict[str, Any]) -> str:
     if row["change"] != "modified" or row["type"] != "file":
         return ""
     return f"  ({size_text(row['size_bytes_before'])} -> {size_text(row['size_bytes_after'])})"
-
-
-def sql(
-    face: Face,
-    query: Annotated[
-        str | None, typer.Argument(metavar="QUERY", help="One SQL statement, in DuckDB's dialect.")
-    ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
-    key: Annotated[bool, typer.Option("--key", help="Print what a plain DuckDB needs, secret key included.")] = False,
-    vaults: Annotated[
-        list[str] | None, typer.Option("--vault", metavar="SITE", help="May be repeated; else the one we are at.")
-    ] = None,
-) -> Answer:
-    """Ask the history in SQL. --json prints a bare array of rows. Without a query, the views are listed.
-
-    Views: snapshots, files, entries, changes, profiles, verifications, facts, datasets, recoveries, drills, evidence,
-    objectives.
-    """
-    session = face.session
-    opened = [session.vault(name) for name in vaults] if vaults else [session.vault()]
-    if key:
-        if query is not None:
-            raise InvalidInput("--key prints a key and takes no query.", hint="Leave one of them out.")
-        return _key_answer(opened)
-    from reopen.review.catalog import describe_views, open_catalog
-
-    if query is None:
-        views = describe_views()
-        value: dict[str, Any] = {"views": [{"name": name, "comment": text} for name, text in views.items()]}
-        return Answer(value=value, show=[make_table(("view", "holds"), views.items())])
-    control = None if session.log is None else session.log.store
-    with open_catalog(opened, cache=session.settings.home / "catalog", control=control) as catalog:
-        table = catalog.query(query)
-    if as_csv and not face.json:
-        return Answer(value=None, show=[Lines(_csv_lines(table))])
-    rows = table.to_pylist() if face.json else table.slice(0, ROWS_SHOWN_MAX).to_pylist()
-    show: list[RenderableType] = [
-        make_table(
-            [f">{field.name}" if _is_number(field) else field.name for field in table.schema],
-            [[_cell(value) for value in row.values()] for row in rows],
-        )
-    ]
-    if table.num_rows > ROWS_SHOWN_MAX:
-        show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
-    return Answer(value=rows, show=show, bare=True)
-
-
-def _key_answer(vaults: Iterable[Vault]) -> Answer:
-    from reopen.review.catalog import plain_duckdb
-
-    scripts = {vault.store.url: plain_duckdb(vault) for vault in vaults}
-    value = {"vaults": [{"url": url, "statements": statements} for url, statements in scripts.items()]}
-    return Answer(value=value, show=[Lines("\n".join(statements) for statements in scripts.values())])
-
-
-def _csv_lines(table: pa.Table) -> Iterator[str]:
-    def line(cells: Iterable[object]) -> str:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="").writerow(cells)
-        return buffer.getvalue()
-
-    yield line(table.column_names)
-    for batch in table.to_batches(max_chunksize=10_000):
-        for row in batch.to_pylist():
-            yield line("" if value is None else plain(value) for value in row.values())
-
-
-def _is_number(field: pa.Field) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type))
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(plain(value))

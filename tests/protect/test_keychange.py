@@ -21,7 +21,7 @@ from reopen.protect.keys.phrase import forget_passphrases, store_passphrase
 from reopen.protect.keys.reseal import execute_reseal, packs_lost_without, plan_reseal
 from reopen.protect.keys.trial import try_recovery_keys
 from reopen.protect.verify.verify import Level, verify_vault
-from reopen.review.catalog import plain_duckdb
+from reopen.review.catalog.plain import plain_duckdb
 from reopen.storage import ObjectStore
 from reopen.storage.local import LocalStore
 from reopen.vault import Vault, grants, load_keyring

@@ -1,0 +1,302 @@
+"""Owns ``reopen sql`` and ``reopen catalog``: the history as DuckDB, asked or kept in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reopen.cli.face import Answer, Face, Lines, command
+from reopen.cli.text import count_text, make_table, plain, size_text
+from reopen.errors import InvalidInput, ReopenError, TargetUnwritable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import RenderableType
+
+    from reopen.desk.session import Session
+    from reopen.review.catalog.sources import Sources
+    from reopen.vault import Vault
+
+PANEL = "Look"
+ROWS_SHOWN_MAX = 1000
+"""Rows of a table for people; the other formats give all."""
+CATALOG_FILE = "catalog.duckdb"
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "sql", panel=PANEL, example="reopen sql lost-now")(sql)
+    command(app, "catalog", panel=PANEL, example="reopen catalog --to orders.duckdb --dataset orders")(catalog)
+
+
+def sql(
+    face: Face,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="A named question, or a statement in DuckDB's dialect.")
+    ] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD", help="What the named question takes, in its order.")
+    ] = None,
+    list_them: Annotated[bool, typer.Option("--list", help="List the named questions and what they take.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The same as --format csv.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the rows into this file; not shown then.")
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Read the vaults afresh; leave no catalog file behind.")
+    ] = False,
+    key: Annotated[bool, typer.Option("--key", help="Print what a plain DuckDB needs, secret key included.")] = False,
+    vaults: Annotated[
+        list[str] | None,
+        typer.Option("--vault", metavar="SITE", help="May be repeated; only these, from memory. Else all."),
+    ] = None,
+) -> Answer:
+    """Ask the history: in SQL, or a question that has a name. Without one, views and macros are listed.
+
+    The catalog in this site's own folder is brought up to date first. It holds names of files in clear text, as
+    readable as the keys beside it; where no key is kept, or with --memory, nothing is written. --json and --format
+    json print a bare array of rows.
+    """
+    session = face.session
+    if key:
+        if query is not None:
+            raise InvalidInput("--key prints a key and takes no query.", hint="Leave one of them out.")
+        return _key_answer([session.vault(name) for name in vaults] if vaults else [session.vault()])
+    if list_them:
+        return _questions()
+    from reopen.review.catalog.query import Catalog, describe_views
+
+    if query is None:
+        views = describe_views()
+        value: dict[str, Any] = {"views": [{"name": name, "comment": text} for name, text in views.items()]}
+        more = "`reopen sql --list` shows the questions that have names."
+        return Answer(value=value, show=[make_table(("view or macro", "holds"), views.items()), more])
+    chosen = Format.CSV if as_csv else form
+    if chosen is Format.PARQUET and out is None:
+        raise InvalidInput(
+            "Parquet is not for a terminal.", hint="Name a file with --out, for example --out rows.parquet."
+        )
+    from reopen.review.catalog.named import find_question
+
+    statement, values = find_question(query, words or ())
+    path = None if memory or vaults or not _keeps_keys(session) else session.settings.home / CATALOG_FILE
+    sources = sources_of(session, vaults)
+    with Catalog(sources, path, progress=face.progress(), note=face.note) as opened:
+        table = opened.query(statement, values)
+    if out is not None:
+        return _written(table, chosen, out)
+    return _rows(face, table, chosen)
+
+
+def catalog(
+    face: Face,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="The file; else catalog.duckdb in this site's folder.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this one; may be repeated. Needs --to.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Forget what the file holds and read all again.")] = False,
+    vaults: Annotated[
+        list[str] | None, typer.Option("--vault", metavar="SITE", help="May be repeated; else every site's.")
+    ] = None,
+) -> Answer:
+    """Build or refresh one DuckDB file of the whole history: for any DuckDB, with no extension, key or Reopen.
+
+    Only what is new is read; what expired goes. It needs a key that opens manifests (writer, verifier, retention or
+    recovery); who reads the file needs none: names, sizes and times of files are in it in clear text, so only its owner
+    may read it. Give it to whom you would show a listing; --dataset leaves out the rest.
+    """
+    from reopen.review.catalog.query import refresh_file
+
+    session = face.session
+    if datasets and to is None:
+        raise InvalidInput(
+            "this site's own catalog is of all datasets.", hint="Name a file for the choice: --to orders.duckdb."
+        )
+    sources = sources_of(session, vaults, datasets or ())
+    path = to if to is not None else session.settings.home / CATALOG_FILE
+    plan, done = refresh_file(sources, path, rebuild=rebuild, progress=face.progress())
+    problems = {place: error.message for place, error in plan.problems.items()}
+    for place, message in problems.items():
+        face.note(f"{place} was not read: {message}")
+    if done.unreadable:
+        snapshots = count_text(len(done.unreadable), "snapshot")
+        face.note(f"{snapshots} could not be read; `reopen verify --level structure` names what is damaged.")
+    size_bytes = path.stat().st_size
+    value = {
+        "file": str(path),
+        "size_bytes": size_bytes,
+        "records_new": done.records_new,
+        "records_gone": done.records_gone,
+        "facts_new": done.facts_new,
+        "manifests_read": done.manifests_read,
+        "unreadable": list(done.unreadable),
+        "not_read": problems,
+    }
+    text = (
+        f"{path}: {size_text(size_bytes)}; {count_text(done.records_new, 'new snapshot')}, "
+        f"{done.records_gone} gone, {count_text(done.facts_new, 'new fact')}"
+    )
+    return Answer(value=value, show=[text, "It holds names of files in clear text, for its owner only (mode 0600)."])
+
+
+def sources_of(session: Session, vaults: Sequence[str] | None = None, datasets: Sequence[str] = ()) -> Sources:
+    """What a catalog is made from: every site's vault, the one we are at first, the epoch log and the contracts."""
+    from reopen.review.catalog.sources import Sources
+    from reopen.review.status import SiteVault
+
+    settings = session.settings
+    places = []
+    for name in vaults or sorted(settings.sites, key=lambda name: name != settings.site):
+        site = session.site(name)
+        found: Vault | ReopenError
+        try:
+            found = session.vault(name)
+        except ReopenError as error:
+            found = error
+        places.append(SiteVault(site=name, url=site.vault, role=site.role, found=found))
+    contracts = session.contracts_or_none
+    unknown = [name for name in datasets if not _is_known(name, contracts.datasets, places)]
+    if unknown:
+        session.dataset(unknown[0])
+    return Sources(
+        places=tuple(places),
+        log=session.log,
+        contracts=contracts,
+        initial_primary=settings.primary.name,
+        datasets=frozenset(datasets),
+        everywhere=bool(vaults),
+    )
+
+
+def _is_known(name: str, contracts: Iterable[str], places: Iterable[Any]) -> bool:
+    from reopen.vault import Vault
+
+    return name in contracts or any(
+        name in place.found.datasets() for place in places if isinstance(place.found, Vault)
+    )
+
+
+def _keeps_keys(session: Session) -> bool:
+    """Whether the keys that open manifests lie on this machine anyway; where they do not, no names are left either."""
+    return any(session.keys_folder.glob("*.key"))
+
+
+def _questions() -> Answer:
+    from reopen.review.catalog.named import NAMED
+
+    rows = [(f"{name} {question.usage}".strip(), question.answers) for name, question in NAMED.items()]
+    value = {
+        "questions": [
+            {
+                "name": name,
+                "answers": question.answers,
+                "parameters": [plain(parameter) for parameter in question.parameters],
+                "sql": question.sql,
+            }
+            for name, question in NAMED.items()
+        ]
+    }
+    return Answer(value=value, show=[make_table(("question", "answers"), rows)])
+
+
+def _rows(face: Face, table: pa.Table, form: Format) -> Answer:
+    if form is Format.CSV and not face.json:
+        return Answer(value=None, show=[Lines(_csv_lines(table))])
+    if form is Format.JSON and not face.json:
+        return Answer(value=None, show=[Lines(_json_lines(table))])
+    rows = table.to_pylist() if face.json else table.slice(0, ROWS_SHOWN_MAX).to_pylist()
+    show: list[RenderableType] = [
+        make_table(
+            [f">{field.name}" if _is_number(field) else field.name for field in table.schema],
+            [[_cell(value) for value in row.values()] for row in rows],
+        )
+    ]
+    if table.num_rows > ROWS_SHOWN_MAX:
+        show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
+    return Answer(value=rows, show=show, bare=True)
+
+
+def _written(table: pa.Table, form: Format, out: Path) -> Answer:
+    """Write rows into a file; without --format its name says how."""
+    ending = out.suffix.lower().removeprefix(".")
+    if form is Format.TABLE:
+        if ending not in ("csv", "json", "parquet"):
+            raise InvalidInput(
+                f"{out} does not say in which format.", hint="Let it end in .csv, .json or .parquet, or give --format."
+            )
+        form = Format(ending)
+    try:
+        if form is Format.PARQUET:
+            import pyarrow.parquet as pq
+
+            pq.write_table(table, out, compression="zstd")
+        else:
+            lines = _csv_lines(table) if form is Format.CSV else _json_lines(table)
+            with out.open("w", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise TargetUnwritable(
+            f"{out} cannot be written: {error.strerror or error}.", hint="Name a file in a folder that can be written."
+        ) from error
+    value = {"file": str(out), "format": form.value, "rows": table.num_rows}
+    return Answer(value=value, show=[f"{out}: {count_text(table.num_rows, 'row')}, {form.value}"])
+
+
+def _key_answer(vaults: Iterable[Vault]) -> Answer:
+    from reopen.review.catalog.plain import plain_duckdb
+
+    scripts = {vault.store.url: plain_duckdb(vault) for vault in vaults}
+    value = {"vaults": [{"url": url, "statements": statements} for url, statements in scripts.items()]}
+    return Answer(value=value, show=[Lines("\n".join(statements) for statements in scripts.values())])
+
+
+def _csv_lines(table: pa.Table) -> Iterator[str]:
+    def line(cells: Iterable[object]) -> str:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="").writerow(cells)
+        return buffer.getvalue()
+
+    yield line(table.column_names)
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield line("" if value is None else plain(value) for value in row.values())
+
+
+def _json_lines(table: pa.Table) -> Iterator[str]:
+    """One array, a row a line, so that no size is too large to write."""
+    import json
+
+    last = table.num_rows - 1
+    yield "["
+    rows = (row for batch in table.to_batches(max_chunksize=10_000) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        yield json.dumps(plain(row)) + ("" if number == last else ",")
+    yield "]"
+
+
+def _is_number(field: pa.Field) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(plain(value))

@@ -1,0 +1,225 @@
+"""Owns the catalog's file: opening it for one writer or many readers, its rights, and what is refused.
+
+Invariants
+    F1  Nobody but its owner may read it (0600), nor what DuckDB writes beside it: it holds the names of files in clear
+        text.
+    F2  One process writes at a time, by DuckDB's own lock. Who comes second is told so (:class:`CatalogBusy`).
+    F3  A file that is no catalog is never written to. One of another layout is emptied and made anew.
+    F4  A crash leaves a file that DuckDB opens: every change is a transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import duckdb
+
+from reopen.errors import Conflict, Corrupt, InvalidInput, ReopenError, TargetUnwritable, Transient
+from reopen.review.catalog.macros import MACROS
+from reopen.review.catalog.tables import INNER, LAYOUT, create_tables, get_meta, set_meta
+from reopen.review.catalog.views import INNER_VIEWS, VIEWS
+
+STORAGE_VERSION = "v1.0.0"
+"""The oldest DuckDB that reads the file; what later ones compress better is not worth a reviewer who cannot open it."""
+MEMORY_LIMIT = "1GB"
+"""What DuckDB takes while it refreshes or answers; what does not fit goes to a folder beside the file."""
+
+_LOCKED = re.compile(r"Could not set lock on file.*?(\(PID (\d+)\)|$)", re.DOTALL)
+
+
+class CatalogBusy(Transient):
+    """Another process has the catalog open."""
+
+    kind = "catalog-busy"
+
+
+@contextlib.contextmanager
+def open_for_refresh(path: Path, *, rebuild: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The catalog in a file, to be written to; made where there is none.
+
+    :param rebuild: whether what it holds is forgotten first.
+    :raises CatalogBusy: another process has it open.
+    :raises InvalidInput: the file is no catalog (F3).
+    :raises TargetUnwritable: nothing can be written there.
+    """
+    with _private_files(), contextlib.closing(_connect(path, read_only=False)) as connection:
+        _prepare(connection, path, rebuild=rebuild)
+        _restrict(path)
+        try:
+            yield connection
+        except duckdb.Error as error:
+            raise _translated(error, path) from error
+    _restrict(path)
+
+
+def open_for_reading(path: Path) -> duckdb.DuckDBPyConnection | None:
+    """The catalog in a file, read-only, beside any number of other readers; None where there is none to be had: no
+    file, no catalog, or one of another layout or with other views.
+
+    :raises CatalogBusy: another process writes to it.
+    """
+    if not path.is_file():
+        return None
+    try:
+        connection = _connect(path, read_only=True)
+    except (Corrupt, InvalidInput):
+        return None
+    if _is_catalog(connection) and get_meta(connection, "definitions") == _definitions():
+        return connection
+    connection.close()
+    return None
+
+
+def open_in_memory(folder: Path) -> duckdb.DuckDBPyConnection:
+    """An empty catalog that lasts as long as its connection; what memory does not hold goes to the folder."""
+    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(folder)})
+    _settle(connection)
+    create_tables(connection)
+    create_definitions(connection)
+    return connection
+
+
+def create_definitions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make every view and macro, with its comments."""
+    for name, sql in INNER_VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {INNER}.{name} AS {sql}")
+    for name, view in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.sql}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(view.comment)}")
+        for column, comment in view.columns.items():
+            connection.execute(f'COMMENT ON COLUMN {name}."{column}" IS {_quoted(comment)}')
+    for name, macro in MACROS.items():
+        connection.execute(f"CREATE OR REPLACE MACRO {name}({', '.join(macro.parameters)}) AS TABLE {macro.sql}")
+        text = f"{macro.comment} Example: {macro.example}"
+        connection.execute(f"COMMENT ON MACRO TABLE {name} IS {_quoted(text)}")
+    set_meta(connection, "definitions", _definitions())
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, rebuild: bool) -> None:
+    """Make the file a catalog of this layout (F3)."""
+    try:
+        names = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE NOT internal"
+        ).fetchall()
+        is_ours = _is_catalog(connection, any_layout=True)
+        if names and not is_ours:
+            raise InvalidInput(
+                f"{path} is a DuckDB database and no catalog of Reopen; it is left as it is.",
+                hint="Name another file with --to.",
+            )
+        if rebuild or not _is_catalog(connection):
+            connection.execute("BEGIN")
+            connection.execute(f"DROP SCHEMA IF EXISTS {INNER} CASCADE")
+            create_tables(connection)
+            connection.execute("COMMIT")
+        if get_meta(connection, "definitions") != _definitions():
+            connection.execute("BEGIN")
+            create_definitions(connection)
+            connection.execute("COMMIT")
+    except duckdb.Error as error:
+        raise _translated(error, path) from error
+
+
+def _is_catalog(connection: duckdb.DuckDBPyConnection, *, any_layout: bool = False) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = 'meta'", [INNER]
+    ).fetchall()
+    if not found[0][0]:
+        return False
+    return any_layout or get_meta(connection, "layout") == str(LAYOUT)
+
+
+def _definitions() -> str:
+    """A digest of every view and macro, so that a file of another version gets those of this one."""
+    text = repr((sorted(INNER_VIEWS.items()), list(VIEWS.items()), list(MACROS.items())))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    memory = {"memory_limit": MEMORY_LIMIT, "temp_directory": f"{path}.tmp"}
+    if not read_only:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error.strerror or str(error)) from error
+    try:
+        # A reader may not name the version of a file that is there.
+        if read_only:
+            connection = duckdb.connect(str(path), read_only=True, config={**memory})
+        else:
+            connection = duckdb.connect(str(path), config={**memory, "storage_compatibility_version": STORAGE_VERSION})
+    except duckdb.Error as error:
+        raise _translated(error, path) from error
+    _settle(connection)
+    return connection
+
+
+def _settle(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET autoinstall_known_extensions = false")
+    connection.execute("SET autoload_known_extensions = false")
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Files that DuckDB makes meanwhile are their owner's alone: it has no option for that, so the mask has to do."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _restrict(path: Path) -> None:
+    for file in (path, path.with_name(f"{path.name}.wal")):
+        with contextlib.suppress(FileNotFoundError):
+            file.chmod(0o600)
+
+
+def _translated(error: duckdb.Error, path: Path) -> ReopenError:
+    text = str(error).strip()
+    locked = _LOCKED.search(text)
+    if locked is not None or "different configuration than existing connections" in text:
+        who = f"process {locked[2]}" if locked is not None and locked[2] else "another connection of this process"
+        return CatalogBusy(
+            f"{path} is open in {who}.",
+            hint="Wait for it, close that DuckDB, or name another file with --to.",
+            file=path,
+        )
+    first = text.splitlines()[0] if text else type(error).__name__
+    if "not a valid DuckDB database file" in text:
+        return InvalidInput(
+            f"{path} is no DuckDB database; it is left as it is.", hint="Name another file with --to.", file=path
+        )
+    if isinstance(error, duckdb.IOException):
+        if re.search(r"Permission denied|Read-only file system|No space left|Not a directory|No such file", text):
+            return _unwritable(path, first)
+        if "was created with" in text or "version" in text:
+            return Conflict(
+                f"{path} was written by a newer DuckDB: {first}.",
+                hint="Remove it and run `reopen catalog`: all of it is made again.",
+                file=path,
+            )
+    return Corrupt(
+        f"the catalog {path} cannot be used: {first}",
+        hint=f"It is a cache: remove it, and `reopen catalog` makes it again ({path.name}).",
+        file=path,
+    )
+
+
+def _unwritable(path: Path, why: str) -> TargetUnwritable:
+    return TargetUnwritable(
+        f"{path} cannot be written: {why}.",
+        hint="Name a file in a folder that can be written, with --to; `reopen sql --memory` needs none.",
+        file=path,
+    )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

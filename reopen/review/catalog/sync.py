@@ -1,0 +1,483 @@
+"""Owns how a catalog follows its sources: what is new, what is gone, and taking both.
+
+Objects of a vault never change, so a name that was read once is not read again: a refresh costs the listing, what is
+new, and what is gone. After a new trust statement every signature is checked again, because a key that was taken back
+takes back what it said.
+
+Invariants
+    S1  Only what a key that may say it has signed is taken (the vault's I1); what is gone from every site goes here.
+    S2  Records, facts and what expired are one transaction; each manifest is another (V1). A crash leaves records that
+        wait for their manifests, and the next refresh goes on from there.
+    S3  A site or control store that cannot be read keeps what was known of it, and says so; it is an error only for
+        who asks for it alone.
+    S4  :func:`plan_refresh` writes nothing; an empty plan is a catalog that is up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from reopen.clock import SYSTEM_CLOCK
+from reopen.control import rules
+from reopen.control.records import Epoch
+from reopen.errors import Corrupt, NotFound, ReopenError
+from reopen.progress import SILENT, Progress
+from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
+from reopen.recover.history import HISTORY, read_history
+from reopen.review.catalog.rows import FACTS, RECORDS, fact_rows, record_rows
+from reopen.review.catalog.sources import ALL, Needs, Sources
+from reopen.review.catalog.tables import INNER, UNREADABLE, WAITING, get_meta, set_meta
+from reopen.review.catalog.versions import KINDS, MANIFESTS, drop_records, load_waiting, readable_again, wait_again
+from reopen.review.status import SiteVault
+from reopen.vault import Fact, SnapshotRecord, Vault
+from reopen.vault.record import parse_record_name
+from reopen.vault.statements import list_packs
+
+_THREADS = 8
+RECORD, FACT, VOID = "record", "fact", "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacePlan:
+    """What a refresh does about one site. ``error`` is None when its vault was listed."""
+
+    place: SiteVault
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    error: ReopenError | None = None
+    recheck: bool = False
+    """Whether every object is read again, because another trust statement holds."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of it differs from what is known."""
+        return not (self.new or self.gone or self.recheck)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshPlan:
+    """What a refresh would do. ``tables`` are the small tables that differ, as they will be."""
+
+    sources: Sources
+    needs: Needs
+    places: tuple[PlacePlan, ...]
+    tables: Mapping[str, pa.Table]
+    meta: Mapping[str, str]
+    waiting: int
+    healed: Mapping[str, tuple[str, ...]]
+    problems: Mapping[str, ReopenError]
+    """What could not be read, by ``control`` or the site."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the catalog is up to date in what was asked."""
+        places = all(place.is_empty for place in self.places)
+        return places and not (self.tables or self.waiting or any(self.healed.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """What a refresh did."""
+
+    records_new: int = 0
+    records_gone: int = 0
+    facts_new: int = 0
+    manifests_read: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+def plan_refresh(connection: duckdb.DuckDBPyConnection, sources: Sources, needs: Needs = ALL) -> RefreshPlan:
+    """Compare sources with what a catalog holds.
+
+    :raises ReopenError: the first place cannot be read, and it is the only one that is asked for.
+    """
+    places = []
+    problems: dict[str, ReopenError] = {}
+    asked = sources.places if needs.everywhere or sources.everywhere else sources.places[:1]
+    for place in asked:
+        plan = _plan_place(connection, sources, place)
+        if plan.error is not None:
+            if len(asked) == 1:
+                raise plan.error
+            problems[place.site] = plan.error
+        places.append(plan)
+    if asked and all(place.error is not None for place in places):
+        raise next(iter(problems.values()))
+    tables: dict[str, pa.Table] = {}
+    meta: dict[str, str] = {}
+    primary = get_meta(connection, "primary") or sources.initial_primary
+    if needs.control and sources.log is not None:
+        try:
+            primary = _plan_control(connection, sources, tables, meta)
+        except ReopenError as error:
+            problems["control"] = error
+    tables |= _differing(connection, "contracts", _contract_rows(sources))
+    tables |= _differing(connection, "places", _place_rows(connection, places, primary), leave_out=("read_at",))
+    if needs.coverage:
+        tables["coverage"] = _coverage_rows(places)
+    waiting = " OR ".join(f"{kind.state} = '{WAITING}'" for kind in KINDS)
+    find = _Finder(connection, sources)
+    return RefreshPlan(
+        sources=sources,
+        needs=needs,
+        places=tuple(places),
+        tables=tables,
+        meta=meta | {"primary": primary},
+        waiting=_count(connection, f"SELECT count(*) FROM {INNER}.records WHERE {waiting}"),
+        healed={kind.name: tuple(readable_again(connection, kind, find)) for kind in KINDS},
+        problems=problems,
+    )
+
+
+def execute_refresh(
+    connection: duckdb.DuckDBPyConnection, plan: RefreshPlan, *, progress: Progress = SILENT
+) -> Refreshed:
+    """Bring a catalog up to date. One that was interrupted is finished by the next (S2).
+
+    :raises Transient: a store stopped answering; what was taken stays.
+    """
+    found = [_read_place(item) for item in plan.places if item.error is None]
+    connection.execute("BEGIN")
+    try:
+        before = _count(connection, f"SELECT count(*) FROM {INNER}.records")
+        facts_before = _count(connection, f"SELECT count(*) FROM {INNER}.facts")
+        for item in found:
+            _store_place(connection, item)
+        gone = [name for (name,) in connection.execute(_gone("records")).fetchall()]
+        if gone:
+            drop_records(connection, gone)
+        connection.execute(f"DELETE FROM {INNER}.facts WHERE name IN ({_gone('facts')})")
+        facts_after = _count(connection, f"SELECT count(*) FROM {INNER}.facts")
+        for name, table in plan.tables.items():
+            _replace(connection, name, table)
+        for key, value in plan.meta.items():
+            set_meta(connection, key, value)
+        for kind in KINDS:
+            wait_again(connection, kind, plan.healed[kind.name])
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    parsed = {record.name: record for item in found for record in item.records}
+    waiting = _count(connection, f"SELECT count(*) FROM {INNER}.records WHERE manifest_state = '{WAITING}'")
+    after = _count(connection, f"SELECT count(*) FROM {INNER}.records")
+    unreadable: dict[str, ReopenError] = {}
+    for kind in KINDS:
+        if plan.needs.entries if kind is MANIFESTS else plan.needs.profiles:
+            unreadable |= load_waiting(connection, kind, _Finder(connection, plan.sources, parsed), progress=progress)
+    return Refreshed(
+        records_new=after - before + len(gone),
+        records_gone=len(gone),
+        facts_new=max(0, facts_after - facts_before),
+        manifests_read=waiting if plan.needs.entries else 0,
+        unreadable=tuple(sorted(unreadable)),
+    )
+
+
+def unreadable_snapshots(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Dataset and id of the snapshots whose entries or profile are missing, because a part cannot be read."""
+    return connection.execute(
+        f"""SELECT dataset, snapshot FROM {INNER}.records
+        WHERE manifest_state = '{UNREADABLE}' OR profile_state = '{UNREADABLE}' ORDER BY dataset, seq"""
+    ).fetchall()
+
+
+class _Finder:
+    """Finds a record by its name: among those that were just read, else in the vaults again."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        sources: Sources,
+        parsed: Mapping[str, SnapshotRecord] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._sources = sources
+        self._parsed = parsed or {}
+
+    def __call__(self, name: str) -> tuple[SnapshotRecord, Sequence[Vault]]:
+        rows = self._connection.execute(f"SELECT site FROM {INNER}.copies WHERE name = ?", [name]).fetchall()
+        sites = {site for (site,) in rows}
+        places = [place for place in self._sources.places if place.site in sites]
+        vaults = [place.found for place in places if isinstance(place.found, Vault)]
+        if not vaults:
+            raise NotFound(f"no vault at hand holds {name}.", hint="`reopen status` says which vaults can be read.")
+        record = self._parsed.get(name)
+        if record is None:
+            record = vaults[0].parse_record(name, vaults[0].store.get(name))
+        if record is None:
+            raise Corrupt(f"{name} is the void of a snapshot now.", object=name)
+        return record, vaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What was read of one site."""
+
+    plan: PlacePlan
+    vault: Vault
+    records: tuple[SnapshotRecord, ...]
+    facts: tuple[Fact, ...]
+    voids: tuple[str, ...]
+
+
+def _plan_place(connection: duckdb.DuckDBPyConnection, sources: Sources, place: SiteVault) -> PlacePlan:
+    if isinstance(place.found, ReopenError):
+        return PlacePlan(place=place, error=place.found)
+    vault = place.found
+    try:
+        listed = {info.name for info in vault.store.list("snapshots/") if parse_record_name(info.name)}
+        listed |= {info.name for info in vault.store.list("ledger/") if not info.name.startswith("ledger/read/")}
+    except ReopenError as error:
+        return PlacePlan(place=place, error=error)
+    listed = {name for name in listed if sources.takes(name)}
+    known = {
+        name
+        for (name,) in connection.execute(f"SELECT name FROM {INNER}.copies WHERE site = ?", [place.site]).fetchall()
+    }
+    held = connection.execute(f"SELECT vault, trust FROM {INNER}.places WHERE site = ?", [place.site]).fetchall()
+    recheck = bool(held) and held != [(vault.id, vault.trust.number)]
+    new = listed if recheck else listed - known
+    return PlacePlan(place=place, new=tuple(sorted(new)), gone=tuple(sorted(known - listed)), recheck=recheck)
+
+
+def _read_place(plan: PlacePlan) -> _Found:
+    vault = plan.place.found
+    assert isinstance(vault, Vault), "a place that was listed is open"
+    records, facts, voids = [], [], []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for name, value in pool.map(lambda name: _read_object(vault, name), plan.new):
+            if isinstance(value, SnapshotRecord):
+                records.append(value)
+            elif isinstance(value, Fact):
+                facts.append(value)
+            elif value is None:
+                voids.append(name)
+    return _Found(plan=plan, vault=vault, records=tuple(records), facts=tuple(facts), voids=tuple(voids))
+
+
+def _read_object(vault: Vault, name: str) -> tuple[str, SnapshotRecord | Fact | ReopenError | None]:
+    """A record, a fact, None for a void; the error of what cannot be believed, which is tried again the next time."""
+    try:
+        data = vault.store.get(name)
+        return name, vault.parse_record(name, data) if name.startswith("snapshots/") else vault.parse_fact(name, data)
+    except (Corrupt, NotFound) as error:
+        return name, error
+
+
+def _store_place(connection: duckdb.DuckDBPyConnection, found: _Found) -> None:
+    site, plan = found.plan.place.site, found.plan
+    if plan.recheck:
+        connection.execute(f"DELETE FROM {INNER}.copies WHERE site = ?", [site])
+    _with(
+        connection,
+        pa.table({"name": pa.array(plan.gone, pa.string())}),
+        f"DELETE FROM {INNER}.copies WHERE site = ? AND name IN (SELECT name FROM given)",
+        [site],
+    )
+    kinds = [(record.name, RECORD) for record in found.records]
+    kinds += [(fact.name, FACT) for fact in found.facts] + [(name, VOID) for name in found.voids]
+    copies = pa.table(
+        {
+            "site": pa.array([site] * len(kinds), pa.string()),
+            "name": pa.array([name for name, _ in kinds], pa.string()),
+            "kind": pa.array([kind for _, kind in kinds], pa.string()),
+        }
+    )
+    _with(connection, copies, f"INSERT INTO {INNER}.copies SELECT site, name, kind FROM given")
+    rows = record_rows(found.records).append_column("name", pa.array([r.name for r in found.records], pa.string()))
+    _with(
+        connection,
+        rows,
+        f"""INSERT INTO {INNER}.series SELECT coalesce((SELECT max(series) FROM {INNER}.series), 0)
+            + row_number() OVER (ORDER BY vault, dataset), vault, dataset
+        FROM (SELECT DISTINCT vault, dataset FROM given) g ANTI JOIN {INNER}.series s USING (vault, dataset)""",
+    )
+    columns = ", ".join(f"g.{name}" for name in RECORDS.names)
+    _with(
+        connection,
+        rows,
+        f"""INSERT INTO {INNER}.records SELECT g.name, {columns}, s.series, NULL, NULL, '{WAITING}',
+            CASE WHEN g.profile_snapshot IS NOT NULL THEN '{WAITING}' END
+        FROM given g JOIN {INNER}.series s USING (vault, dataset) ANTI JOIN {INNER}.records r ON r.name = g.name""",
+    )
+    _with(
+        connection,
+        fact_rows(found.vault.id, found.facts)
+        .append_column("level", pa.array([_text(fact, "level") for fact in found.facts], pa.string()))
+        .append_column("result", pa.array([_text(fact, "result", "ok") for fact in found.facts], pa.string())),
+        f"INSERT INTO {INNER}.facts SELECT g.* FROM given g ANTI JOIN {INNER}.facts f ON f.name = g.name",
+    )
+
+
+def _text(fact: Fact, member: str, default: str | None = None) -> str | None:
+    value = fact.body.get(member, default)
+    return None if value is None else str(value)
+
+
+def _gone(table: str) -> str:
+    return f"SELECT name FROM {INNER}.{table} WHERE name NOT IN (SELECT name FROM {INNER}.copies)"
+
+
+def _plan_control(
+    connection: duckdb.DuckDBPyConnection, sources: Sources, tables: dict[str, pa.Table], meta: dict[str, str]
+) -> str:
+    """Plan the tables of the control store; returns the primary."""
+    assert sources.log is not None, "asked only where there is a log"
+    records = sources.log.records()
+    epochs = [(record, record.value) for record in records if isinstance(record.value, Epoch)]
+    rows = [
+        {
+            "epoch": value.epoch,
+            "primary_site": value.primary,
+            "previous_site": value.previous_primary,
+            "recorded_at": record.at,
+            "scenario": str(value.scenario),
+            "reason": value.reason,
+        }
+        for record, value in epochs
+    ]
+    tables |= _differing(connection, "epochs", pa.Table.from_pylist(rows, schema=_EPOCHS))
+    store = sources.log.store
+    names = sorted(info.name for prefix in ("evidence/", "history/") for info in store.list(prefix))
+    seen = blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
+    if get_meta(connection, "evidence") != seen:
+        tables["recoveries"] = read_history(store)
+        meta["evidence"] = seen
+    return rules.primary_site(records, initial=sources.initial_primary)
+
+
+_EPOCHS = pa.schema(
+    [
+        pa.field("epoch", pa.int64()),
+        pa.field("primary_site", pa.string()),
+        pa.field("previous_site", pa.string()),
+        pa.field("recorded_at", pa.timestamp("us", "UTC")),
+        pa.field("scenario", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+_CONTRACTS = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("tier", pa.int32()),
+        pa.field("rpo_seconds", pa.float64()),
+        pa.field("rto_seconds", pa.float64()),
+        pa.field("version", pa.string()),
+    ]
+)
+_PLACES = pa.schema(
+    [
+        pa.field("site", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("vault", pa.string()),
+        pa.field("is_primary", pa.bool_()),
+        pa.field("trust", pa.int32()),
+        pa.field("read_at", pa.timestamp("us", "UTC")),
+        pa.field("error", pa.string()),
+    ]
+)
+_COVERAGE = pa.schema(
+    [
+        pa.field("site", pa.string()),
+        pa.field("days", pa.int32()),
+        pa.field("share", pa.float64()),
+        pa.field("stored_bytes", pa.int64()),
+        pa.field("stored_packs", pa.int64()),
+        pa.field("oldest_read_at", pa.timestamp("us", "UTC")),
+        pa.field("measured_at", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+def _contract_rows(sources: Sources) -> pa.Table:
+    tiers = sources.contracts.effective_tiers()
+    rows = [
+        {
+            "dataset": name,
+            "tier": tiers[name],
+            "rpo_seconds": item.objective.rpo.total_seconds(),
+            "rto_seconds": item.objective.rto.total_seconds(),
+            "version": item.contract_version,
+        }
+        for name, item in sources.contracts.datasets.items()
+        if not sources.datasets or name in sources.datasets
+    ]
+    return pa.Table.from_pylist(rows, schema=_CONTRACTS)
+
+
+def _place_rows(connection: duckdb.DuckDBPyConnection, plans: Iterable[PlacePlan], primary: str) -> pa.Table:
+    """Every site, those that were not asked as they were."""
+    now = SYSTEM_CLOCK.now()
+    rows: dict[str, dict[str, Any]] = {
+        row["site"]: row for row in connection.sql(f"FROM {INNER}.places").to_arrow_table().cast(_PLACES).to_pylist()
+    }
+    for plan in plans:
+        place, vault = plan.place, plan.place.found
+        row: dict[str, Any] = {**rows.get(place.site, {}), "site": place.site, "role": place.role, "url": place.url}
+        row["error"] = "" if plan.error is None else plan.error.message
+        if plan.error is None and isinstance(vault, Vault):
+            row |= {"vault": vault.id, "trust": vault.trust.number, "read_at": now}
+        rows[place.site] = row
+    for row in rows.values():
+        row["is_primary"] = row["site"] == primary
+    return pa.Table.from_pylist([rows[site] for site in sorted(rows)], schema=_PLACES)
+
+
+def _coverage_rows(plans: Iterable[PlacePlan]) -> pa.Table:
+    now: datetime = SYSTEM_CLOCK.now()
+    rows = []
+    for plan in plans:
+        if plan.error is None and isinstance(plan.place.found, Vault):
+            found = coverage_of(plan.place.found, list_packs(plan.place.found), now)
+            rows += [
+                {
+                    "site": plan.place.site,
+                    "days": days,
+                    "share": found.share(days),
+                    "stored_bytes": found.stored_bytes,
+                    "stored_packs": found.stored_packs,
+                    "oldest_read_at": found.oldest_read_at,
+                    "measured_at": now,
+                }
+                for days in WINDOWS_DAYS
+            ]
+    return pa.Table.from_pylist(rows, schema=_COVERAGE)
+
+
+def _differing(
+    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, *, leave_out: tuple[str, ...] = ()
+) -> dict[str, pa.Table]:
+    """The rows under the name of their table, unless it holds them already."""
+    held = connection.sql(f"FROM {INNER}.{name}").to_arrow_table().cast(rows.schema)
+    same = held.drop_columns(list(leave_out)).equals(rows.drop_columns(list(leave_out)))
+    return {} if same else {name: rows}
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    connection.execute(f"DELETE FROM {INNER}.{name}")
+    columns = ", ".join(f'"{column}"' for column in rows.column_names)
+    _with(connection, rows, f"INSERT INTO {INNER}.{name} ({columns}) SELECT {columns} FROM given")
+
+
+def _with(connection: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str, values: Sequence[object] = ()) -> None:
+    """Run a statement that reads these rows under the name ``given``."""
+    connection.register("given", rows)
+    connection.execute(statement, list(values)).fetchall()
+    connection.unregister("given")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    return int(connection.execute(sql).fetchall()[0][0])
+
+
+__all__ = ["FACTS", "HISTORY", "PlacePlan", "RefreshPlan", "Refreshed", "execute_refresh", "plan_refresh"]
