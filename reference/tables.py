@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import inspect
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 import pyarrow as pa
 
 from reference.markdown import cell, code, prose, table
 from reopen.recover import history as recoveries
-from reopen.review.catalog import open_catalog
-from reopen.review.views import VIEWS
+from reopen.review.catalog.file import open_in_memory
+from reopen.review.catalog.macros import MACROS
+from reopen.review.catalog.named import NAMED
+from reopen.review.catalog.views import VIEWS
 from reopen.vault import tables
 
 HEAD = """\
@@ -20,8 +24,8 @@ HEAD = """\
 
 ## Views
 
-`reopen sql "SELECT …"` asks them; they are plain SQL over the manifests, profiles, records and facts of the vaults.
-Instants are in UTC, sizes in bytes.
+`reopen sql "SELECT …"` asks them, and so does any DuckDB that opens the file that `reopen catalog` writes. Instants are
+in UTC, sizes in bytes.
 """
 STORED = """\
 ## Stored tables
@@ -39,12 +43,12 @@ SCHEMAS: tuple[tuple[str, ModuleType, str], ...] = (
 
 def page() -> str:
     """The page, as Markdown."""
-    return "\n".join([HEAD, *_views(), STORED, *(_schema(*item) for item in SCHEMAS)])
+    return "\n".join([HEAD, *_views(), *_macros(), *_questions(), STORED, *(_schema(*item) for item in SCHEMAS)])
 
 
 def _views() -> list[str]:
-    with open_catalog([]) as catalog:
-        found = catalog.connection.execute(
+    with tempfile.TemporaryDirectory() as folder, open_in_memory(Path(folder)) as connection:
+        found = connection.execute(
             "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() "
             "WHERE schema_name = 'main' AND NOT internal ORDER BY table_name, column_index"
         ).fetchall()
@@ -53,6 +57,19 @@ def _views() -> list[str]:
         rows = [(code(column), kind.lower(), cell(comment or "")) for of, column, kind, comment in found if of == name]
         parts.append(f"### `{name}`\n\n{prose(view.comment)}\n\n{table(('column', 'type', 'meaning'), rows)}\n")
     return parts
+
+
+def _macros() -> list[str]:
+    rows = [
+        (code(f"{name}({', '.join(macro.parameters)})"), cell(macro.comment), code(macro.example))
+        for name, macro in MACROS.items()
+    ]
+    return [f"## Macros\n\nThey are called like tables.\n\n{table(('macro', 'gives', 'example'), rows)}\n"]
+
+
+def _questions() -> list[str]:
+    rows = [(code(f"reopen sql {name} {item.usage}".strip()), cell(item.answers)) for name, item in NAMED.items()]
+    return [f"## Named questions\n\n{table(('question', 'answers'), rows)}\n"]
 
 
 def _schema(title: str, module: ModuleType, name: str) -> str:

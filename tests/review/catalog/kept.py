@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from reopen.review.catalog.sources import Sources
 from reopen.review.status import SiteVault
+from reopen.storage import open_store
 from reopen.vault import SnapshotRecord, Vault
+from tests.review.history import Archive
 
 SITES = ("production", "standby")
 
@@ -20,6 +24,12 @@ def sources(*vaults: Vault, datasets: frozenset[str] = frozenset(), everywhere: 
         for site, vault in zip(SITES, vaults, strict=False)
     ]
     return Sources(places=tuple(places), initial_primary="production", datasets=datasets, everywhere=everywhere)
+
+
+def copied(archive: Archive, folder: Path) -> Archive:
+    """The same archive, vault, data and keys, in a folder of its own."""
+    shutil.copytree(archive.folder, folder, dirs_exist_ok=True)
+    return Archive(folder=folder, keys=archive.keys, vault=archive.reopened(open_store(str(folder / "vault"))))
 
 
 def entries_of(connection: duckdb.DuckDBPyConnection, snapshot: str) -> set[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -15,8 +16,8 @@ from reopen.review.catalog.query import Catalog, refresh_file
 from reopen.review.catalog.tables import INNER
 from reopen.storage import open_store
 from reopen.storage.base import ObjectStore
-from tests.review.catalog.kept import entries_in, entries_of, sources
-from tests.review.history import Archive
+from tests.review.catalog.kept import copied, entries_in, entries_of, sources
+from tests.review.history import Archive, make_archive
 
 KILLED = """
 import os, signal, sys
@@ -57,13 +58,20 @@ class Counting:
         return self._inner.get(name)
 
 
-@pytest.fixture
-def history(archive: Archive) -> Archive:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     """Four snapshots of ``papers``."""
+    archive = make_archive(tmp_path_factory.mktemp("made"))
     for number in range(4):
         archive.write("papers", {"one": "1" * (number + 1), f"more/{number}": "x"})
         archive.snapshot("papers")
     return archive
+
+
+@pytest.fixture
+def history(made: Archive, tmp_path: Path) -> Archive:
+    """The same, of the test's own."""
+    return copied(made, tmp_path)
 
 
 def test_a_refresh_reads_only_what_is_new(history: Archive) -> None:

@@ -12,16 +12,16 @@ import duckdb
 import pytest
 
 from reopen.errors import Corrupt, InvalidInput
+from reopen.review.catalog.named import NAMED, find_question
 from reopen.review.catalog.plain import plain_duckdb
 from reopen.review.catalog.query import Catalog
 from reopen.review.catalog.views import VIEWS
 from reopen.storage import open_store
-from tests.review.catalog.kept import sources
+from tests.review.catalog.kept import copied, sources
 from tests.review.history import Archive, make_archive
 
 
-@pytest.fixture
-def history(archive: Archive) -> Archive:
+def with_history(archive: Archive) -> Archive:
     """``papers``: three snapshots, the last without a change. ``sales``: one table."""
     archive.write("papers", {"one": "1", "sub/two": "22"})
     archive.snapshot("papers")
@@ -34,8 +34,20 @@ def history(archive: Archive) -> Archive:
 
 
 @pytest.fixture
-def catalog(history: Archive) -> Iterator[Catalog]:
-    with Catalog(sources(history.vault)) as opened:
+def history(kept: Archive, tmp_path: Path) -> Archive:
+    """A history of the test's own, to be changed."""
+    return copied(kept, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """A history for those that only look."""
+    return with_history(make_archive(tmp_path_factory.mktemp("kept")))
+
+
+@pytest.fixture(scope="module")
+def catalog(kept: Archive) -> Iterator[Catalog]:
+    with Catalog(sources(kept.vault)) as opened:
         yield opened
 
 
@@ -43,8 +55,8 @@ def rows(catalog: Catalog, sql: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in catalog.query(sql).to_pylist()]
 
 
-def test_snapshots_has_a_row_a_record_with_its_totals_and_contract(catalog: Catalog, history: Archive) -> None:
-    records = history.vault.records()
+def test_snapshots_has_a_row_a_record_with_its_totals_and_contract(catalog: Catalog, kept: Archive) -> None:
+    records = kept.vault.records()
     found = rows(catalog, "SELECT dataset, seq, snapshot, files, size_bytes, contract_version FROM snapshots")
     assert found == [(r.dataset, r.seq, r.id, r.totals.files, r.totals.size_bytes, "1.2.0") for r in records]
 
@@ -86,11 +98,11 @@ def test_verifications_tell_level_time_and_result(history: Archive) -> None:
     assert found == [(first.id, "content", True), (second.id, "stored", False)]
 
 
-def test_datasets_names_the_newest_complete_snapshot(catalog: Catalog, history: Archive) -> None:
+def test_datasets_names_the_newest_complete_snapshot(catalog: Catalog, kept: Archive) -> None:
     found = rows(catalog, "SELECT dataset, snapshots, latest_snapshot, retired_at FROM datasets ORDER BY 1")
     assert found == [
-        ("papers", 3, history.vault.records("papers")[-1].id, None),
-        ("sales", 1, history.vault.records("sales")[-1].id, None),
+        ("papers", 3, kept.vault.records("papers")[-1].id, None),
+        ("sales", 1, kept.vault.records("sales")[-1].id, None),
     ]
 
 
@@ -207,3 +219,34 @@ def test_the_printed_statements_lead_a_plain_duckdb_to_the_manifests(history: Ar
             connection.execute(statement)
         found = connection.execute("SELECT path FROM manifests WHERE path = 'three' AND size_bytes = 3").fetchall()
     assert found == [("three",)]
+
+
+def test_every_named_question_has_an_answer_in_plain_sql(catalog: Catalog, kept: Archive) -> None:
+    first, last = (kept.vault.records("papers")[at].id for at in (0, -1))
+    words = {"time": "2200-01-01", "since": "2000-01-01", "a": first, "b": last, "path": "one", "dataset": "papers"}
+    for name, question in NAMED.items():
+        sql, values = find_question(name, [words[parameter.name] for parameter in question.parameters])
+        empty = name in ("drills", "last-night")
+        assert (catalog.query(sql, values).num_rows == 0) is empty, name
+
+
+def test_what_would_be_lost_is_what_no_verified_copy_away_holds(history: Archive) -> None:
+    """Verified and away: the first snapshot. Since then ``one`` went, ``three`` came and ``sub/two`` grew."""
+    shutil.copytree(history.vault.store.url, history.folder / "replica")
+    replica = history.reopened(open_store(str(history.folder / "replica")))
+    for record in history.vault.records("papers")[1:]:
+        replica.store.delete(record.name)
+    for record in history.vault.records("papers"):
+        history.verified(record)
+    with Catalog(sources(history.vault, replica)) as catalog:
+        lost = rows(catalog, "SELECT change, path, size_bytes, size_bytes_away FROM lost_now WHERE dataset = 'papers'")
+        assert sorted(lost) == [
+            ("added", "three", 3, None),
+            ("modified", "sub/two", 10, 2),
+            ("removed", "one", None, 1),
+        ]
+        first, *_, last = (record.id for record in history.vault.records("papers"))
+        found = rows(catalog, "SELECT proven_snapshot, away_snapshot FROM exposure WHERE dataset = 'papers'")
+        assert found == [(last, first)]
+        # Nothing of the other dataset was verified.
+        assert rows(catalog, "SELECT change, path FROM lost_now WHERE dataset = 'sales'") == [("added", "a.csv")]

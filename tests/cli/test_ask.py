@@ -1,0 +1,109 @@
+"""The commands that ask the history, and keep it in a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from reopen.review.catalog.named import NAMED
+from tests.cli.place import Place
+
+COUNT = "SELECT change, count(*) AS n FROM changes GROUP BY change ORDER BY change"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Two snapshots: in the second, ``one`` is gone, ``three`` is new and ``sub/two`` has grown. Asking changes
+    nothing, so all tests share it."""
+    place = Place(folder=tmp_path_factory.mktemp("asked"))
+    place.run("init")
+    place.contract("papers")
+    place.write("papers", one="first", sub__two="second")
+    place.run("snapshot")
+    (place.folder / "data/papers/one").unlink()
+    place.write("papers", three="third", sub__two="second, longer")
+    place.run("snapshot")
+    return place
+
+
+def test_catalog_writes_a_file_that_any_duckdb_reads_and_says_what_was_new(two: Place) -> None:
+    path = two.folder / ".reopen/catalog.duckdb"
+    path.unlink(missing_ok=True)
+    first = two.json("catalog")
+    assert (first["records_new"], first["manifests_read"]) == (2, 2)
+    assert first["file"] == str(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("SELECT path FROM files_at('papers', now()) ORDER BY path").fetchall() == [
+            ("sub/two",),
+            ("three",),
+        ]
+        assert connection.execute("SELECT dataset, tier, alarm FROM exposure").fetchall() == [("papers", 3, "page")]
+    assert two.json("catalog")["records_new"] == 0
+    assert "clear text" in two.run("catalog", "--rebuild").stdout
+
+
+def test_sql_keeps_the_catalog_where_keys_are_kept_and_only_there(two: Place) -> None:
+    path = two.folder / ".reopen/catalog.duckdb"
+    path.unlink(missing_ok=True)
+    assert two.json("sql", COUNT, "--memory")[-1] == {"change": "removed", "n": 1}
+    assert not path.exists()
+    assert two.json("sql", COUNT)[-1] == {"change": "removed", "n": 1}
+    assert path.exists()
+
+
+def test_sql_answers_named_questions_with_their_words(two: Place) -> None:
+    lost = two.json("sql", "files-lost", "papers")
+    assert [row["path"] for row in lost] == ["one"]
+    listed = {question["name"]: question for question in two.json("sql", "--list")["questions"]}
+    assert set(listed) == set(NAMED)
+    assert "files-lost" in two.run("sql", "--list").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("lost-new",), "lost-now"),
+        (("history",), "path"),
+        (("drills", "papers"), "papers"),
+        (("SELECT 1", "papers"), "papers"),
+        (("SELECT 1", "--format", "parquet"), "Parquet"),
+        (("SELECT 1", "--out", "rows"), "format"),
+        (("files-at", "papers", "yesterday"), "yesterday"),
+    ],
+)
+def test_a_question_that_is_asked_wrongly_exits_with_2_and_says_how(
+    two: Place, words: tuple[str, ...], says: str
+) -> None:
+    error = two.json("sql", *words, code=2)["error"]
+    assert says in error["message"] + error["hint"]
+
+
+def test_sql_prints_and_writes_every_format(two: Place) -> None:
+    expected = [("added", 4), ("modified", 1), ("removed", 1)]
+    assert [
+        (row["change"], row["n"]) for row in json.loads(two.run("sql", COUNT, "--format", "json").stdout)
+    ] == expected
+    assert [tuple(row) for row in csv.reader(two.run("sql", COUNT, "--format", "csv").stdout.splitlines())][1:] == [
+        (change, str(count)) for change, count in expected
+    ]
+    for ending in ("csv", "json", "parquet"):
+        out = two.folder / f"rows.{ending}"
+        assert two.json("sql", COUNT, "--out", str(out)) == {
+            "schema": "reopen.sql/1", "file": str(out), "format": ending, "rows": 3,
+        }  # fmt: skip
+    assert pq.read_table(two.folder / "rows.parquet").column("n").to_pylist() == [4, 1, 1]
+    assert len(json.loads((two.folder / "rows.json").read_text())) == 3
+    assert two.run("sql", COUNT, "--out", "/nowhere/rows.csv", code=7).stderr
+
+
+def test_a_choice_of_datasets_needs_a_file_and_known_names(two: Place) -> None:
+    assert "--to" in two.json("catalog", "--dataset", "papers", code=2)["error"]["hint"]
+    to = str(two.folder / "only.duckdb")
+    assert "papers" in two.json("catalog", "--dataset", "paper", "--to", to, code=4)["error"]["hint"]
+    assert two.json("catalog", "--dataset", "papers", "--to", to)["records_new"] == 2
