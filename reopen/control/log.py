@@ -144,7 +144,8 @@ class EpochLog:
         return data
 
     def _records(self, links: tuple[Link, ...]) -> tuple[Record, ...]:
-        if self._before is None:
+        if self._before is None or not links:
+            # Read again while nothing of this home's own stands there: what was before it may still be on its way.
             self._before = read_before(self.store)
         # Links are immutable and the chain only grows, so what was parsed stays parsed.
         known = self._parsed
@@ -190,14 +191,21 @@ class EpochLog:
 
         closed = records[-1].value
         assert isinstance(closed, Closed)
+        here = self._chain, self._before, self._parsed
         self._settle_at(self._open_store(closed.next_url))
-        if not self._records(self._chain.links())[len(self._before or ()) :]:
-            # Moved before, and empty now: no move that is under way.
-            self._check(records, seen)
-            raise Transient(
-                f"the epoch log is being moved to {closed.next_url}, and nothing stands there yet.",
-                hint="`reopen reprotect` goes on with the move.",
-            )
+        try:
+            if not self._records(self._chain.links())[len(self._before or ()) :]:
+                # Moved before, and empty now: no move that is under way.
+                self._check(records, seen)
+                raise Transient(
+                    f"the epoch log is being moved to {closed.next_url}, and nothing stands there yet.",
+                    hint="`reopen reprotect` goes on with the move.",
+                )
+        except BaseException:
+            # Back to the home that says where the next one is: a process that lives on asks it again, and takes nothing
+            # of a home for granted that it has not read whole.
+            self._chain, self._before, self._parsed = here
+            raise
         return True
 
 

@@ -148,3 +148,79 @@ def test_a_log_that_was_closed_towards_one_home_is_not_moved_to_another(committe
     places.stores["/elsewhere"] = MemoryStore()
     with pytest.raises(Refused, match="was closed towards"):
         move_log(places(OLD), "/elsewhere", open_store=places, clock=world.clock, by="o2", reason="test")
+
+
+def test_a_process_that_lives_on_reads_the_whole_log_after_a_store_that_did_not_answer(
+    committed: tuple[Places, World],
+) -> None:
+    """Its following is disturbed at every operation in turn, once, and then it is left alone."""
+    places, world = committed
+    early = EpochLog(places(OLD), clock=world.clock, open_store=places)
+    early.records()
+    protect_anew(places, world, by="o2")
+    expected = EpochLog(places(OLD), clock=world.clock, open_store=places).records()
+    disturbed = 0
+    for number in itertools.count():
+        left = [number]
+
+        def script(moment: str, operation: str, name: str, left: list[int] = left) -> None:
+            left[0] -= moment == "before"
+            if left[0] == -1:
+                left[0] -= 1
+                raise Transient("no answer")
+
+        lives = EpochLog(places(OLD), clock=world.clock, open_store=places)
+        places.script = script
+        try:
+            lives.records()
+        except Transient:
+            disturbed += 1
+        else:
+            places.script = lambda moment, operation, name: None
+            break
+        places.script = lambda moment, operation, name: None
+        assert lives.records() == expected, f"disturbed at operation {number}"
+    assert disturbed > 20
+    assert early.records() == expected
+    assert early.append(next_intent, by="o2").number == len(expected) + 1
+
+
+def next_intent(records: Any) -> Intent:
+    now = rules.holder(records)
+    attempt = rules.attempts(records, "p", "preflight") + 1
+    return Intent(epoch=now.epoch, term=now.term, plan="p", step="preflight", attempt=attempt)
+
+
+def test_a_process_that_looked_in_the_middle_of_a_move_reads_the_whole_log_when_it_is_done(
+    committed: tuple[Places, World],
+) -> None:
+    """The move dies at every sixth write; a watch looks then, by one log that it keeps for all its looks."""
+    start, world = committed
+    looked = 0
+    for number in itertools.count(0, 6):
+        places, left = start.clone(), [number]
+
+        def script(moment: str, operation: str, name: str, left: list[int] = left) -> None:
+            if operation in ("create", "put"):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise SimulatedCrash
+
+        watch = EpochLog(places(OLD), clock=world.clock, open_store=places)
+        watch.records()
+        places.script = script
+        try:
+            protect_anew(places, world, by="first")
+        except SimulatedCrash:
+            places.script = lambda moment, operation, name: None
+        else:
+            break
+        try:
+            watch.records()
+        except Transient:
+            looked += 1
+        if position_of(raw(places, world)).state is not State.PROTECTED:
+            protect_anew(places, world, by="second")
+        fresh = EpochLog(places(OLD), clock=world.clock, open_store=places).records()
+        assert watch.records() == fresh, f"dead at write {number}"
+    assert looked > 1
