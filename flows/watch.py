@@ -18,19 +18,20 @@ from reopen.desk.heartbeat import Job, heartbeat
 from reopen.desk.left import look_for_left
 from reopen.desk.relief import relieve
 from reopen.desk.session import Session, open_session
-from reopen.desk.watching import keep, tell, watch_site
+from reopen.desk.watching import keep, one_at_a_time, tell, watch_site
 from reopen.recover.context import Delivery
 from reopen.recover.watch.look import Looked
 from tasks.attempts import run_attempt
 from tasks.events import emit
-from tasks.looks import looked, publish_left, publish_watch
+from tasks.looks import looked, publish_left, publish_relief, publish_watch
 
 
 @flow(name="watch", persist_result=False)
 def watch(request: WatchRequest) -> Looked | None:
     """Look at the primary from this site."""
     session = open_session(request.config)
-    with heartbeat(session.settings, Job.WATCH) as pulse:
+    # A second watch of this site, a timer's or a person's, waits for this one: people are told once.
+    with heartbeat(session.settings, Job.WATCH) as pulse, one_at_a_time(session):
         found, deliveries = _look(session)
         # A watch whose voice nobody hears is as good as none: the observer outside is the one who is left.
         pulse.failed = bool(deliveries) and all(delivery.status == "failed" for delivery in deliveries)
@@ -44,6 +45,7 @@ def _look(session: Session) -> tuple[Looked | None, tuple[Delivery, ...]]:
     relief = run_attempt("watch", "relief", partial(relieve, session))
     if relief is not None:
         get_run_logger().error(f"{relief.text}. {relief.hint}".strip())
+        publish_relief(relief)
     left = run_attempt("watch", "left", partial(look_for_left, session))
     if left is not None:
         get_run_logger().error(left.text)

@@ -194,6 +194,24 @@ class WatchLooked(OfSite):
         return {"reopen.target": self.target}
 
 
+class WritersHeld(OfSite):
+    """A planned move held the writers of `site` for longer than it may, with nobody going on with it; the watch gave
+    them back, or tried to."""
+
+    name = "writers.held"
+    when = "After the look that gave them back; while that fails, every `remind` of `[watch]`."
+
+    plan: str = Field(description="The digest of the move's plan.")
+    since: AwareDatetime = Field(description="Since when they were held.")
+    limit_seconds: float = Field(description="How long the plan may hold them.")
+    given_back: bool = Field(description="Whether they may write again.")
+    problem: str = Field(
+        description="Why they are still held, or, where they are given back, why no evidence of it could be written; "
+        "empty when neither."
+    )
+    hint: str = Field(description="What to do about it.")
+
+
 class ReadyFailed(OfSite):
     """A site could not take over now."""
 
@@ -263,6 +281,7 @@ EVENTS: Mapping[str, type[Event]] = {
         SiteReturned,
         RecoveryLeft,
         WatchLooked,
+        WritersHeld,
         ReadyFailed,
         ReadyRestored,
         SnapshotCompleted,

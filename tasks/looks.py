@@ -7,11 +7,12 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 
 from reopen.desk.left import Left
+from reopen.desk.relief import Relief
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.look import Looked
 from reopen.review.report.assemble import Report
-from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, WatchLooked, emit, event_of
+from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, WatchLooked, WritersHeld, emit, event_of
 from tasks.progress import artifact_key
 
 
@@ -61,6 +62,24 @@ def publish_report(made: Report) -> None:
 def publish_left(left: Left) -> None:
     """The event of a recovery that nobody drives any more; an automation goes on with it where that decides nothing."""
     emit(event_of(RecoveryLeft.name, left.payload))
+
+
+def publish_relief(relief: Relief) -> None:
+    """The event of writers that were held too long."""
+    emit(relief_event(relief))
+
+
+def relief_event(relief: Relief) -> Event:
+    """What became of writers that were held too long."""
+    return WritersHeld(
+        site=relief.site,
+        plan=relief.plan,
+        since=relief.since,
+        limit_seconds=relief.limit.total_seconds(),
+        given_back=relief.given_back,
+        problem=relief.problem,
+        hint=relief.hint,
+    )
 
 
 def publish_watch(found: Looked) -> None:

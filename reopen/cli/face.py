@@ -3,7 +3,8 @@
 A command is a function ``(face, …) -> Answer`` under :func:`command`; it never prints or exits by itself.
 
 Invariants
-    F1  With ``--json`` standard output holds exactly one JSON document, also for an error and a wrong option.
+    F1  With ``--json`` standard output holds exactly one JSON document, also for an error and a wrong option; a command
+        that goes on until it is stopped prints one a line.
     F2  Results go to standard output; notes, progress and errors to standard error.
     F3  An expected error (:class:`ReopenError`) gives its own exit code; an unexpected one gives 1 and one line.
 """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen.cli.amounts import parse_period
 from reopen.cli.face import Answer, Face, command
 from reopen.cli.text import duration_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from reopen.cli.stopping import Stopping
     from reopen.desk.left import Left
     from reopen.desk.relief import Relief
+    from reopen.desk.session import Session
     from reopen.recover.context import Delivery
     from reopen.recover.watch.look import Looked
 
@@ -25,39 +30,69 @@ PANEL = "Look"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "watch", panel=PANEL, example="reopen watch --once")(watch)
+    command(app, "watch", panel=PANEL, example="reopen watch --every 30s")(watch)
 
 
 def watch(
     face: Face,
-    once: Annotated[
-        bool, typer.Option("--once", help="Look once and end; a timer of the system, or the deployment, repeats it.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end; something else repeats it.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="PERIOD", help="How often, as 30s; else as `every` of [watch] says."),
+    ] = None,
     tell: Annotated[bool, typer.Option("--tell/--no-tell", help="Tell people what is new.")] = True,
 ) -> Answer:
     """Look from this site whether the primary is alive: its vault, and a few bytes of each dataset of the first tier;
     and how old the copies here are. So many looks in a row that fail make it lost ([watch] in the settings); how many
     is remembered at this site. No role is moved by this. Writers that a planned move holds for longer than its limit,
-    with nobody going on with it, are given back. Exit 3 when anything is wrong.
+    with nobody going on with it, are given back.
+
+    It stays and says a line a look, and what is new loudly, until SIGTERM (exit 0) or Ctrl-C (130); a look that fails
+    is said and does not end it. With --quiet only what is new is said, with --json each look is a JSON document on a
+    line of its own, and so is the end. With --once: exit 3 when anything is wrong.
     """
     if not once:
-        raise InvalidInput(
-            "`reopen watch` looks once; say so with --once.",
-            hint="Have cron or a systemd timer repeat it, or run `reopen up` here.",
-        )
+        from reopen.cli.watching import watch_on
+
+        return watch_on(face, every=None if every is None else parse_period(every), tell=tell)
+    if every is not None:
+        raise InvalidInput("--once looks once, and --every says how often.", hint="Leave one of them out.")
+    return look_once(face.session, tell=tell)[1]
+
+
+def look_once(session: Session, *, tell: bool, stop: Stopping | None = None) -> tuple[Looked | None, Answer]:
+    """Give back writers that are held too long, say that a recovery was left, look, tell people, and only then remember
+    what was told.
+
+    :param stop: signals break off nothing but the look itself.
+    """
     from reopen.desk import watching
+    from reopen.desk.heartbeat import Job, heartbeat
     from reopen.desk.left import look_for_left
     from reopen.desk.relief import relieve
 
-    session = face.session
-    relief, left = relieve(session, tell=tell), look_for_left(session, tell=tell)
-    found = watching.watch_site(session)
+    whole = nullcontext if stop is None else stop.whole
+    deliveries: Sequence[Delivery] = ()
+    with heartbeat(session.settings, Job.WATCH) as pulse, watching.one_at_a_time(session):
+        with whole():
+            relief, left = relieve(session, tell=tell), look_for_left(session, tell=tell)
+        found = watching.watch_site(session)
+        if found is not None:
+            with whole():
+                deliveries = watching.tell(session, found) if tell else ()
+                watching.keep(session, found)
+        # A watch whose voice nobody hears is as good as none: the observer outside is the one who is left.
+        pulse.failed = bool(deliveries) and all(delivery.status == "failed" for delivery in deliveries)
     if found is None:
         text = f"{session.settings.site} is the primary: it is watched from another site."
-        return with_left(with_relief(Answer(value={"ok": True, "watched": None}, show=[text]), relief), left)
-    deliveries = watching.tell(session, found) if tell else ()
-    watching.keep(session, found)
-    return with_left(with_relief(watch_answer(found, deliveries), relief), left)
+        value = {"ok": True, "watched": None, "at": plain(session.clock.now())}
+        answer = Answer(value=value, show=[text])
+    else:
+        answer = watch_answer(found, deliveries)
+    answer = with_left(with_relief(answer, relief), left)
+    heard = [f"the observer outside does not know of this look: {pulse.problem}"] if pulse.problem else []
+    value = {**answer.value, "heartbeat_problem": pulse.problem}
+    return found, replace(answer, value=value, show=[*heard, *answer.show])
 
 
 def with_left(answer: Answer, left: Left | None) -> Answer:
@@ -77,7 +112,7 @@ def with_relief(answer: Answer, relief: Relief | None) -> Answer:
     value = {
         **answer.value,
         "ok": False,
-        "relief": plain(relief) | {"given_back": relief.unwritten or not relief.problem},
+        "relief": plain(relief) | {"given_back": relief.given_back},
     }
     lines = [relief.text, *([relief.hint] if relief.hint else [])]
     lines += [f"{item.channel}: {item.status}: {item.event}" for item in relief.deliveries]

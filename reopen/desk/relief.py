@@ -58,6 +58,11 @@ class Relief:
     """The writers are given back; what could not be done is to write that down."""
 
     @property
+    def given_back(self) -> bool:
+        """Whether the writers may write again."""
+        return self.unwritten or not self.problem
+
+    @property
     def text(self) -> str:
         """It, in a sentence."""
         held = (

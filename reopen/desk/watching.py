@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
-from reopen.clock import from_text
+from reopen.clock import SYSTEM_CLOCK, from_text
 from reopen.contracts import Contracts
 from reopen.desk.recovery import Wish, plan_wish
 from reopen.desk.session import Session
@@ -20,11 +23,45 @@ from reopen.recover.plan import Contact, RecoveryPlan
 from reopen.recover.readiness.limit import within
 from reopen.recover.watch.judge import Limits, Sign, Signal
 from reopen.recover.watch.look import Looked, SendCanaries, Watchpost, look
-from reopen.recover.watch.memory import recall, remember
+from reopen.recover.watch.memory import FOLDER, recall, remember
+
+LOCK = "look.lock"
+LOCK_LOOK_SECONDS = 0.1
+TURN_SECONDS_MAX = 120.0
+"""How long another watch is waited for: what a look takes at a site of which nothing answers."""
 
 OWN_SECONDS_MAX = 60.0
 """How long reading what is this site's own may take: its log, and the listing of its replica, which may be long. A home
 that hangs must not keep the watch from looking at the primary."""
+
+
+@contextmanager
+def one_at_a_time(session: Session) -> Iterator[bool]:
+    """Keep another watch of this site from looking meanwhile, so that people are told once. Yields whether it does: one
+    that hangs is not waited for without end, and where nothing can be locked the look is more than the lock.
+    """
+    folder = session.settings.home / FOLDER
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / LOCK).open("ab"))
+            has_turn = _locked(lock.fileno(), TURN_SECONDS_MAX)
+        except OSError:
+            has_turn = False
+        yield has_turn
+
+
+def _locked(descriptor: int, seconds: float) -> bool:
+    until = SYSTEM_CLOCK.elapsed_seconds() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if SYSTEM_CLOCK.elapsed_seconds() >= until:
+                return False
+            threading.Event().wait(LOCK_LOOK_SECONDS)
+        else:
+            return True
 
 
 def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked | None:

@@ -205,7 +205,7 @@ def test_a_contract_that_somebody_spoilt_does_not_blind_the_watch(standby: Place
 
 def test_the_primary_watches_nobody(place: Place) -> None:
     assert place.json("watch", "--once")["watched"] is None
-    assert "--once" in place.run("watch", code=2).stderr
+    assert "--once looks once" in place.run("watch", "--once", "--every", "30s", code=2).stderr
 
 
 def test_a_failover_goes_by_itself_only_with_a_fence_that_enforces_and_contracts_that_allow_it(standby: Place) -> None:

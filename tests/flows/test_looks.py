@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reopen.clock import SYSTEM_CLOCK
+from reopen.desk.relief import Relief
 from reopen.desk.session import open_session
 from reopen.errors import ReopenError
 from reopen.recover.watch.memory import Memory, remember
@@ -286,6 +287,32 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
         removed = {silent: "unchanged", fail_over: "removed", go_on: "removed", watch: "removed"}
         assert synced(client, rules[:1], prune=True) == removed
         assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
+
+
+def test_writers_that_were_held_too_long_are_an_event_of_the_site_that_holds_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.requests import WatchRequest
+    from flows.watch import watch
+    from tasks import looks
+    from tasks.events import Event, full_name, payload_of
+
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    relief = Relief(
+        site="production", plan="ab12", since=since, limit=timedelta(hours=1), problem="no route", hint="go"
+    )
+    emitted: list[Event] = []
+    monkeypatch.setattr("flows.watch.relieve", lambda session: relief)
+    monkeypatch.setattr(looks, "emit", emitted.append)
+
+    watch(WatchRequest(config=scene.standby))
+
+    event = emitted[0]
+    assert (full_name(type(event)), event.resource) == ("reopen.writers.held", "reopen.site.production")
+    assert payload_of(event) == {
+        "site": "production", "plan": "ab12", "since": "2026-01-01T00:00:00.000000Z", "limit_seconds": 3600.0,
+        "given_back": False, "problem": "no route", "hint": "go",
+    }  # fmt: skip
 
 
 def test_the_page_of_events_is_what_the_code_says() -> None:
