@@ -1,8 +1,8 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
 At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover, a look at readiness, the watch. Where the retention key is: retain, prune. Each site has
-its own server, because a server that is lost with production can fail nothing over.
+drill for each tier, failover, a look at readiness, a weekly report, the watch. Where the retention key is: retain,
+prune. Each site has its own server, because a server that is lost with production can fail nothing over.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PRUNE_WAIT_SECONDS = 3600
 """How long the daily prune waits for snapshots that are under way at that hour."""
 READY_CRON = "45 */6 * * *"
 """Often enough that a key or a disk that is missing is found by day, seldom enough for a look that lists the vault."""
+REPORT_CRON = "0 7 * * 1"
+"""When a week begins, and after the night's work that it tells of."""
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it is alive; the least that Prefect takes. Its own default is 180."""
 RECOVERY, UPKEEP = "recovery", "upkeep"
@@ -92,7 +94,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
             found.append(_replicate(settings, contracts, config, common))
     else:
         found += _drills(settings, contracts, config, common)
-        found += [make(settings, config, common) for make in (_failover, _decide, _ready, _watch, _silent)]
+        found += [make(settings, config, common) for make in (_failover, _decide, _ready, _report, _watch, _silent)]
         found += _stage(settings, contracts, config, common)
     return tuple(sorted(found, key=lambda item: item.full_name))
 
@@ -245,6 +247,18 @@ def _ready(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
         description=f"Looks whether {settings.site} could take over now, four times a day.",
         request={**config, "site": settings.site},
         crons=(READY_CRON,),
+        tags=common,
+    )
+
+
+def _report(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="report",
+        name=settings.site,
+        site=settings.site,
+        description="Writes down every Monday whether the business could reopen, and sends it with the anchor.",
+        request=dict(config),
+        crons=(REPORT_CRON,),
         tags=common,
     )
 

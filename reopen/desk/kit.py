@@ -25,7 +25,7 @@ from reopen.recover.kit.package import (
     read_zip,
     to_zip,
 )
-from reopen.recover.kit.pages import RESTORE, public_keys, readme, redacted, requirements
+from reopen.recover.kit.pages import RESTORE, contacts, public_keys, readme, redacted, requirements
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import runbook, runbook_html
 from reopen.recover.signing import evidence_signer, evidence_verifier
@@ -71,6 +71,7 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
         ).encode(),
         "runbook.md": runbook(plan, around).encode(),
         "runbook.html": runbook_html(plan, around).encode(),
+        "contacts.md": contacts(plan, session.settings.notify).encode(),
         "public-keys.json": public_keys(vault),
         **_lasting_files(session),
     }  # fmt: skip

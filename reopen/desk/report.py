@@ -18,6 +18,7 @@ from reopen.clock import from_text
 from reopen.config.events import Event
 from reopen.desk.evidence import control_store
 from reopen.desk.forecast import forecaster, loss_counter
+from reopen.desk.kit import check_kit
 from reopen.desk.readiness import assess_site, standby_of
 from reopen.desk.recovery import SIDE_BY_SIDE, Wish, plan_wish
 from reopen.desk.session import Session
@@ -79,6 +80,7 @@ def look_around(session: Session, *, look: bool = True, whole: bool = True) -> S
         chain_problem=_chain_problem(session),
         suspects=_tried(lambda: _suspects(session.vault(target))) if whole else {},
         kept=kept_of(_open_vaults(session)) if whole else (),
+        kit_problem=_kit_problem(session) if whole else "",
     )
 
 
@@ -182,6 +184,14 @@ def _history(session: Session) -> Sequence[Row]:
 def _chain_problem(session: Session) -> str:
     found = _tried(lambda: evidence_break(control_store(session)))
     return "" if isinstance(found, ReopenError) else found
+
+
+def _kit_problem(session: Session) -> str:
+    """What is wrong with the kit at the standby. Where that cannot be told, something else says so already."""
+    found = _tried(lambda: check_kit(session))
+    if isinstance(found, ReopenError) or found.ok:
+        return ""
+    return "; ".join(f"{item.name or 'it'}: {item.defect}: {item.detail}" for item in found.problems[:RISKS_TOLD])
 
 
 def _suspects(vault: Vault) -> Mapping[str, Sequence[str]]:

@@ -80,6 +80,7 @@ def test_no_key_and_no_address_of_a_channel_is_in_a_kit(replicated: Place) -> No
     assert not [value for value in values if value in text]
     assert "hunter2" not in text
     assert "contracts/papers.odcs.yaml" in text
+    assert "| drill-result | 0 | 0 | yes |" in (replicated.folder / "kit/contacts.md").read_text()
     assert "--hash=sha256:" in (replicated.folder / "kit/requirements.txt").read_text()
 
 

@@ -54,6 +54,7 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
             "drill/tier-2",
             "failover/standby",
             "ready/standby",
+            "report/standby",
             "silent/standby",
             "verify/standby",
             "watch/standby",

@@ -13,6 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from reopen.clock import to_the_second
+from reopen.config.events import Event
+from reopen.config.model import EventChannels, Notify
+from reopen.recover.book import Block, Heading, Paragraph, Table, to_markdown
+from reopen.recover.plan import RecoveryPlan
 from reopen.storage.canonical import encode
 from reopen.vault import Vault
 
@@ -116,6 +120,7 @@ Any one of these recovery keys opens the vault `{vault}`: {keys}. The file is ca
 | `restore.py`, `spec_reader.py` | restore a dataset without Reopen |
 | `requirements.txt` | the packages that these need, with the digests of their files |
 | `vault-format.md` | the vault to the last byte: enough to write another reader |
+| `contacts.md` | whom to reach, and who is told of what |
 | `contracts/` | what must survive, and how soon |
 | `settings.toml` | the settings; addresses that may be secrets are removed |
 | `public-keys.json` | the keys by which signatures are checked |
@@ -170,6 +175,35 @@ def readme(
         places=places or "where it is, nobody wrote down",
         control=f", `{control}`" if control else "",
     )
+
+
+def contacts(plan: RecoveryPlan, notify: Notify) -> str:
+    """Who is reached how, and who is told of what; addresses of channels stay out, those of owners are in contracts."""
+    people = tuple(
+        (str(dataset.tier), dataset.name, dataset.owner or "-", contact.name, contact.tool or "-", contact.url)
+        for dataset in plan.datasets
+        for contact in dataset.contacts
+    )
+    told = []
+    for event in Event:
+        own = notify.events.get(event, EventChannels())
+        everybody = 0 if own.only else len(notify.urls)
+        owners = "yes" if notify.owners and not own.only else "no"
+        told.append((str(event), str(everybody), str(len(own.urls)), owners))
+    unreached = [dataset.name for dataset in plan.datasets if not dataset.contacts]
+    blocks: list[Block] = [
+        Heading(level=1, text="Whom to reach, and who is told of what"),
+        Heading(level=2, text="Owners, in the order of recovery"),
+        Table(head=("tier", "dataset", "owner", "channel", "tool", "address"), rows=people),
+    ]
+    if unreached:
+        blocks.append(Paragraph(text=f"**No channel is in the contracts of {', '.join(unreached)}.**"))
+    blocks += [
+        Heading(level=2, text="Messages, by what they are about"),
+        Paragraph(text="How many channels of the settings are told, and whether the owners concerned are."),
+        Table(head=("event", "channels of everybody", "channels of the event", "owners"), rows=tuple(told)),
+    ]
+    return to_markdown(blocks)
 
 
 def requirements(lock: str) -> str:

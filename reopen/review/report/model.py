@@ -57,6 +57,8 @@ class Standing:
     chain_problem: str
     suspects: Mapping[str, Sequence[str]] | ReopenError
     kept: Sequence[Kept] = field(default=())
+    kit_problem: str = ""
+    """What is wrong with the recovery kit at the standby; empty where nothing is, or nobody looked."""
 
 
 class Answer(StrEnum):

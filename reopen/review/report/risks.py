@@ -29,7 +29,7 @@ _ORDER: Sequence[Mark] = (Mark.FAIL, Mark.WARN, Mark.OK)
 def open_risks(standing: Standing, lines: Sequence[DatasetLine]) -> tuple[Risk, ...]:
     """Everything that is to be looked at, the worst first (K1)."""
     found = [*_of_readiness(standing), *_of_status(standing), *_of_vaults(standing), *_of_outlook(standing, lines)]
-    found += [*_of_evidence(standing), *_of_suspicion(standing)]
+    found += [*_of_evidence(standing), *_of_suspicion(standing), *_of_kit(standing)]
     return tuple(sorted(_merged(found), key=lambda risk: _ORDER.index(risk.mark)))
 
 
@@ -178,4 +178,12 @@ def _of_suspicion(standing: Standing) -> Iterator[Risk]:
             mark=Mark.FAIL, what="suspicion", about=name,
             found=f"its newest snapshot may be encrypted by somebody else: {'; '.join(reasons)}",
             what_to_do=f"Look at it now (`reopen diff {name}`); `reopen hold {name} --reason …` keeps what is good.",
+        )  # fmt: skip
+
+
+def _of_kit(standing: Standing) -> Iterator[Risk]:
+    if standing.kit_problem:
+        yield Risk(
+            mark=Mark.WARN, what="recovery kit", about=standing.target, found=standing.kit_problem,
+            what_to_do="Run `reopen kit --store`, and keep a copy elsewhere: `reopen kit --to`.",
         )  # fmt: skip

@@ -200,6 +200,7 @@ RISKS: dict[str, tuple[Spoil, str, Mark]] = {
     "no evidence": (lambda s: replace(s, head=None), "evidence", Mark.WARN),
     "suspicion": (lambda s: replace(s, suspects={"papers": ["12 of 13 files changed"]}), "suspicion", Mark.FAIL),
     "suspicion that nobody could have": (lambda s: replace(s, suspects=Transient("gone")), "suspicion", Mark.WARN),
+    "a kit that is gone": (lambda s: replace(s, kit_problem="there is no kit"), "recovery kit", Mark.WARN),
     "an epoch log that cannot be read": (
         lambda s: replace(s, status=replace(s.status, control=replace(s.status.control, error="a gap"))),
         "epoch log",
