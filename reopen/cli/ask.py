@@ -61,6 +61,9 @@ def sql(
     memory: Annotated[
         bool, typer.Option("--memory", help="Read the vaults afresh; leave no catalog file behind.")
     ] = False,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Ask the tables that serve now (serving.duckdb), not the history.")
+    ] = False,
     key: Annotated[bool, typer.Option("--key", help="Print what a plain DuckDB needs, secret key included.")] = False,
     vaults: Annotated[
         list[str] | None,
@@ -80,6 +83,8 @@ def sql(
         return _key_answer([session.vault(name) for name in vaults] if vaults else [session.vault()])
     if list_them:
         return _questions()
+    if serving:
+        return _printed(face, _ask_serving(session, query), Format.CSV if as_csv else form, out)
     from reopen.review.catalog.query import Catalog, describe_views
 
     if query is None:
@@ -88,10 +93,7 @@ def sql(
         more = "`reopen sql --list` shows the questions that have names."
         return Answer(value=value, show=[make_table(("view or macro", "holds"), views.items()), more])
     chosen = Format.CSV if as_csv else form
-    if chosen is Format.PARQUET and out is None:
-        raise InvalidInput(
-            "Parquet is not for a terminal.", hint="Name a file with --out, for example --out rows.parquet."
-        )
+    _check_form(chosen, out)
     from reopen.review.catalog.named import find_question
 
     statement, values = find_question(query, words or ())
@@ -99,9 +101,27 @@ def sql(
     sources = sources_of(session, vaults)
     with Catalog(sources, path, progress=face.progress(), note=face.note) as opened:
         table = opened.query(statement, values)
-    if out is not None:
-        return _written(table, chosen, out)
-    return _rows(face, table, chosen)
+    return _printed(face, table, chosen, out)
+
+
+def _check_form(form: Format, out: Path | None) -> None:
+    if form is Format.PARQUET and out is None:
+        raise InvalidInput(
+            "Parquet is not for a terminal.", hint="Name a file with --out, for example --out rows.parquet."
+        )
+
+
+def _printed(face: Face, table: pa.Table, form: Format, out: Path | None) -> Answer:
+    _check_form(form, out)
+    return _rows(face, table, form) if out is None else _written(table, form, out)
+
+
+def _ask_serving(session: Session, query: str | None) -> pa.Table:
+    from reopen.recover.standby.asking import ask_serving
+
+    primary = session.settings.sites[session.primary()]
+    listed = "SELECT view_name, comment AS version FROM duckdb_views() WHERE NOT internal ORDER BY view_name"
+    return ask_serving(primary.serving, query or listed, memory_limit=session.settings.limits.validation_memory)
 
 
 def catalog(

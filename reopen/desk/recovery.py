@@ -294,7 +294,7 @@ def _source_of(session: Session, plan: RecoveryPlan, vault: str | None, progress
     site, settings = plan.source_site, session.settings
     return SiteSource(
         site,
-        session.contracts,
+        session.as_served(site),
         source=lambda: session.vault(site),
         target=lambda: session.vault(vault or plan.target_site),
         standing=lambda: standing_at(session.log, site=site, primary=settings.primary.name),

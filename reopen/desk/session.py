@@ -187,6 +187,15 @@ class Session:
         """The named datasets, or all in the order of recovery when none is named."""
         return [self.dataset(name) for name in (names or self.contracts.order())]
 
+    def as_served(self, site: str) -> Contracts:
+        """The contracts as they are to be read at a site, where a promoted version may serve instead of a place."""
+        if self.log is None:
+            return self.contracts
+        from reopen.recover.standby.locate import contracts_as_served
+
+        initial = self.settings.primary.name
+        return contracts_as_served(self.contracts, self.log.records(), site=site, initial=initial)
+
     def primary(self) -> str:
         """The site that has the role by the log; by the settings where there is no log.
 

@@ -84,6 +84,10 @@ def watch_site(session: Session, *, send: SendCanaries | None = None) -> Looked 
         # The watch goes on by the vault alone: a contract that somebody spoilt must not hide a disaster.
         contracts = Contracts(datasets={})
         notes.append(f"The contracts cannot be read, so only the vault of {primary} is watched: {error.message}")
+    else:
+        if not notes:
+            served = within(OWN_SECONDS_MAX, "log", partial(session.as_served, primary))
+            contracts = contracts if isinstance(served, ReopenError) else served
     plan = within(OWN_SECONDS_MAX, "plan", lambda: plan_wish(session, Wish(to=settings.site)))
     post = Watchpost(
         site=primary,

@@ -12,21 +12,24 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from reopen.errors import Transient
+from reopen.errors import Corrupt, NotFound, Refused
 from reopen.pool import Advance, Part, Stopped, can_fork, run_parts
 from reopen.recover.compare import cut_rows
 from reopen.recover.entries import Layout, raw_names, select
 from reopen.recover.names import folders_above
 from reopen.recover.tree import WORK_FOLDER, Tree
-from reopen.storage import local_path, open_filesystem
-from reopen.storage.filesystem import walk_files
+from reopen.storage import local_path
+from reopen.storage.places import Place, Readable, open_place
 from reopen.vault import SnapshotRecord, Vault
 from reopen.vault.content import ChunkHasher
+
+REMOTE_THREADS = 8
+"""Files that are read at a time from a store that answers late."""
 
 Found = tuple[str, str]
 """Status and detail of an entry."""
@@ -50,7 +53,7 @@ def check_tree(
     """
     manifest = select(vault.manifest(record), patterns)
     path = local_path(target_url)
-    remote = RemoteReader(target_url) if path is None else None
+    remote = RemoteReader(open_place(target_url)) if path is None else None
     layout = Layout(manifest)
     hasher = ChunkHasher(vault.roots.chunk_id_key())
     names, kinds = raw_names(manifest), manifest.column("type").to_pylist()
@@ -78,7 +81,8 @@ def check_tree(
 
     # Processes only where nothing but local files is read: a remote file system's client has threads.
     fork = remote is None and local_path(vault.store.url) is not None and can_fork()
-    at_once = workers or os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    at_once = workers or (cores if remote is None else max(cores, REMOTE_THREADS))
     parts_done = run_parts(prepare, len(parts), at_once=at_once, fork=fork, advance=_silent, purpose="the check")
     results = dict(parts_done)
     found = [item for number in range(len(parts)) for item in results[number]]
@@ -175,35 +179,37 @@ class RemoteReader:
     What is there is listed once: a file that is missing or of another size costs no request of its own.
     """
 
-    def __init__(self, url: str) -> None:
-        self._filesystem, self._root = open_filesystem(url)
-        try:
-            found = list(walk_files(self._filesystem, self._root))
-        except OSError as error:
-            raise Transient(f"{url} cannot be listed: {error}.") from error
-        self._sizes = {path: int(info.get("size") or 0) for path, info in found}
+    def __init__(self, place: Place) -> None:
+        """
+        :raises NotFound: its bucket is not there. :raises Transient: it does not answer.
+        """
+        self._place = place
+        self._sizes = place.sizes()
 
     def names(self) -> Iterator[bytes]:
         """Names of every file that is there."""
-        return (path[len(self._root) :].lstrip("/").encode() for path in self._sizes)
+        return (name.encode() for name in self._sizes)
 
     def check_file(self, name: bytes, layout: Layout, row: int, hasher: ChunkHasher) -> tuple[str, str]:
-        """Status and detail of one file, every chunk read."""
-        path = f"{self._root}/{name.decode('utf-8', 'backslashreplace')}"
-        size = self._sizes.get(path)
+        """Status and detail of one file, every chunk read.
+
+        :raises Transient: it does not answer: that says nothing about the file.
+        """
+        shown = name.decode("utf-8", "backslashreplace")
+        size = self._sizes.get(shown)
         if size is None:
             return "missing", "the file is not there"
         if size != layout.file_sizes[row]:
             return "size_mismatch", f"{size} bytes instead of {layout.file_sizes[row]}"
         try:
-            with self._filesystem.open(path, "rb") as file:
+            with self._place.open(shown) as file:
                 for at in layout.chunks_of(row):
                     if hasher(_read_exactly(file, int(layout.sizes[at]))) != layout.ids[at].tobytes():
                         return "digest_mismatch", f"differs at byte {layout.offsets[at]}"
-        except FileNotFoundError:
+        except NotFound:
             return "missing", "the file is not there"
-        except OSError as error:
-            return "unreadable", str(error)
+        except (Corrupt, Refused) as error:
+            return "unreadable", error.message
         return "ok", ""
 
     def check_other(self, name: bytes, kind: str, target: str | None) -> tuple[str, str]:
@@ -211,7 +217,7 @@ class RemoteReader:
         return "ok", f"a {kind} has no form here"
 
 
-def _read_exactly(file: BinaryIO, size: int) -> bytes:
+def _read_exactly(file: Readable, size: int) -> bytes:
     """``size`` bytes, or fewer at the end: one read of an object store's file may return less than it was asked for."""
     pieces = []
     while size > 0:

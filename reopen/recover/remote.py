@@ -1,25 +1,35 @@
 """Owns the restore to a target that is no local folder: bytes and names, no modes, times or links.
 
-What differs there is restored into a local folder, a bounded part at a time, and put from there; so it needs local room
-for :data:`PART_BYTES_MAX`, or for the largest file.
+What is equal in another folder of the site is copied by the server itself where it can, whole files at a time (a store
+of objects has no way to write a part of one), and then compared like everything else. What differs is restored into a
+local folder, a bounded part at a time, and put from there; so it needs local room for :data:`PART_BYTES_MAX`, or for
+the largest file.
+
+Invariants
+    M1  Nothing that is there, or that the server copied, is believed: it is read back and hashed, chunk by chunk.
+    M2  Before each part, and before anything is deleted, the caller may object: there are no locks there, and a
+        version that was promoted meanwhile is the business's.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
-from reopen.errors import Corrupt, Refused, TargetUnwritable
+from reopen.errors import Corrupt, Refused, ReopenError
 from reopen.progress import Progress
-from reopen.recover.check import RemoteReader
-from reopen.recover.entries import Layout
+from reopen.recover.check import REMOTE_THREADS, RemoteReader
+from reopen.recover.entries import Layout, raw_names
 from reopen.recover.run import RestoreResult, damage_error
-from reopen.storage import open_filesystem
+from reopen.recover.standby.seed import Seed
+from reopen.storage.places import COPY_BYTES_MAX, Place, open_place
 from reopen.vault.content import ChunkHasher
 
 if TYPE_CHECKING:
@@ -28,32 +38,52 @@ if TYPE_CHECKING:
 PART_BYTES_MAX = 1 << 30
 PART_FILES_MAX = 10_000
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-def restore_remote(plan: RestorePlan, *, workers: int, progress: Progress) -> RestoreResult:
+
+def restore_remote(
+    plan: RestorePlan,
+    *,
+    workers: int,
+    progress: Progress,
+    seeds: Sequence[Seed] = (),
+    still: Callable[[], None] = lambda: None,
+) -> RestoreResult:
     """Carry out a restore to a remote target.
 
+    :param seeds: folders of the same site whose files the server may copy.
+    :param still: raises when the target must not be written any more (M2).
     :raises Refused: two names that are one there. :raises TargetUnwritable: it refuses writes.
+    :raises NotFound: its bucket is not there. :raises Transient: it does not answer.
     :raises Corrupt: some files are damaged in the vault; all the others were restored.
     """
     started = plan.vault.clock.elapsed_seconds()
-    filesystem, root = open_filesystem(plan.target_url)
-    shown = _shown_names(plan)
-    layout, reader = Layout(plan.manifest), RemoteReader(plan.target_url)
+    place, threads = open_place(plan.target_url), workers or REMOTE_THREADS
+    shown, layout = _shown_names(plan), Layout(plan.manifest)
+    rows, names = plan.entries.files.tolist(), plan.entries.names
+    there = place.sizes()
+    still()
+    copied = _copy(plan, place, [row for row in rows if shown[row] not in there], shown, layout, seeds, threads)
     hasher = ChunkHasher(plan.vault.roots.chunk_id_key())
-    names = plan.entries.names
-    differing = [
-        row for row in plan.entries.files.tolist() if reader.check_file(names[row], layout, row, hasher)[0] != "ok"
-    ]
+    reader = RemoteReader(place)
+    found = _at_once(threads, lambda row: reader.check_file(names[row], layout, row, hasher)[0], rows)
+    differing = [row for row, status in zip(rows, found, strict=True) if status != "ok"]
     written_bytes = 0
     damaged: dict[str, Corrupt] = {}
-    for rows in _parts(differing, layout):
+    for part in _parts(differing, layout):
+        still()
         with tempfile.TemporaryDirectory(prefix="reopen-restore-") as folder:
-            written_bytes += _restore_part(plan, rows, folder, workers, progress, damaged)
-            for row in rows:
-                made = Path(folder) / os.fsdecode(names[row])
-                if made.is_file():  # Else damaged in the vault.
-                    _put(filesystem, made, f"{root}/{shown[row]}", plan.target_url)
-    deleted = _delete_others(filesystem, root, reader, set(shown.values()), plan.target_url) if plan.delete else 0
+            written_bytes += _restore_part(plan, part, folder, workers, progress, damaged)
+            made = {row: Path(folder) / os.fsdecode(names[row]) for row in part}
+            # What is not there is damaged in the vault.
+            _at_once(threads, partial(_put, place, made, shown), _there(made))
+    deleted = 0
+    if plan.delete:
+        still()
+        others = [name for name in place.sizes() if name not in set(shown.values())]
+        _at_once(threads, place.delete, others)
+        deleted = len(others)
     if damaged:
         raise damage_error(plan, damaged)
     return RestoreResult(
@@ -68,7 +98,77 @@ def restore_remote(plan: RestorePlan, *, workers: int, progress: Progress) -> Re
         deleted=deleted,
         left_out=plan.left_out,
         seconds=plan.vault.clock.elapsed_seconds() - started,
+        copied_files=len(copied),
+        copied_bytes=sum(int(layout.file_sizes[row]) for row in copied),
     )
+
+
+def _put(place: Place, made: dict[int, Path], shown: dict[int, str], row: int) -> None:
+    place.put_file(made[row], shown[row])
+
+
+def _copy_one(place: Place, source: str, shown: dict[int, str], row: int) -> bool:
+    return place.copy_from(source, shown[row], shown[row])
+
+
+def _there(made: dict[int, Path]) -> list[int]:
+    return [row for row, path in made.items() if path.is_file()]
+
+
+def _at_once(threads: int, call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Call for each of them, so many at a time; results in order. The first error ends it."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="reopen-remote") as pool:
+        futures = [pool.submit(call, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _copy(
+    plan: RestorePlan,
+    place: Place,
+    missing: Sequence[int],
+    shown: dict[int, str],
+    layout: Layout,
+    seeds: Sequence[Seed],
+    threads: int,
+) -> list[int]:
+    """Let the server copy files that are not there from folders that have the same; which rows it did."""
+    copied: set[int] = set()
+    for seed in seeds:
+        try:
+            theirs = open_place(seed.folder).sizes()
+        except ReopenError:
+            continue  # A folder that cannot be listed costs its copies; the vault has everything.
+        same = _equal_rows(plan, layout, seed)
+        wanted = [
+            row
+            for row in missing
+            if row not in copied
+            and 0 < theirs.get(shown[row], 0) == layout.file_sizes[row] <= COPY_BYTES_MAX
+            and (same is None or row in same)
+        ]
+        done = _at_once(threads, partial(_copy_one, place, seed.folder, shown), wanted)
+        copied |= {row for row, was_copied in zip(wanted, done, strict=True) if was_copied}
+    return sorted(copied)
+
+
+def _equal_rows(plan: RestorePlan, layout: Layout, seed: Seed) -> set[int] | None:
+    """Rows whose file is the same, chunk by chunk, in the snapshot that a folder once held; None where that is not
+    known, and equal size is all there is to go by."""
+    if seed.manifest is None:
+        return None
+    theirs = Layout(seed.manifest)
+    ids_of = {name: _ids(theirs, row) for row, name in enumerate(raw_names(seed.manifest))}
+    names = plan.entries.names
+    return {row for row in plan.entries.files.tolist() if ids_of.get(names[row]) == _ids(layout, row)}
+
+
+def _ids(layout: Layout, row: int) -> bytes:
+    chunks = layout.chunks_of(row)
+    return layout.ids[chunks.start : chunks.stop].tobytes()
 
 
 def _restore_part(
@@ -113,27 +213,3 @@ def _parts(rows: Sequence[int], layout: Layout) -> Iterator[list[int]]:
         size += int(layout.file_sizes[row])
     if part:
         yield part
-
-
-def _put(filesystem: Any, made: Path, target: str, url: str) -> None:
-    try:
-        filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-        filesystem.put_file(str(made), target)
-    except OSError as error:
-        raise _unwritable(url, error) from error
-
-
-def _delete_others(filesystem: Any, root: str, reader: RemoteReader, keep: set[str], url: str) -> int:
-    others = [name for name in (found.decode() for found in reader.names()) if name not in keep]
-    try:
-        for name in others:
-            filesystem.rm_file(f"{root}/{name}")
-    except OSError as error:
-        raise _unwritable(url, error) from error
-    return len(others)
-
-
-def _unwritable(url: str, error: OSError) -> TargetUnwritable:
-    return TargetUnwritable(
-        f"{url} cannot be written: {error}.", hint="Run the same command again: it goes on where it stopped."
-    )

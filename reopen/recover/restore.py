@@ -23,7 +23,7 @@ A remote target is filled by :mod:`reopen.recover.remote`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -31,6 +31,7 @@ import pyarrow as pa
 from reopen.errors import InvalidInput, NotFound
 from reopen.pool import give_back_memory
 from reopen.progress import SILENT, Progress
+from reopen.recover.check import REMOTE_THREADS
 from reopen.recover.entries import COLUMNS, Entries, select
 from reopen.recover.index import index_for_restore
 from reopen.recover.names import check_names
@@ -54,9 +55,6 @@ __all__ = [
     "plan_restore",
     "restore_shard",
 ]
-
-REMOTE_THREADS = 8
-"""Reads at a time from a store that answers late, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +137,18 @@ def plan_entries(
 
 
 def execute_restore(
-    plan: RestorePlan, *, workers: int = 0, progress: Progress = SILENT, seeds: Sequence[Seed] = ()
+    plan: RestorePlan,
+    *,
+    workers: int = 0,
+    progress: Progress = SILENT,
+    seeds: Sequence[Seed] = (),
+    still: Callable[[], None] = lambda: None,
 ) -> RestoreResult:
     """Carry out a restore.
 
     :param workers: processes, or where those are not safe threads; 0 stands for the number of cores.
-    :param seeds: folders of this site to copy from what is there already; a local target only.
+    :param seeds: folders of this site to copy from what is there already.
+    :param still: asked now and then, where no lock holds the target still; raises when it must not be written any more.
     :raises TargetUnwritable: the target is full or refuses writes; run again to finish.
     :raises Conflict: something is in the way in the target, or another restore writes to it.
     :raises Corrupt: some files are damaged in the vault; all the others were restored (I5).
@@ -152,7 +156,7 @@ def execute_restore(
     if local_path(plan.target_url) is None:
         from reopen.recover.remote import restore_remote
 
-        return restore_remote(plan, workers=workers, progress=progress)
+        return restore_remote(plan, workers=workers, progress=progress, seeds=seeds, still=still)
     with begin_restore(plan, workers=workers, progress=progress, seeds=seeds) as run:
         return run.finish(run.write(progress))
 

@@ -43,13 +43,14 @@ from reopen.recover.restore import execute_restore, plan_restore
 from reopen.recover.signing import EVIDENCE_ROLE as EVIDENCE_ROLE
 from reopen.recover.signing import evidence_signer as evidence_signer
 from reopen.recover.signing import evidence_verifier as evidence_verifier
+from reopen.recover.standby.marks import keep, read_marks
 from reopen.recover.standby.pointer import Publisher
 from reopen.recover.standby.records import StoredRecord, read_record
 from reopen.recover.standby.reuse import checks_of, tree_digest, why_not
 from reopen.recover.standby.seed import seeds_at
 from reopen.recover.standby.versions import check_movable, locked_versions
 from reopen.recover.tree import WORK_FOLDER
-from reopen.storage import ObjectStore, local_path
+from reopen.storage import ObjectStore, is_object_store, local_path
 from reopen.vault import SnapshotRecord, Vault
 
 BAD_ENTRIES_KEPT_MAX = 20
@@ -114,9 +115,14 @@ class RealVerbs:
             seeds = seeds_at(self._vault, place, name, version=dataset.version)
             # The lock holds its promotion up: what the business writes there afterwards is never taken for a stray.
             with locked_versions(place, name, dataset.version):
-                if self._is_promoted(dataset):
-                    raise Conflict(f"{dataset.target_url} was promoted meanwhile.", hint="Look at `reopen locate`.")
-                result = execute_restore(plan, workers=self._threads, progress=self._progress, seeds=seeds)
+                self._require_unpromoted(dataset)
+                result = execute_restore(
+                    plan,
+                    workers=self._threads,
+                    progress=self._progress,
+                    seeds=seeds,
+                    still=lambda: self._require_unpromoted(dataset),
+                )
         else:
             result = execute_restore(plan, workers=self._threads, progress=self._progress)
         return Restored(
@@ -128,9 +134,29 @@ class RealVerbs:
             seconds=round(result.seconds, 3),
         )
 
+    def _require_unpromoted(self, dataset: PlannedDataset) -> None:
+        """Refuse to write into a version that serves or served.
+
+        :raises Conflict: it does.
+        """
+        place, version = dataset.serving_url, dataset.version
+        promoted = self._is_promoted(dataset)
+        if not promoted and local_path(place) is None:
+            # No lock holds its promotion up there, and it may have been promoted by a log that is not this one.
+            promoted = version in read_marks(place, dataset.name).promoted
+            if not promoted:
+                keep(place, dataset.name, version)
+        if promoted:
+            raise Conflict(f"{dataset.target_url} was promoted meanwhile.", hint="Look at `reopen locate`.")
+
     def _stands(self, dataset: PlannedDataset) -> bool:
         """Whether a staged version is there. Under the lock: a cleaner that began before the plan stood in the log has
         taken it away by then, or will not."""
+        if local_path(dataset.target_url) is None:
+            # One that is about to be removed is restored, which takes it back; whatever else it lacks, the comparison
+            # finds and mends.
+            marks = read_marks(dataset.serving_url, dataset.name)
+            return dataset.version in marks.versions and dataset.version not in marks.removing
         with locked_versions(dataset.serving_url, dataset.name):
             folder = local_path(dataset.target_url)
             return folder is not None and Path(folder).is_dir() and not _work_folder(folder).exists()
@@ -349,9 +375,9 @@ def _work_folder(folder: str) -> Path:
 
 def _folder(url: str) -> str:
     path = local_path(url)
-    if path is None:
+    if path is None and not is_object_store(url):
         raise Refused(
-            f"{url} is not a local folder, and the checks read local files.",
-            hint="Give the dataset a local target at this site, or mount the store.",
+            f"{url} is neither a local folder nor on an object store, and the checks read nothing else.",
+            hint="Give the dataset another target at this site, or mount the server there.",
         )
-    return str(path)
+    return url if path is None else path

@@ -15,7 +15,7 @@ from reopen.storage.base import (
     probe_exclusive_create,
     proven,
 )
-from reopen.storage.filesystem import FsspecStore, local_path, open_filesystem, scheme_of
+from reopen.storage.filesystem import FsspecStore, is_object_store, local_path, open_filesystem, scheme_of
 from reopen.storage.local import LocalStore
 from reopen.storage.locked import LockedS3Store, split_lock_settings
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
@@ -27,6 +27,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "Piece",
+    "is_object_store",
     "local_path",
     "locking",
     "open_filesystem",

@@ -33,6 +33,11 @@ def scheme_of(url: str) -> str:
     return scheme.lower() if separator else "file"
 
 
+def is_object_store(url: str) -> bool:
+    """Whether a URL is on S3, GCS or Azure."""
+    return scheme_of(url) in OBJECT_SCHEMES
+
+
 def local_path(url: str) -> str | None:
     """The path behind a local URL or plain path, or ``None`` when the URL is remote."""
     if "://" not in url:

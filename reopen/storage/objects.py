@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from reopen.errors import Conflict, Corrupt, NotFound, Refused, ReopenError, Transient
@@ -180,6 +181,32 @@ class ObstoreStore:
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise self._translate(error, name, is_write=True) from error
+        except Exception as error:
+            raise self._translate(error, name, is_write=True) from error
+
+    def top(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Names right below: of common prefixes, and of objects; each sorted."""
+        import obstore
+
+        found = self._read("/", lambda: obstore.list_with_delimiter(self._reader))
+        prefixes = sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+        return prefixes, sorted(meta["path"].rpartition("/")[2] for meta in found["objects"])
+
+    def upload(self, name: str, made: Path) -> None:
+        """Write an object from a local file of any size, in parts where it is large: for data, not for a vault (I1)."""
+        import obstore
+
+        try:
+            obstore.put(self._writer, name, made)
+        except Exception as error:
+            raise self._translate(error, name, is_write=True) from error
+
+    def copy(self, source: str, name: str) -> None:
+        """Let the server copy one of its objects."""
+        import obstore
+
+        try:
+            obstore.copy(self._writer, source, name)
         except Exception as error:
             raise self._translate(error, name, is_write=True) from error
 

@@ -40,6 +40,8 @@ def test_after_a_failover_it_is_a_version_at_the_standby_and_the_place_leads_the
     serving = proven.folder / ".reopen/standby/serving"
     assert json.loads((serving / "serving.json").read_text())["datasets"]["papers"]["url"] == found["url"]
     assert "papers" in proven.run("locate", "papers").stdout
+    assert proven.json("sql", "SELECT 1 AS one", "--serving") == [{"one": 1}]
+    assert "CREATE" in proven.run("sql", "CREATE TABLE mine (a INT)", "--serving", code=2).stderr
 
     monkeypatch.setenv("REOPEN_SITE", "standby")
     (serving / "serving.json").unlink()

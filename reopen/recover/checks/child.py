@@ -6,7 +6,9 @@ each request in turn, with ``{"id": n, "result": {…}}`` or ``{"id": n, "error"
 Invariants
     I1  Its standard output carries messages and nothing else: file descriptor 1 is moved away before any library is
         imported, and what libraries print goes to standard error.
-    I2  It opens no connection to any network.
+    I2  Nothing in Python opens a connection to any network here. Objects of the folders that it was given are read
+        through :mod:`reopen.storage.reading`, whose client is native code that the rule does not see; whatever a
+        contract's SQL asks for passes DuckDB's list of allowed folders first.
     I3  It ends when its parent is gone: the pipe from the parent is read by a thread of its own, so that the end of the
         pipe is seen in the middle of a query too.
     I4  An error is an answer. Only death (a signal, memory) leaves a request without one, and the parent sees that.

@@ -33,12 +33,15 @@ from reopen.recover.checks.tables import (
     describe,
     name_of,
     open_database,
+    open_objects,
     open_table,
     partition_names,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reopen.storage.reading import ReadOnlyObjects
 
 _INTEGER_MAX = (1 << 53) - 1
 """Canonical JSON knows no larger integer; a larger one is written as text."""
@@ -67,19 +70,24 @@ def examine(request: Examination) -> ValidationResult:
     """Run every check of a dataset.
 
     :raises duckdb.Error: memory or disk ran out, or the request's memory limit is not one.
+    :raises ReopenError: an object store that holds a folder does not answer: that says nothing about the data.
     """
     started = SYSTEM_CLOCK.elapsed_seconds()
     folders = [request.folder, *(folder for _, folder in request.related.values())]
+    objects = open_objects(folders)
     con = open_database(
         memory_limit=request.memory_limit,
         threads=request.threads,
         temporary=request.spill,
         folders=folders,
+        objects=objects,
     )
     try:
-        checks, raw = _checks(con, request)
+        checks, raw = _checks(con, request, objects)
     finally:
         con.close()
+        if objects is not None and objects.trouble is not None:
+            raise objects.trouble
     return ValidationResult(
         dataset=request.subject.dataset,
         status=verdict(checks),
@@ -90,14 +98,16 @@ def examine(request: Examination) -> ValidationResult:
     )
 
 
-def _checks(con: duckdb.DuckDBPyConnection, request: Examination) -> tuple[list[CheckResult], Path | None]:
+def _checks(
+    con: duckdb.DuckDBPyConnection, request: Examination, objects: ReadOnlyObjects | None
+) -> tuple[list[CheckResult], Path | None]:
     subject = request.subject
-    table = open_table(con, subject, request.folder)
+    table = open_table(con, subject, request.folder, objects)
     found = profile.scan(con, table)
     checks = [profile.readable_check(table, found)]
     checks += profile.compare(con, table, found, request.profile)
     names = _view_names(request)
-    related, problems = _related_views(con, request, names)
+    related, problems = _related_views(con, request, names, objects)
     specs = compile_schema(subject, related, view=_VIEW)
     if not table.files or found.damaged:
         # Rules over a part of a table would be neither true nor false: a row count, a key that points to a lost row.
@@ -126,7 +136,10 @@ def _view_names(request: Examination) -> dict[str, list[str]]:
 
 
 def _related_views(
-    con: duckdb.DuckDBPyConnection, request: Examination, names: Mapping[str, list[str]]
+    con: duckdb.DuckDBPyConnection,
+    request: Examination,
+    names: Mapping[str, list[str]],
+    objects: ReadOnlyObjects | None,
 ) -> tuple[dict[str, Subject], list[CheckResult]]:
     """Make the views of the related datasets. One that cannot be read becomes a problem and counts as not restored."""
     made: dict[str, Subject] = {}
@@ -134,7 +147,7 @@ def _related_views(
     for name, (subject, folder) in sorted(request.related.items()):
         if name == request.subject.dataset:
             continue
-        table = open_table(con, subject, folder)
+        table = open_table(con, subject, folder, objects)
         reasons = [f"{file.path}: {file.error}" for file in table.files if file.error]
         if table.files and not reasons:
             create_view(con, table, names[name])

@@ -8,6 +8,8 @@ Invariants
     I4  A database that runs checks reads only the folders it was given, writes only its work folder, and loads no
         extension: a contract's SQL is text from outside.
 
+Files on an object store are read where they lie, through :mod:`reopen.storage.reading`; a folder is a URL then.
+
 CSV follows the dialect of :mod:`reopen.contracts.csv`.
 
 A Hive-partitioned layout (``month=2026-01/part.parquet``) yields a column for each property that the contract marks
@@ -16,11 +18,12 @@ A Hive-partitioned layout (``month=2026-01/part.parquet``) yields a column for e
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -30,6 +33,11 @@ from reopen.errors import InvalidInput
 from reopen.recover.checks import column_types
 from reopen.recover.checks.model import Subject
 from reopen.recover.checks.sql import identifier, literal
+from reopen.storage import local_path
+from reopen.storage.patterns import matches
+
+if TYPE_CHECKING:
+    from reopen.storage.reading import ReadOnlyObjects
 
 FILE_COLUMN = "__reopen_file"
 """Name under which a scan carries the file of each row; a table's own columns do not start like this."""
@@ -59,6 +67,7 @@ class DataFile:
 
     path: str
     location: str
+    size_bytes: int
     columns: Columns = ()
     error: str = ""
     """Why it cannot be read; empty when it was opened."""
@@ -89,8 +98,11 @@ def short(error: BaseException | str) -> str:
     """What went wrong, in one line that a report can show.
 
     DuckDB's messages quote the SQL and, for CSV, the row: its first line says the kind and place and quotes nothing.
+    What the reader of objects raised comes with its traceback, and stands last.
     """
     lines = str(error).strip().splitlines()
+    if lines and lines[0].startswith("Traceback "):
+        lines = lines[-1:]
     return (lines[0] if lines else type(error).__name__)[:_MESSAGE_CHARACTERS_MAX]
 
 
@@ -99,12 +111,32 @@ def name_of(definition: Mapping[str, Any]) -> str:
     return str(definition.get("physicalName") or definition["name"])
 
 
+def open_objects(folders: Iterable[str]) -> ReadOnlyObjects | None:
+    """What reads those folders that are on an object store; None where all are local.
+
+    :raises ReopenError: one cannot be listed.
+    """
+    remote = [folder for folder in folders if local_path(folder) is None]
+    if not remote:
+        return None
+    # Imported here: it loads the clients of object stores.
+    from reopen.storage.reading import ReadOnlyObjects
+
+    return ReadOnlyObjects(remote)
+
+
 def open_database(
-    *, memory_limit: str, threads: int | None, temporary: Path, folders: Iterable[str]
+    *,
+    memory_limit: str,
+    threads: int | None,
+    temporary: Path,
+    folders: Iterable[str],
+    objects: ReadOnlyObjects | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A database in memory that may read ``folders`` and nothing else (I4).
 
     :param memory_limit: DuckDB's own limit, for example ``512MB``; above it, it spills into ``temporary``.
+    :param objects: reads those of the folders that are on an object store.
     """
     temporary.mkdir(parents=True, exist_ok=True)
     con = duckdb.connect(
@@ -123,22 +155,35 @@ def open_database(
     con.execute("SET disabled_optimizers = 'statistics_propagation'")
     # Every expectation binds the view again; without the cache each would read every footer again.
     con.execute("SET parquet_metadata_cache = true")
-    plain = [f"{Path(folder).absolute()}/" for folder in (*folders, str(temporary))]
+    if objects is not None:
+        con.register_filesystem(objects)
+    confine(con, (*folders, str(temporary)))
+    return con
+
+
+def confine(con: duckdb.DuckDBPyConnection, folders: Iterable[str]) -> None:
+    """Let a database reach these folders and nothing else, for good (I4)."""
+    plain = [f"{root_of(folder)}/" for folder in folders]
     # What is allowed is compared with a file's name as SQL writes it, and then with the one it stands for.
     allowed = [literal(form) for folder in plain for form in (folder, _escaped(folder))]
     con.execute(f"SET allowed_directories = [{', '.join(allowed)}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
-    return con
 
 
-def find_files(subject: Subject, folder: str) -> list[DataFile]:
+def root_of(folder: str) -> str:
+    """A folder as the names of the files in it begin: an absolute path, or a URL."""
+    return str(Path(folder).absolute()) if local_path(folder) is not None else folder.rstrip("/")
+
+
+def find_files(subject: Subject, folder: str, objects: ReadOnlyObjects | None = None) -> list[DataFile]:
     """The table's files below ``folder``, sorted by path; none when the folder is missing.
 
+    :param objects: reads the folder, when it is on an object store.
     :raises InvalidInput: a pattern leads out of the folder.
     """
-    root = Path(folder).absolute()
-    found: set[Path] = set()
+    root = root_of(folder)
+    found: dict[str, int] = {}
     for pattern in subject.patterns:
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
             raise InvalidInput(
@@ -148,20 +193,32 @@ def find_files(subject: Subject, folder: str) -> list[DataFile]:
             )
         # In Python 3.11 a final `**` yields folders only; here it means every file below.
         everything = PurePosixPath(pattern).name == "**"
-        matches = root.glob(f"{pattern}/*" if everything else pattern)
+        below = f"{pattern}/*" if everything else pattern
+        matching = _local_files(Path(root), below) if objects is None else _objects(objects, root, below)
         suffixes = _SUFFIXES[subject.format]
-        found.update(p for p in matches if p.is_file() and (not everything or p.name.lower().endswith(suffixes)))
+        found |= {name: size for name, size in matching if not everything or name.lower().endswith(suffixes)}
     return [
-        DataFile(path=path.relative_to(root).as_posix(), location=str(path))
-        for path in sorted(found, key=lambda path: bytes(path.relative_to(root)))
+        DataFile(path=path, location=f"{root}/{path}", size_bytes=found[path])
+        for path in sorted(found, key=os.fsencode)
     ]
 
 
-def open_table(con: duckdb.DuckDBPyConnection, subject: Subject, folder: str) -> RestoredTable:
+def _local_files(root: Path, pattern: str) -> Iterator[tuple[str, int]]:
+    return ((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.glob(pattern) if path.is_file())
+
+
+def _objects(objects: ReadOnlyObjects, root: str, pattern: str) -> Iterator[tuple[str, int]]:
+    return ((name, size) for name, size in objects.sizes(root).items() if matches(name, pattern))
+
+
+def open_table(
+    con: duckdb.DuckDBPyConnection, subject: Subject, folder: str, objects: ReadOnlyObjects | None = None
+) -> RestoredTable:
     """Find a table's files and read what each says about itself (I2, I3)."""
+    lent = objects if local_path(folder) is None else None
     declared = contract_types(con, subject)
-    files = [opened(con, subject, file, declared) for file in find_files(subject, folder)]
-    return RestoredTable(subject=subject, folder=str(Path(folder).absolute()), files=tuple(files))
+    files = [opened(con, subject, file, declared) for file in find_files(subject, folder, lent)]
+    return RestoredTable(subject=subject, folder=root_of(folder), files=tuple(files))
 
 
 def contract_types(con: duckdb.DuckDBPyConnection, subject: Subject) -> dict[str, str]:
@@ -184,19 +241,19 @@ def table_patterns(subject: Subject, pattern: str) -> list[str]:
 def opened(con: duckdb.DuckDBPyConnection, subject: Subject, file: DataFile, declared: Mapping[str, str]) -> DataFile:
     """A file with what it says of itself (I2, I3); ``declared`` are the :func:`contract_types`."""
     if reason := _unnameable(file.location):
-        return DataFile(path=file.path, location=file.location, error=reason)
+        return replace(file, error=reason)
     try:
         if subject.format is TableFormat.PARQUET:
             rows = con.execute(f"DESCRIBE SELECT * FROM {relation(subject, [file])}").fetchall()
             columns = tuple((str(row[0]), str(row[1])) for row in rows)
         else:
-            if dialect_of(subject.schema).header and Path(file.location).stat().st_size == 0:
-                return DataFile(path=file.path, location=file.location, error="it is empty, not even a header")
+            if dialect_of(subject.schema).header and file.size_bytes == 0:
+                return replace(file, error="it is empty, not even a header")
             names = _csv_names(con, subject, file, tuple(declared))
             columns = tuple((name, declared.get(name, "VARCHAR")) for name in names)
     except duckdb.Error as error:
-        return DataFile(path=file.path, location=file.location, error=short(error))
-    return DataFile(path=file.path, location=file.location, columns=columns)
+        return replace(file, error=short(error))
+    return replace(file, columns=columns)
 
 
 def _csv_names(
@@ -229,7 +286,7 @@ def growing_relation(
 ) -> str:
     """The table function that reads whatever matches a pattern below a folder at the time of the query, and carries
     each row's file: for views of consumers, whose table grows. CSV files must hold the same ``columns``."""
-    paths = ", ".join(literal(f"{_escaped(str(Path(folder).absolute()))}/{pattern}") for pattern in patterns)
+    paths = ", ".join(literal(f"{_escaped(root_of(folder))}/{pattern}") for pattern in patterns)
     return _reading(subject, paths, [f"filename = {literal(FILE_COLUMN)}"], columns=columns, by_name=by_name)
 
 

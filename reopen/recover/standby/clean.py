@@ -4,7 +4,8 @@ Invariants (docs/0012-standby-versions.md)
     V6  What was promoted, what the link leads to, what an open plan names and the newest good version stay.
 
 What goes is renamed under the lock, and deleted when the lock is given back; a deletion that was interrupted is
-finished by the next run. Nothing but names that we gave is looked at.
+finished by the next run. Nothing but names that we gave is looked at. A store of objects has neither locks nor renames:
+there :mod:`reopen.recover.standby.marks` takes two runs for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from reopen.control.log import EpochLog
 from reopen.control.records import Epoch, Intent, Pinned, Record
 from reopen.errors import NotFound
 from reopen.recover.plan import RecoveryPlan, read_plan
+from reopen.recover.standby.marks import remove_versions
 from reopen.recover.standby.records import read_staged, remove_record
 from reopen.recover.standby.versions import (
     LOCK_NAME,
@@ -48,18 +50,19 @@ def clean_versions(log: EpochLog, *, site: str, place: str, dataset: str, keep: 
     :raises TargetUnwritable: a folder cannot be renamed or removed.
     """
     if local_path(place) is None:
-        return Cleaned(versions=())
+        return Cleaned(
+            versions=remove_versions(
+                place,
+                dataset,
+                stays=lambda: {*keep, *_needed(log, dataset)},
+                forget=lambda version: remove_record(log.store, site, dataset, version),
+            )
+        )
     folder = versions_url(place, dataset)
     try:
         with locked_versions(place, dataset):
             # Read under the lock: a failover whose plan is not in the log by now takes this lock before it restores.
-            records = log.records()
-            stays = {
-                *keep,
-                *promoted_versions(records).get(dataset, ()),
-                *marked_versions(place, dataset),
-                *(plan.dataset(dataset).version for plan in open_plans(log, records) if dataset in plan.dependencies),
-            }
+            stays = {*keep, *_needed(log, dataset), *marked_versions(place, dataset)}
             going = [name for name in sorted(os.listdir(folder)) if is_version(name) and name not in stays]
             for name in going:
                 # Its record first: a version without one is nobody's, a record without a version misleads.
@@ -77,6 +80,13 @@ def clean_versions(log: EpochLog, *, site: str, place: str, dataset: str, keep: 
     except OSError as error:
         raise target_error(error, folder) from error
     return Cleaned(versions=tuple(going))
+
+
+def _needed(log: EpochLog, dataset: str) -> set[str]:
+    """Versions that the log says were promoted, or that an open plan names."""
+    records = log.records()
+    named = (plan.dataset(dataset).version for plan in open_plans(log, records) if dataset in plan.dependencies)
+    return {*promoted_versions(records).get(dataset, ()), *named}
 
 
 def open_plans(log: EpochLog, records: Sequence[Record]) -> tuple[RecoveryPlan, ...]:

@@ -8,12 +8,13 @@ beginning, without any promotion, serves at the places that the contracts name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reopen.contracts.load import Contracts
 from reopen.control import rules
 from reopen.control.records import Epoch, Promoted, Promotion, Record, Scenario
+from reopen.storage import local_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,28 @@ def locate(records: Sequence[Record], contracts: Contracts, *, initial: str) -> 
             reason = f"{site} has had the role since epoch {epoch}, and it was not promoted there"
             found.append(Whereabouts(dataset=name, site=site, epoch=epoch, place=place, url="", reason=reason))
     return tuple(found)
+
+
+def contracts_as_served(contracts: Contracts, records: Sequence[Record], *, site: str, initial: str) -> Contracts:
+    """The contracts as they are to be read at a site: where a dataset serves from a version on a store without links,
+    its location there is that version. On a local file system the place itself leads to it.
+
+    :param site: whose data is to be read, as it served last when it has lost the role since.
+    :param initial: the site that has the role before the first epoch record.
+    """
+    epochs = [at for at, record in enumerate(records) if isinstance(record.value, Epoch)]
+    # The last of the ends at which the site had the role: of the log, or of what was before an epoch.
+    ends = (records[:end] for end in (len(records), *reversed(epochs)))
+    held = next((part for part in ends if rules.primary_site(part, initial=initial) == site), None)
+    if held is None:
+        return contracts
+    datasets = dict(contracts.datasets)
+    for item in locate(held, contracts, initial=initial):
+        if item.serves and item.url != item.place and local_path(item.place) is None:
+            dataset = datasets[item.dataset]
+            here = replace(dataset.location(site), url=item.url)
+            datasets[item.dataset] = replace(dataset, locations={**dataset.locations, site: here})
+    return replace(contracts, datasets=datasets)
 
 
 def _in_force(records: Sequence[Record], initial: str) -> _InForce:

@@ -17,9 +17,11 @@ from reopen.clock import to_text
 from reopen.contracts.load import Contracts
 from reopen.control import rules
 from reopen.control.log import EpochLog
+from reopen.control.records import Record
 from reopen.errors import ReopenError
 from reopen.recover.standby.links import point_place
 from reopen.recover.standby.locate import Whereabouts, locate
+from reopen.recover.standby.marks import mark_promoted
 from reopen.recover.standby.versions import promoted_versions, version_of, version_url
 from reopen.recover.standby.views import SERVING_DATABASE, make_views
 from reopen.recover.tree import target_error
@@ -83,25 +85,34 @@ class Publisher:
             primary = rules.primary_site(self._log.records(), initial=self._initial)
             folder = self._folders[at or primary]
             with _alone(folder):
-                # Read under the lock, so that of two processes the later one has read the later log.
-                records = self._log.records()
-                found = locate(records, self._contracts, initial=self._initial)
-                linked, kept, problems = _link(found, datasets) if at in (None, primary) else ({}, {}, [])
-                store = open_store(folder)
-                store.put(SERVING_NAME, [encode(serving_value(found))])
-                if at in (None, primary):
-                    serving = {item.dataset: item.url for item in found if item.serves}
-                    made = make_views(self._contracts, serving, known=self._queries)
-                    store.put(SERVING_DATABASE, [made.data])
-                    problems += made.problems
-                return Published(
-                    site=at or primary,
-                    epoch=rules.current_epoch(records),
-                    serving=f"{folder.rstrip('/')}/{SERVING_NAME}",
-                    linked=linked,
-                    kept=kept,
-                    problems=tuple(problems),
-                )
+                while True:
+                    # Read under the lock, so that of two processes the later one has read the later log.
+                    records = self._log.records()
+                    made = self._make(records, folder, datasets, at=at or primary, whole=at in (None, primary))
+                    # Without a lock the other may have read later and written earlier: whoever wrote last looks again.
+                    if local_path(folder) is not None or len(self._log.records()) == len(records):
+                        return made
+
+    def _make(
+        self, records: Sequence[Record], folder: str, datasets: Collection[str], *, at: str, whole: bool
+    ) -> Published:
+        found = locate(records, self._contracts, initial=self._initial)
+        linked, kept, problems = _link(found, datasets) if whole else ({}, {}, [])
+        store = open_store(folder)
+        if whole:
+            serving = {item.dataset: item.url for item in found if item.serves}
+            made = make_views(self._contracts, serving, known=self._queries)
+            problems += made.problems
+            store.put(SERVING_DATABASE, [made.data])
+        store.put(SERVING_NAME, [encode(serving_value(found))])
+        return Published(
+            site=at,
+            epoch=rules.current_epoch(records),
+            serving=f"{folder.rstrip('/')}/{SERVING_NAME}",
+            linked=linked,
+            kept=kept,
+            problems=tuple(problems),
+        )
 
 
 def serving_value(found: Sequence[Whereabouts]) -> JsonObject:
@@ -131,12 +142,16 @@ def _link(found: Sequence[Whereabouts], required: Collection[str]) -> tuple[dict
     problems = []
     for item in found:
         place, version = local_path(item.place), version_of(item.url)
-        if item.promotion is None or place is None or not version:
+        if item.promotion is None or not version:
+            continue
+        mark: JsonObject = {"epoch": item.epoch, "promotion": item.promotion, "snapshot": item.snapshot or ""}
+        if place is None:
+            if problem := _mark_object(item, version, mark):
+                problems.append(problem)
             continue
         if version_url(place, item.dataset, version) != local_path(item.url):
             problems.append(f"{item.dataset} was promoted as {item.url}, and its contract names {item.place} now")
             continue
-        mark = {"epoch": item.epoch, "promotion": item.promotion, "snapshot": item.snapshot or ""}
         try:
             moved = point_place(place, item.dataset, version, epoch=item.epoch, mark=mark)
         except ReopenError as error:
@@ -150,10 +165,22 @@ def _link(found: Sequence[Whereabouts], required: Collection[str]) -> tuple[dict
     return linked, kept, problems
 
 
+def _mark_object(item: Whereabouts, version: str, mark: JsonObject) -> str:
+    """Mark a version on a store of objects, which has no links; what was in the way, in words. The log says the same,
+    so that nothing waits for the mark."""
+    if version_url(item.place, item.dataset, version) != item.url:
+        return f"{item.dataset} was promoted as {item.url}, and its contract names {item.place} now"
+    try:
+        mark_promoted(item.place, item.dataset, version, mark)
+    except ReopenError as error:
+        return f"{item.dataset} could not be marked as promoted: {error.message}"
+    return ""
+
+
 @contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Only one process at a time writes a local pointer; on an object store each writes what it read, and the next
-    promotion or ``reopen locate --refresh`` writes again."""
+    """Only one process at a time writes a local pointer; on an object store whoever finds that the log went on while
+    it wrote writes again."""
     path = local_path(folder)
     if path is None:
         yield

@@ -20,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reopen.errors import Corrupt, NotFound
+from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.pool import Advance, Stopped
 from reopen.recover.entries import Attributes, Entries, Layout, raw_names
 from reopen.recover.standby.versions import KEPT, is_version, linked_version, versions_url
 from reopen.recover.target import Target
 from reopen.recover.tree import TREE_ERRORS, Tree, TreeWriter, stops_all, target_error
 from reopen.storage import local_path
+from reopen.storage.places import open_place
 from reopen.vault import Vault
 
 SHARED_MIN = 0.5
@@ -54,29 +55,45 @@ class Seeded:
 
 
 def seeds_at(vault: Vault, place: str, dataset: str, *, version: str) -> tuple[Seed, ...]:
-    """What a local site has of a dataset, the likeliest first: versions near the one that is made, then what stands at
+    """What a site has of a dataset, the likeliest first: versions near the one that is made, then what stands at
     the place, then what was kept.
 
     :param version: the one that is made.
     """
     path = local_path(place)
-    if path is None:
-        return ()
     folder = versions_url(place, dataset)
+    if path is None:
+        return _seeds_of_store(vault, place, folder, dataset, version)
     try:
         names = sorted(os.listdir(folder), reverse=True)
     except (FileNotFoundError, NotADirectoryError):
         names = []
-    near = sorted(
-        (name for name in names if is_version(name) and name != version),
-        key=lambda name: abs(int(name[:10]) - int(version[:10])),
-    )
+    near = _near(names, version)
     found = [Seed(folder=os.path.join(folder, name), manifest=_manifest(vault, dataset, name)) for name in near[:2]]
     linked = linked_version(path)
     if linked is None or not is_version(linked.name):
         found.append(Seed(folder=path))
     found += [Seed(folder=os.path.join(folder, name)) for name in names if name.startswith(KEPT)]
     return tuple(seed for seed in found if os.path.isdir(seed.folder))[:SEEDS_MAX]
+
+
+def _seeds_of_store(vault: Vault, place: str, folder: str, dataset: str, version: str) -> tuple[Seed, ...]:
+    """The same on a store of objects, where nothing is moved aside and no link tells what stands at a place."""
+    try:
+        names, _ = open_place(folder).top()
+    except ReopenError:
+        return ()  # It is met again where it is written to, and told there.
+    near = _near(sorted(names, reverse=True), version)
+    found = [Seed(folder=f"{folder}/{name}", manifest=_manifest(vault, dataset, name)) for name in near[:2]]
+    return (*found, Seed(folder=place))
+
+
+def _near(names: Sequence[str], version: str) -> list[str]:
+    """Versions among some names, those of snapshots near the one that is made first."""
+    return sorted(
+        (name for name in names if is_version(name) and name != version),
+        key=lambda name: abs(int(name[:10]) - int(version[:10])),
+    )
 
 
 def _manifest(vault: Vault, dataset: str, version: str) -> pa.Table | None:

@@ -40,7 +40,7 @@ from reopen.recover.standby.records import (
 )
 from reopen.recover.standby.reuse import related_of
 from reopen.recover.standby.versions import is_staged_name, version_name, version_url
-from reopen.storage import local_path
+from reopen.storage import is_object_store, local_path
 
 TEXT_MAX = 240
 """Characters of one observed value that a record keeps."""
@@ -162,8 +162,8 @@ def _item(
         return none(reason="it is kept cold: restored when it is needed")
     if planned.point is None:
         return none(reason=planned.problem)
-    if local_path(planned.serving_url) is None:
-        return none(reason="its place is on an object store, where it cannot be validated")
+    if local_path(planned.serving_url) is None and not is_object_store(planned.serving_url):
+        return none(reason="its place is neither a local folder nor on an object store, so it cannot be validated")
     lacking = [name for name in planned.depends_on if name not in before or before[name].work is Work.NONE]
     if lacking:
         return none(reason=f"it is checked against {', '.join(lacking)}, of which nothing can be staged")

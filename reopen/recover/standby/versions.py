@@ -1,7 +1,8 @@
 """Owns versions of datasets at a site: their names, where they lie, which were promoted, and who may touch them.
 
 A version of a dataset whose place is ``/srv/orders`` is a folder ``/srv/.reopen-versions/orders/<version>``; on an
-object store it is a prefix of the same form. Names and URLs are pure; everything else is about local folders.
+object store it is a prefix of the same form. Names and URLs are pure; everything else is about local folders, and
+:mod:`reopen.recover.standby.marks` is about stores.
 
 Invariants (docs/0012-standby-versions.md)
     V1  A name that was ever promoted is given to no other version.
@@ -158,7 +159,7 @@ def locked_versions(place: str, dataset: str, version: str = "") -> Iterator[Non
     :raises TargetUnwritable: the folder cannot be made.
     """
     if local_path(place) is None:
-        yield  # Nothing is removed from an object store.
+        yield  # There are no locks on an object store: the marks beside versions take their place.
         return
     folder = versions_url(place, dataset)
     try:

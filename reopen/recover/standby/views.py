@@ -11,21 +11,24 @@ Invariants (docs/0012-standby-versions.md)
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import TableFormat
+from reopen.errors import ReopenError
 from reopen.recover.checks.model import Subject
 from reopen.recover.checks.sql import identifier, literal
 from reopen.storage import local_path
+from reopen.storage.patterns import matches
 
 if TYPE_CHECKING:
     import duckdb
 
     from reopen.recover.checks.tables import DataFile
+    from reopen.storage.reading import ReadOnlyObjects
 
 SERVING_DATABASE = "serving.duckdb"
 STAGED_DATABASE = "staged.duckdb"
@@ -61,16 +64,21 @@ def make_views(
     with tempfile.TemporaryDirectory(prefix="reopen-views-") as scratch:
         path = Path(scratch, SERVING_DATABASE)
         with duckdb.connect(str(path), config={"autoinstall_known_extensions": "false"}) as con:
+            objects = open_objects(tables.values())
+            if objects is not None:
+                con.register_filesystem(objects)
             for name, names in _names(contracts, list(tables)).items():
-                folder = local_path(tables[name])
-                if folder is None:
-                    problems.append(f"{name}: {tables[name]} is on an object store; views are made over local places")
-                    continue
+                folder = local_path(tables[name]) or tables[name]
                 try:
-                    body = queries[folder] = queries.get(folder) or _body(con, contracts, name, folder)
+                    if objects is not None and local_path(folder) is None:
+                        # Also where the query is known: making a view looks into the files.
+                        objects.lend(folder)
+                    body = queries[folder] = queries.get(folder) or _body(con, contracts, name, folder, objects)
                     for view in names:
                         con.execute(f"CREATE VIEW {identifier(view)} AS {body}")
-                except (duckdb.Error, _NotShownError) as error:
+                        # For people, and for whoever must give a reader the right to the folder.
+                        con.execute(f"COMMENT ON VIEW {identifier(view)} IS {literal(folder)}")
+                except (duckdb.Error, ReopenError, _NotShownError) as error:
                     problems.append(f"{name}: {_first_line(error)}")
                 else:
                     made[name] = names
@@ -103,16 +111,30 @@ def _names(contracts: Contracts, datasets: list[str]) -> dict[str, tuple[str, ..
     return {name: tuple(views) for name, views in found.items()}
 
 
-def _body(con: duckdb.DuckDBPyConnection, contracts: Contracts, name: str, folder: str) -> str:
+def open_objects(folders: Iterable[str]) -> ReadOnlyObjects | None:
+    """What reads folders on object stores, before any of them is lent to it; None where all are local."""
+    if all(local_path(folder) is not None for folder in folders):
+        return None
+    # Imported here: it loads the clients of object stores.
+    from reopen.storage.reading import ReadOnlyObjects
+
+    return ReadOnlyObjects()
+
+
+def _body(
+    con: duckdb.DuckDBPyConnection, contracts: Contracts, name: str, folder: str, objects: ReadOnlyObjects | None
+) -> str:
     """The query of a table's view (W2)."""
     from reopen.recover.checks import tables
 
     subject = Subject.of(contracts.datasets[name])
     assert subject is not None
-    matching = next(_matching(subject, folder), None)
+    lent = objects if local_path(folder) is None else None
+    matching = next(_matching(subject, folder, lent), None)
     if matching is None:
         return _empty(con, subject)
     pattern, files = matching
+    held = [file.path for file in files]
     if len(files) > OPENED_FILES_MAX and subject.format is TableFormat.PARQUET:
         files = files[:OPENED_FILES_MAX]
     declared = tables.contract_types(con, subject)
@@ -132,23 +154,19 @@ def _body(con: duckdb.DuckDBPyConnection, contracts: Contracts, name: str, folde
             f"SELECT {chosen} FROM {tables.relation(subject, same, columns=columns, with_file=True)}"
             for columns, same in groups
         )
-    patterns = [part for part in tables.table_patterns(subject, pattern) if _any(folder, part)]
+    patterns = [part for part in tables.table_patterns(subject, pattern) if any(matches(path, part) for path in held)]
     source = tables.growing_relation(subject, folder, patterns, columns=groups[0][0], by_name=len(groups) > 1)
     return f"SELECT {chosen} FROM {source}"
 
 
-def _matching(subject: Subject, folder: str) -> Iterator[tuple[str, list[DataFile]]]:
+def _matching(subject: Subject, folder: str, objects: ReadOnlyObjects | None) -> Iterator[tuple[str, list[DataFile]]]:
     """The patterns of the contract's sites under which there are files, with these: the layout is that of the site that
     was captured."""
     from reopen.recover.checks import tables
 
     for pattern in subject.patterns:
-        if files := tables.find_files(replace(subject, patterns=(pattern,)), folder):
+        if files := tables.find_files(replace(subject, patterns=(pattern,)), folder, objects):
             yield pattern, files
-
-
-def _any(folder: str, pattern: str) -> bool:
-    return next(Path(folder).glob(pattern), None) is not None
 
 
 def _empty(con: duckdb.DuckDBPyConnection, subject: Subject) -> str:
