@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.face import Answer, Face, Lines, command
-from reopen.cli.text import count_text, make_table, plain, size_text
+from reopen.cli.text import Table, count_text, make_table, plain, size_text
 from reopen.errors import InvalidInput, ReopenError, TargetUnwritable
 
 if TYPE_CHECKING:
@@ -242,16 +242,18 @@ def _rows(face: Face, table: pa.Table, form: Format) -> Answer:
         return Answer(value=None, show=[Lines(_csv_lines(table))])
     if form is Format.JSON and not face.json:
         return Answer(value=None, show=[Lines(_json_lines(table))])
-    rows = table.to_pylist() if face.json else table.slice(0, ROWS_SHOWN_MAX).to_pylist()
-    show: list[RenderableType] = [
-        make_table(
-            [f">{field.name}" if _is_number(field) else field.name for field in table.schema],
-            [[_cell(value) for value in row.values()] for row in rows],
-        )
-    ]
+    show: list[RenderableType] = [table_of(table)]
     if table.num_rows > ROWS_SHOWN_MAX:
         show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
-    return Answer(value=rows, show=show, bare=True)
+    return Answer(value=table.to_pylist() if face.json else [], show=show, bare=True)
+
+
+def table_of(table: pa.Table) -> Table:
+    """The first rows of an answer, for people."""
+    return make_table(
+        [f">{field.name}" if _is_number(field) else field.name for field in table.schema],
+        [[_cell(value) for value in row.values()] for row in table.slice(0, ROWS_SHOWN_MAX).to_pylist()],
+    )
 
 
 def _written(table: pa.Table, form: Format, out: Path) -> Answer:

@@ -2,6 +2,7 @@
 
 - :mod:`~reopen.review.catalog.tables` lays out what is stored, :mod:`~reopen.review.catalog.rows` makes the rows.
 - :mod:`~reopen.review.catalog.sync` brings records, facts and the control store's tables up to date,
+  :mod:`~reopen.review.catalog.around` makes the tables of sites, contracts and recoveries,
   :mod:`~reopen.review.catalog.versions` keeps manifests and profiles as intervals.
 - :mod:`~reopen.review.catalog.views` and :mod:`~reopen.review.catalog.macros` are what people ask,
   :mod:`~reopen.review.catalog.named` the questions that have names.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -165,9 +166,7 @@ def refresh_file(
     :raises CatalogBusy: another process has it open.
     :raises InvalidInput: it is no catalog, or one of another choice of datasets.
     """
-    whole = Needs(
-        entries=True, profiles=True, control=needs.control, everywhere=needs.everywhere, coverage=needs.coverage
-    )
+    whole = replace(needs, entries=True, profiles=True)
     with open_for_refresh(path, rebuild=rebuild) as connection:
         choice = ",".join(sorted(sources.datasets))
         held = get_meta(connection, "datasets")

@@ -42,6 +42,8 @@ class Needs:
     control: bool = True
     everywhere: bool = True
     coverage: bool = True
+    invalid: bool = True
+    """Whether objects that could not be believed are read again; a repair may have mended them."""
 
     @classmethod
     def of(cls, sql: str) -> Needs:
@@ -53,6 +55,7 @@ class Needs:
             control=not words.isdisjoint({*CONTROL_VIEWS, *SITE_VIEWS}),
             everywhere=not words.isdisjoint({*SITE_VIEWS, *COVERAGE_VIEWS}),
             coverage=not words.isdisjoint(COVERAGE_VIEWS),
+            invalid=False,
         )
 
 

@@ -15,51 +15,33 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
-from hashlib import blake2b
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from reopen.clock import SYSTEM_CLOCK
-from reopen.control import rules
-from reopen.control.records import Epoch
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
-from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
-from reopen.recover.history import HISTORY, read_history
-from reopen.review.catalog.rows import FACTS, RECORDS, fact_rows, record_rows
+from reopen.review.catalog.around import (
+    PlacePlan,
+    contract_rows,
+    coverage_rows,
+    differing,
+    place_rows,
+    plan_control,
+)
+from reopen.review.catalog.rows import RECORDS, fact_rows, record_rows
 from reopen.review.catalog.sources import ALL, Needs, Sources
 from reopen.review.catalog.tables import INNER, UNREADABLE, WAITING, get_meta, set_meta
 from reopen.review.catalog.versions import KINDS, MANIFESTS, drop_records, load_waiting, readable_again, wait_again
 from reopen.review.status import SiteVault
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.record import parse_record_name
-from reopen.vault.statements import list_packs
 
 _THREADS = 8
-RECORD, FACT, VOID = "record", "fact", "void"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacePlan:
-    """What a refresh does about one site. ``error`` is None when its vault was listed."""
-
-    place: SiteVault
-    new: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    error: ReopenError | None = None
-    recheck: bool = False
-    """Whether every object is read again, because another trust statement holds."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing of it differs from what is known."""
-        return not (self.new or self.gone or self.recheck)
+RECORD, FACT, VOID, INVALID = "record", "fact", "void", "invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +85,7 @@ def plan_refresh(connection: duckdb.DuckDBPyConnection, sources: Sources, needs:
     problems: dict[str, ReopenError] = {}
     asked = sources.places if needs.everywhere or sources.everywhere else sources.places[:1]
     for place in asked:
-        plan = _plan_place(connection, sources, place)
+        plan = _plan_place(connection, sources, place, retries=needs.invalid)
         if plan.error is not None:
             if len(asked) == 1:
                 raise plan.error
@@ -116,13 +98,13 @@ def plan_refresh(connection: duckdb.DuckDBPyConnection, sources: Sources, needs:
     primary = get_meta(connection, "primary") or sources.initial_primary
     if needs.control and sources.log is not None:
         try:
-            primary = _plan_control(connection, sources, tables, meta)
+            primary = plan_control(connection, sources, tables, meta)
         except ReopenError as error:
             problems["control"] = error
-    tables |= _differing(connection, "contracts", _contract_rows(sources))
-    tables |= _differing(connection, "places", _place_rows(connection, places, primary), leave_out=("read_at",))
+    tables |= differing(connection, "contracts", contract_rows(sources))
+    tables |= differing(connection, "places", place_rows(connection, places, primary), leave_out=("read_at",))
     if needs.coverage:
-        tables["coverage"] = _coverage_rows(places)
+        tables["coverage"] = coverage_rows(places)
     waiting = " OR ".join(f"{kind.state} = '{WAITING}'" for kind in KINDS)
     find = _Finder(connection, sources)
     return RefreshPlan(
@@ -227,9 +209,12 @@ class _Found:
     records: tuple[SnapshotRecord, ...]
     facts: tuple[Fact, ...]
     voids: tuple[str, ...]
+    invalid: tuple[str, ...]
 
 
-def _plan_place(connection: duckdb.DuckDBPyConnection, sources: Sources, place: SiteVault) -> PlacePlan:
+def _plan_place(
+    connection: duckdb.DuckDBPyConnection, sources: Sources, place: SiteVault, *, retries: bool
+) -> PlacePlan:
     if isinstance(place.found, ReopenError):
         return PlacePlan(place=place, error=place.found)
     vault = place.found
@@ -239,20 +224,19 @@ def _plan_place(connection: duckdb.DuckDBPyConnection, sources: Sources, place: 
     except ReopenError as error:
         return PlacePlan(place=place, error=error)
     listed = {name for name in listed if sources.takes(name)}
-    known = {
-        name
-        for (name,) in connection.execute(f"SELECT name FROM {INNER}.copies WHERE site = ?", [place.site]).fetchall()
-    }
+    rows = connection.execute(f"SELECT name, kind FROM {INNER}.copies WHERE site = ?", [place.site]).fetchall()
+    known = {name for name, _ in rows}
+    again = {name for name, kind in rows if kind == INVALID} & listed if retries else set()
     held = connection.execute(f"SELECT vault, trust FROM {INNER}.places WHERE site = ?", [place.site]).fetchall()
     recheck = bool(held) and held != [(vault.id, vault.trust.number)]
-    new = listed if recheck else listed - known
+    new = listed if recheck else (listed - known) | again
     return PlacePlan(place=place, new=tuple(sorted(new)), gone=tuple(sorted(known - listed)), recheck=recheck)
 
 
 def _read_place(plan: PlacePlan) -> _Found:
     vault = plan.place.found
     assert isinstance(vault, Vault), "a place that was listed is open"
-    records, facts, voids = [], [], []
+    records, facts, voids, invalid = [], [], [], []
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, value in pool.map(lambda name: _read_object(vault, name), plan.new):
             if isinstance(value, SnapshotRecord):
@@ -261,11 +245,20 @@ def _read_place(plan: PlacePlan) -> _Found:
                 facts.append(value)
             elif value is None:
                 voids.append(name)
-    return _Found(plan=plan, vault=vault, records=tuple(records), facts=tuple(facts), voids=tuple(voids))
+            else:
+                invalid.append(name)
+    return _Found(
+        plan=plan,
+        vault=vault,
+        records=tuple(records),
+        facts=tuple(facts),
+        voids=tuple(voids),
+        invalid=tuple(invalid),
+    )
 
 
 def _read_object(vault: Vault, name: str) -> tuple[str, SnapshotRecord | Fact | ReopenError | None]:
-    """A record, a fact, None for a void; the error of what cannot be believed, which is tried again the next time."""
+    """A record, a fact, None for a void; the error of what cannot be believed."""
     try:
         data = vault.store.get(name)
         return name, vault.parse_record(name, data) if name.startswith("snapshots/") else vault.parse_fact(name, data)
@@ -279,12 +272,13 @@ def _store_place(connection: duckdb.DuckDBPyConnection, found: _Found) -> None:
         connection.execute(f"DELETE FROM {INNER}.copies WHERE site = ?", [site])
     _with(
         connection,
-        pa.table({"name": pa.array(plan.gone, pa.string())}),
+        pa.table({"name": pa.array([*plan.gone, *plan.new], pa.string())}),
         f"DELETE FROM {INNER}.copies WHERE site = ? AND name IN (SELECT name FROM given)",
         [site],
     )
     kinds = [(record.name, RECORD) for record in found.records]
     kinds += [(fact.name, FACT) for fact in found.facts] + [(name, VOID) for name in found.voids]
+    kinds += [(name, INVALID) for name in found.invalid]
     copies = pa.table(
         {
             "site": pa.array([site] * len(kinds), pa.string()),
@@ -324,143 +318,8 @@ def _text(fact: Fact, member: str, default: str | None = None) -> str | None:
 
 
 def _gone(table: str) -> str:
-    return f"SELECT name FROM {INNER}.{table} WHERE name NOT IN (SELECT name FROM {INNER}.copies)"
-
-
-def _plan_control(
-    connection: duckdb.DuckDBPyConnection, sources: Sources, tables: dict[str, pa.Table], meta: dict[str, str]
-) -> str:
-    """Plan the tables of the control store; returns the primary."""
-    assert sources.log is not None, "asked only where there is a log"
-    records = sources.log.records()
-    epochs = [(record, record.value) for record in records if isinstance(record.value, Epoch)]
-    rows = [
-        {
-            "epoch": value.epoch,
-            "primary_site": value.primary,
-            "previous_site": value.previous_primary,
-            "recorded_at": record.at,
-            "scenario": str(value.scenario),
-            "reason": value.reason,
-        }
-        for record, value in epochs
-    ]
-    tables |= _differing(connection, "epochs", pa.Table.from_pylist(rows, schema=_EPOCHS))
-    store = sources.log.store
-    names = sorted(info.name for prefix in ("evidence/", "history/") for info in store.list(prefix))
-    seen = blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
-    if get_meta(connection, "evidence") != seen:
-        tables["recoveries"] = read_history(store)
-        meta["evidence"] = seen
-    return rules.primary_site(records, initial=sources.initial_primary)
-
-
-_EPOCHS = pa.schema(
-    [
-        pa.field("epoch", pa.int64()),
-        pa.field("primary_site", pa.string()),
-        pa.field("previous_site", pa.string()),
-        pa.field("recorded_at", pa.timestamp("us", "UTC")),
-        pa.field("scenario", pa.string()),
-        pa.field("reason", pa.string()),
-    ]
-)
-_CONTRACTS = pa.schema(
-    [
-        pa.field("dataset", pa.string()),
-        pa.field("tier", pa.int32()),
-        pa.field("rpo_seconds", pa.float64()),
-        pa.field("rto_seconds", pa.float64()),
-        pa.field("version", pa.string()),
-    ]
-)
-_PLACES = pa.schema(
-    [
-        pa.field("site", pa.string()),
-        pa.field("role", pa.string()),
-        pa.field("url", pa.string()),
-        pa.field("vault", pa.string()),
-        pa.field("is_primary", pa.bool_()),
-        pa.field("trust", pa.int32()),
-        pa.field("read_at", pa.timestamp("us", "UTC")),
-        pa.field("error", pa.string()),
-    ]
-)
-_COVERAGE = pa.schema(
-    [
-        pa.field("site", pa.string()),
-        pa.field("days", pa.int32()),
-        pa.field("share", pa.float64()),
-        pa.field("stored_bytes", pa.int64()),
-        pa.field("stored_packs", pa.int64()),
-        pa.field("oldest_read_at", pa.timestamp("us", "UTC")),
-        pa.field("measured_at", pa.timestamp("us", "UTC")),
-    ]
-)
-
-
-def _contract_rows(sources: Sources) -> pa.Table:
-    tiers = sources.contracts.effective_tiers()
-    rows = [
-        {
-            "dataset": name,
-            "tier": tiers[name],
-            "rpo_seconds": item.objective.rpo.total_seconds(),
-            "rto_seconds": item.objective.rto.total_seconds(),
-            "version": item.contract_version,
-        }
-        for name, item in sources.contracts.datasets.items()
-        if not sources.datasets or name in sources.datasets
-    ]
-    return pa.Table.from_pylist(rows, schema=_CONTRACTS)
-
-
-def _place_rows(connection: duckdb.DuckDBPyConnection, plans: Iterable[PlacePlan], primary: str) -> pa.Table:
-    """Every site, those that were not asked as they were."""
-    now = SYSTEM_CLOCK.now()
-    rows: dict[str, dict[str, Any]] = {
-        row["site"]: row for row in connection.sql(f"FROM {INNER}.places").to_arrow_table().cast(_PLACES).to_pylist()
-    }
-    for plan in plans:
-        place, vault = plan.place, plan.place.found
-        row: dict[str, Any] = {**rows.get(place.site, {}), "site": place.site, "role": place.role, "url": place.url}
-        row["error"] = "" if plan.error is None else plan.error.message
-        if plan.error is None and isinstance(vault, Vault):
-            row |= {"vault": vault.id, "trust": vault.trust.number, "read_at": now}
-        rows[place.site] = row
-    for row in rows.values():
-        row["is_primary"] = row["site"] == primary
-    return pa.Table.from_pylist([rows[site] for site in sorted(rows)], schema=_PLACES)
-
-
-def _coverage_rows(plans: Iterable[PlacePlan]) -> pa.Table:
-    now: datetime = SYSTEM_CLOCK.now()
-    rows = []
-    for plan in plans:
-        if plan.error is None and isinstance(plan.place.found, Vault):
-            found = coverage_of(plan.place.found, list_packs(plan.place.found), now)
-            rows += [
-                {
-                    "site": plan.place.site,
-                    "days": days,
-                    "share": found.share(days),
-                    "stored_bytes": found.stored_bytes,
-                    "stored_packs": found.stored_packs,
-                    "oldest_read_at": found.oldest_read_at,
-                    "measured_at": now,
-                }
-                for days in WINDOWS_DAYS
-            ]
-    return pa.Table.from_pylist(rows, schema=_COVERAGE)
-
-
-def _differing(
-    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, *, leave_out: tuple[str, ...] = ()
-) -> dict[str, pa.Table]:
-    """The rows under the name of their table, unless it holds them already."""
-    held = connection.sql(f"FROM {INNER}.{name}").to_arrow_table().cast(rows.schema)
-    same = held.drop_columns(list(leave_out)).equals(rows.drop_columns(list(leave_out)))
-    return {} if same else {name: rows}
+    believed = f"SELECT name FROM {INNER}.copies WHERE kind <> '{INVALID}'"
+    return f"SELECT name FROM {INNER}.{table} WHERE name NOT IN ({believed})"
 
 
 def _replace(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -478,6 +337,3 @@ def _with(connection: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str,
 
 def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     return int(connection.execute(sql).fetchall()[0][0])
-
-
-__all__ = ["FACTS", "HISTORY", "PlacePlan", "RefreshPlan", "Refreshed", "execute_refresh", "plan_refresh"]

@@ -65,10 +65,10 @@ INNER_VIEWS: Mapping[str, str] = MappingProxyType(
                 FROM {INNER}.facts f SEMI JOIN proven USING (snapshot)
                 WHERE f.kind = 'verified' AND f.level IN ('stored', 'content') GROUP BY f.snapshot),
             held AS (
-                SELECT DISTINCT 'all' AS scope, c.name FROM {INNER}.copies c
+                SELECT DISTINCT 'all' AS scope, c.name FROM {INNER}.copies c WHERE c.kind = 'record'
                 UNION ALL
                 SELECT DISTINCT 'away', c.name FROM {INNER}.copies c
-                JOIN {INNER}.places p USING (site) WHERE NOT p.is_primary)
+                JOIN {INNER}.places p USING (site) WHERE NOT p.is_primary AND c.kind = 'record')
             SELECT h.scope, r.dataset, arg_max(struct_pack(
                     snapshot := r.snapshot, series := r.series, position := r.position,
                     consistent_at := r.consistent_at, verified_at := proofs.verified_at, level := proofs.level
@@ -167,7 +167,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             comment="One row a snapshot a site that holds it.",
             sql=f"""SELECT r.dataset, r.snapshot, r.seq, c.site, p.is_primary, r.consistent_at
                 FROM {INNER}.copies c JOIN {INNER}.records r ON r.name = c.name
-                JOIN {INNER}.places p ON p.site = c.site""",
+                JOIN {INNER}.places p ON p.site = c.site WHERE c.kind = 'record'""",
             columns={"is_primary": "whether the site has the role by the epoch log"},
         ),
         "sites": View(

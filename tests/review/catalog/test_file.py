@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from reopen.errors import InvalidInput
+from reopen.errors import Corrupt, InvalidInput, Transient
 from reopen.review.catalog.file import CatalogBusy, open_for_reading
 from reopen.review.catalog.query import Catalog, refresh_file
 from reopen.review.catalog.tables import INNER
 from reopen.storage import open_store
 from reopen.storage.base import ObjectStore
+from reopen.vault import SnapshotRecord
 from tests.review.catalog.kept import copied, entries_in, entries_of, sources
 from tests.review.history import Archive, make_archive
 
@@ -225,11 +228,6 @@ def test_a_choice_of_datasets_leaves_out_the_others_and_is_kept(history: Archive
 
 
 def test_a_site_that_cannot_be_read_keeps_what_was_known_of_it(history: Archive) -> None:
-    import shutil
-    from dataclasses import replace
-
-    from reopen.errors import Transient
-
     shutil.copytree(history.vault.store.url, history.folder / "replica")
     replica = history.reopened(open_store(str(history.folder / "replica")))
     given = sources(history.vault, replica)
@@ -242,3 +240,29 @@ def test_a_site_that_cannot_be_read_keeps_what_was_known_of_it(history: Archive)
         found = connection.execute("SELECT site, count(*) FROM copies GROUP BY site ORDER BY site").fetchall()
         assert found == [("production", 4), ("standby", 4)]
         assert connection.execute("SELECT error FROM sites WHERE site = 'standby'").fetchall() == [("no answer",)]
+
+
+def test_after_another_trust_statement_what_is_no_longer_believed_goes(
+    history: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that was taken back takes back what it signed, also what the catalog holds already."""
+    path = history.folder / "catalog.duckdb"
+    refresh_file(sources(history.vault), path)
+    lost = history.vault.records("papers")[1]
+    believed = history.vault.parse_record
+
+    def parse(name: str, data: bytes) -> SnapshotRecord | None:
+        if name == lost.name:
+            raise Corrupt(f"{name} is signed by a key that was ended.")
+        return believed(name, data)
+
+    monkeypatch.setattr(history.vault, "parse_record", parse)
+    assert refresh_file(sources(history.vault), path)[1].records_gone == 0
+    monkeypatch.setattr(history.vault, "trust", replace(history.vault.trust, number=history.vault.trust.number + 1))
+    assert refresh_file(sources(history.vault), path)[1].records_gone == 1
+    with Catalog(sources(history.vault), path) as catalog:
+        assert catalog.query("SELECT seq FROM snapshots ORDER BY seq").column("seq").to_pylist() == [1, 3, 4]
+    # A repair may have made it whole.
+    monkeypatch.undo()
+    monkeypatch.setattr(history.vault, "trust", replace(history.vault.trust, number=history.vault.trust.number + 1))
+    assert refresh_file(sources(history.vault), path)[1].records_new == 1
