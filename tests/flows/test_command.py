@@ -76,3 +76,10 @@ def test_a_server_that_does_not_answer_is_an_error_with_a_way_out() -> None:
     with pytest.raises(Internal, match="did not answer") as caught:
         wait_for_server("http://127.0.0.1:9/api", seconds_max=0.2)
     assert "--flow" in caught.value.hint
+
+
+def test_a_flow_that_is_loaded_by_its_file_does_not_hide_the_libraries_that_send_notices(tmp_path: Path) -> None:
+    """A worker puts the folder of the flow's file first, and `flows/requests.py` has the name of a library."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import flows, requests; print(requests.Session.__module__)"
+    done = run("-c", code, str(ROOT / "flows"), home=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, "requests.sessions"), done.stderr
