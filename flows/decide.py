@@ -11,7 +11,7 @@ from flows.outcome import describe_run
 from flows.requests import DecideRequest
 from reopen.control.records import Decision
 from reopen.desk.decisions import decide as record_decision
-from reopen.desk.session import open_session
+from tasks.secrets import open_session
 
 
 @flow(name="decide", persist_result=False)

@@ -13,12 +13,12 @@ from flows.requests import DrillRequest
 from reopen import durations
 from reopen.desk.drill import DrillWish, run_drill
 from reopen.desk.runbook import try_to_keep_runbook
-from reopen.desk.session import open_session
 from reopen.recover.drill import DrillResult
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
+from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 

@@ -35,7 +35,7 @@ from reopen.control.records import Scenario, StepOutcome
 from reopen.control.rules import epoch_of
 from reopen.desk.moves import carry_out, choose_move, failback_wish
 from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
-from reopen.desk.session import Session, open_session
+from reopen.desk.session import Session
 from reopen.desk.watching import rule_of
 from reopen.errors import Conflict
 from reopen.recover.automatic import accepted_risks
@@ -51,6 +51,7 @@ from reopen.storage.canonical import decode, encode
 from tasks.approval import ask_for_approval
 from tasks.artifacts import publish_plan, publish_recovery
 from tasks.runner import threads
+from tasks.secrets import open_session
 from tasks.steps import StepTasks
 from tasks.watching import callers_progress
 

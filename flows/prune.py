@@ -10,11 +10,11 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import PruneRequest
 from reopen.desk.prune import Pruned, prune_at
-from reopen.desk.session import open_session
 from reopen.protect.prune.choice import PackToDo
 from tasks.artifacts import publish_prune
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
+from tasks.secrets import open_session
 
 
 @flow(name="prune", persist_result=False)

@@ -10,10 +10,10 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import ReadyRequest
 from reopen.desk.readiness import assess_site, tell_unready
-from reopen.desk.session import open_session
 from reopen.recover.readiness import Readiness
 from tasks.attempts import run_attempt
 from tasks.looks import publish_readiness
+from tasks.secrets import open_session
 
 
 @flow(name="ready", persist_result=False)

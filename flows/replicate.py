@@ -10,13 +10,13 @@ from flows.arguments import run_as_command
 from flows.outcome import describe_run, warn
 from flows.requests import ReplicateRequest
 from reopen.desk.runbook import try_to_keep_runbook
-from reopen.desk.session import open_session
 from reopen.protect.replicate.replicate import ReplicateResult, execute_replicate, plan_replicate
 from reopen.storage import open_store
 from reopen.storage.throttle import throttled
 from tasks.artifacts import publish_replication
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
+from tasks.secrets import open_session
 
 
 @flow(name="replicate", persist_result=False)

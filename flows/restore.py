@@ -11,12 +11,12 @@ from flows.arguments import run_as_command
 from flows.outcome import describe_run
 from flows.requests import RestoreRequest
 from reopen.desk.elsewhere import Workplace
-from reopen.desk.session import open_session
 from reopen.recover.restore import RestoreResult, begin_restore, execute_restore, plan_restore
 from reopen.storage import local_path
 from tasks.artifacts import publish_restore
 from tasks.progress import ArtifactProgress, artifact_key
 from tasks.runner import open_crew, threads
+from tasks.secrets import open_session
 from tasks.shards import SHARDS_AT_ONCE, restore_shards
 
 

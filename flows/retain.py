@@ -10,10 +10,10 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import RetainRequest
 from reopen.desk.retention import Retained, retain_at
-from reopen.desk.session import open_session
 from tasks.artifacts import publish_retention
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
+from tasks.secrets import open_session
 
 
 @flow(name="retain", persist_result=False)

@@ -11,8 +11,8 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run, not_needed
 from flows.requests import SilentRequest
 from reopen.desk.readiness import tell_silent
-from reopen.desk.session import open_session
 from reopen.recover.context import Delivery
+from tasks.secrets import open_session
 
 
 @flow(name="silent", persist_result=False)

@@ -14,13 +14,13 @@ from flows.outcome import concluded, describe_run, warn
 from flows.requests import SnapshotRequest
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.heartbeat import Job, heartbeat
-from reopen.desk.session import open_session
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
 from tasks.artifacts import publish_snapshot
 from tasks.progress import ArtifactProgress, artifact_key
 from tasks.runner import open_crew, threads
+from tasks.secrets import open_session
 from tasks.shards import SHARDS_AT_ONCE, write_shards
 
 

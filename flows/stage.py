@@ -13,11 +13,11 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run, warn
 from flows.requests import StageRequest
 from reopen.desk.runbook import try_to_keep_runbook
-from reopen.desk.session import open_session
 from reopen.desk.standby import Staging, choose_stage
 from reopen.desk.standby import stage as carry_out
 from reopen.recover.standby.staging import StageResult
 from tasks.attempts import run_attempt
+from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 

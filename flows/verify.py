@@ -11,12 +11,12 @@ from flows.outcome import concluded, describe_run, warn
 from flows.requests import VerifyRequest
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.heartbeat import Job, heartbeat
-from reopen.desk.session import open_session
 from reopen.protect.verify.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
 from tasks.progress import ArtifactProgress
 from tasks.runner import open_crew
+from tasks.secrets import open_session
 from tasks.shards import check_groups
 
 

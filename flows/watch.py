@@ -17,13 +17,14 @@ from flows.requests import WatchRequest
 from reopen.desk.heartbeat import Job, heartbeat
 from reopen.desk.left import look_for_left
 from reopen.desk.relief import relieve
-from reopen.desk.session import Session, open_session
+from reopen.desk.session import Session
 from reopen.desk.watching import keep, one_at_a_time, tell, watch_site
 from reopen.recover.context import Delivery
 from reopen.recover.watch.look import Looked
 from tasks.attempts import run_attempt
 from tasks.events import emit
 from tasks.looks import looked, publish_left, publish_relief, publish_watch
+from tasks.secrets import open_session
 
 
 @flow(name="watch", persist_result=False)
@@ -57,6 +58,9 @@ def _look(session: Session) -> tuple[Looked | None, tuple[Delivery, ...]]:
     describe_run(f"watch {found.site}: {found.judged.state}")
     publish_watch(found)
     deliveries = tell(session, found)
+    for item in deliveries:
+        if item.status != "sent":
+            get_run_logger().error(f"{item.channel}: {item.status}: {item.event}: {item.error}")
     keep(session, found)
     return found, deliveries
 
