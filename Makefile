@@ -6,10 +6,10 @@ UV := .venv/bin/uv
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check docs bench soak lock clean FORCE
+.PHONY: help run up down test check check-services docs bench soak lock clean FORCE
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 run: .venv/.ready ## Watch a business lose its production site and reopen at the standby
 	@$(PY) -m reopen.cli demo
@@ -37,6 +37,10 @@ check: .venv/.ready docs ## Lint, formatting, types, layers, documentation
 	@$(PY) -m mypy --strict
 	@.venv/bin/lint-imports --no-logo
 
+check-services: .venv/.ready ## Run servers and workers as production's files say, on PostgreSQL (installs it as root)
+	@.ci/install-services
+	@$(PY) -m pytest -m services tests/services
+
 bench: .venv/.ready ## Measure against peers
 	@$(PY) -m benchmarks
 
@@ -48,6 +52,9 @@ lock: .venv/.ready ## Resolve the locks again from pyproject.toml (newest versio
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
 	@$(UV) pip compile --group installer --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements-uv.lock
+	@printf 'editables\nhatchling\n' | $(UV) pip compile pyproject.toml - --extra sftp --extra dask --extra object-lock \
+	    --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o deployments/requirements.lock
 
 clean: ## Remove what make and the tools made; vaults and keys under .reopen stay
 	@rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
