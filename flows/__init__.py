@@ -4,8 +4,8 @@ Each flow takes one request (:mod:`flows.requests`) and returns the engine's own
 flow run and reaches the caller as :class:`flows.outcome.BadFinding`. Each also runs as ``python -m flows.<name>``.
 
 Importing this package prepares the environment, because Prefect reads its settings when it is first imported. It also
-takes this folder out of the places that modules are looked for in: a worker loads a flow by its file and puts the file's
-folder first, and our ``requests`` would then stand for the library of that name, by which notices are sent.
+takes this folder out of the places that modules are looked for in: a worker loads a flow by its file and puts the
+file's folder first, and our ``requests`` would then stand for the library of that name, by which notices are sent.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run, warn
 from flows.requests import ReportRequest
 from reopen.desk.report import look_around, send_report, try_to_store_report
-from reopen.desk.session import open_session
 from reopen.review.report.assemble import Report, make_report
 from tasks.attempts import run_attempt
 from tasks.looks import publish_report
+from tasks.secrets import open_session
 
 
 @flow(name="report", persist_result=False)

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from reopen.desk.session import open_session
 from reopen.recover.watch.memory import Memory, remember
 from tests.flows.scene import Scene, make_scene
 from tests.notify.receivers import Receiver, running
+
+FLOWS = Path(__file__).resolve().parent.parent.parent / "flows"
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -30,7 +33,7 @@ def test_a_channel_s_token_comes_from_a_block_and_the_environment_wins(
     from flows.silent import silent
     from tests.flows.observed import newest_flow_run
 
-    Secret(value="from-the-block").save("hook-token", overwrite=True)
+    Secret(value=SecretStr("from-the-block")).save("hook-token", overwrite=True)
     remember(
         open_session(scene.standby).settings.home, "production", Memory(looked_at=datetime(2026, 1, 1, tzinfo=UTC))
     )
@@ -45,6 +48,11 @@ def test_a_channel_s_token_comes_from_a_block_and_the_environment_wins(
         silent(SilentRequest(config=scene.standby))
     assert [path.strip("/") for path in receiver.paths] == ["from-the-block", "ours"]
     assert "from-the-block" not in str(newest_flow_run("reopen").model_dump())
+
+
+def test_no_flow_opens_its_session_without_looking_for_secrets() -> None:
+    passing = [path.name for path in FLOWS.glob("*.py") if "desk.session import open_session" in path.read_text()]
+    assert passing == []
 
 
 def test_the_variables_that_may_be_secret_are_those_that_settings_contracts_and_stores_name(
