@@ -253,11 +253,10 @@ def _mixed(values: NDArray[np.int64], salt: int) -> NDArray[np.uint64]:
 def refresh(folder: Path) -> list[Figure]:
     """Bring the catalog up to date, as ``reopen catalog`` does."""
     from reopen.review.catalog.query import refresh_file
-    from reopen.review.catalog.sources import Sources
-    from reopen.review.status import SiteVault
+    from reopen.review.catalog.sources import Place, Sources
 
     vault = Vault.open(open_store(str(folder / "vault")), load_keyring(folder / "keys"))
-    place = SiteVault(site="production", url=vault.store.url, role="primary", found=vault)
+    place = Place(site="production", url=vault.store.url, role="primary", opens=lambda: vault)
     started = time.perf_counter()
     refresh_file(Sources(places=(place,), initial_primary="production"), folder / "catalog.duckdb")
     return [Figure(name="wall", value=time.perf_counter() - started, unit="s")]

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -28,8 +29,7 @@ from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.snapshot import execute_snapshot
 from reopen.review.catalog.named import find_question
 from reopen.review.catalog.query import Catalog, refresh_file
-from reopen.review.catalog.sources import Sources
-from reopen.review.status import SiteVault
+from reopen.review.catalog.sources import Place, Sources
 from reopen.storage import open_store
 from reopen.vault import SnapshotRecord, Vault, create_vault, load_keyring, make_keys, save_key
 
@@ -230,7 +230,7 @@ class _History:
     def sources(self) -> Sources:
         """Both sites' vaults, and the contracts."""
         places = [
-            SiteVault(site=site, url=f"<{site}>", role=role, found=self._vault(folder))
+            Place(site=site, url=f"<{site}>", role=role, opens=partial(self._vault, folder))
             for site, role, folder in (("production", "primary", "vault"), ("standby", "standby", "replica"))
         ]
         return Sources(

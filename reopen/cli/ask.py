@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +14,14 @@ import typer
 
 from reopen.cli.face import Answer, Face, Lines, command
 from reopen.cli.text import Table, count_text, make_table, plain, size_text
-from reopen.errors import InvalidInput, ReopenError, TargetUnwritable
+from reopen.errors import InvalidInput, TargetUnwritable
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
     from reopen.desk.session import Session
-    from reopen.review.catalog.sources import Sources
+    from reopen.review.catalog.sources import Place, Sources
     from reopen.vault import Vault
 
 PANEL = "Look"
@@ -179,19 +180,14 @@ def catalog(
 
 def sources_of(session: Session, vaults: Sequence[str] | None = None, datasets: Sequence[str] = ()) -> Sources:
     """What a catalog is made from: every site's vault, the one we are at first, the epoch log and the contracts."""
-    from reopen.review.catalog.sources import Sources
-    from reopen.review.status import SiteVault
+    from reopen.review.catalog.sources import Place, Sources
 
     settings = session.settings
-    places = []
-    for name in vaults or sorted(settings.sites, key=lambda name: name != settings.site):
-        site = session.site(name)
-        found: Vault | ReopenError
-        try:
-            found = session.vault(name)
-        except ReopenError as error:
-            found = error
-        places.append(SiteVault(site=name, url=site.vault, role=site.role, found=found))
+    names = vaults or sorted(settings.sites, key=lambda name: name != settings.site)
+    sites = [session.site(name) for name in names]
+    places = [
+        Place(site=site.name, role=site.role, url=site.vault, opens=partial(session.vault, site.name)) for site in sites
+    ]
     contracts = session.contracts_or_none
     unknown = [name for name in datasets if not _is_known(name, contracts.datasets, places)]
     if unknown:
@@ -206,7 +202,7 @@ def sources_of(session: Session, vaults: Sequence[str] | None = None, datasets: 
     )
 
 
-def _is_known(name: str, contracts: Iterable[str], places: Iterable[Any]) -> bool:
+def _is_known(name: str, contracts: Iterable[str], places: Iterable[Place]) -> bool:
     from reopen.vault import Vault
 
     return name in contracts or any(

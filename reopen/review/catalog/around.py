@@ -19,9 +19,8 @@ from reopen.control.records import Epoch
 from reopen.errors import ReopenError
 from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.history import read_history
-from reopen.review.catalog.sources import Sources
+from reopen.review.catalog.sources import Place, Sources
 from reopen.review.catalog.tables import INNER, get_meta
-from reopen.review.status import SiteVault
 from reopen.vault import Vault
 from reopen.vault.statements import list_packs
 
@@ -73,7 +72,7 @@ _COVERAGE = pa.schema(
 class PlacePlan:
     """What a refresh does about one site. ``error`` is None when its vault was listed."""
 
-    place: SiteVault
+    place: Place
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     error: ReopenError | None = None

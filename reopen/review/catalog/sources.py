@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reopen.contracts import Contracts
 from reopen.control.log import EpochLog
+from reopen.errors import ReopenError
 from reopen.review.catalog.macros import MACROS
 from reopen.review.catalog.views import CONTROL_VIEWS, COVERAGE_VIEWS, ENTRY_VIEWS, PROFILE_VIEWS, SITE_VIEWS
-from reopen.review.status import SiteVault
+from reopen.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A site whose vault a catalog holds. The vault is opened when it is asked first: a question about this site waits
+    for no other."""
+
+    site: str
+    role: str
+    url: str
+    opens: Callable[[], Vault]
+
+    @cached_property
+    def found(self) -> Vault | ReopenError:
+        """The vault, or the error that opening it gave."""
+        try:
+            return self.opens()
+        except ReopenError as error:
+            return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +39,7 @@ class Sources:
     """Where a catalog comes from. ``places`` are in the order in which they are preferred: of equal records the first
     one's count. ``datasets`` is the choice; empty stands for all."""
 
-    places: tuple[SiteVault, ...]
+    places: tuple[Place, ...]
     log: EpochLog | None = None
     contracts: Contracts = field(default_factory=lambda: Contracts(datasets={}))
     initial_primary: str = ""

@@ -33,10 +33,9 @@ from reopen.review.catalog.around import (
     plan_control,
 )
 from reopen.review.catalog.rows import RECORDS, fact_rows, record_rows
-from reopen.review.catalog.sources import ALL, Needs, Sources
+from reopen.review.catalog.sources import ALL, Needs, Place, Sources
 from reopen.review.catalog.tables import INNER, UNREADABLE, WAITING, get_meta, set_meta
 from reopen.review.catalog.versions import KINDS, MANIFESTS, drop_records, load_waiting, readable_again, wait_again
-from reopen.review.status import SiteVault
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.record import parse_record_name
 
@@ -185,19 +184,20 @@ class _Finder:
         self._sources = sources
         self._parsed = parsed or {}
 
-    def __call__(self, name: str) -> tuple[SnapshotRecord, Sequence[Vault]]:
+    def __call__(self, name: str) -> tuple[SnapshotRecord, Sequence[Place]]:
         rows = self._connection.execute(f"SELECT site FROM {INNER}.copies WHERE name = ?", [name]).fetchall()
         sites = {site for (site,) in rows}
         places = [place for place in self._sources.places if place.site in sites]
-        vaults = [place.found for place in places if isinstance(place.found, Vault)]
-        if not vaults:
-            raise NotFound(f"no vault at hand holds {name}.", hint="`reopen status` says which vaults can be read.")
         record = self._parsed.get(name)
-        if record is None:
-            record = vaults[0].parse_record(name, vaults[0].store.get(name))
-        if record is None:
-            raise Corrupt(f"{name} is the void of a snapshot now.", object=name)
-        return record, vaults
+        if record is not None:
+            return record, places
+        for place in places:
+            if isinstance(place.found, Vault):
+                record = place.found.parse_record(name, place.found.store.get(name))
+                if record is None:
+                    raise Corrupt(f"{name} is the void of a snapshot now.", object=name)
+                return record, places
+        raise NotFound(f"no vault at hand holds {name}.", hint="`reopen status` says which vaults can be read.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +212,7 @@ class _Found:
     invalid: tuple[str, ...]
 
 
-def _plan_place(
-    connection: duckdb.DuckDBPyConnection, sources: Sources, place: SiteVault, *, retries: bool
-) -> PlacePlan:
+def _plan_place(connection: duckdb.DuckDBPyConnection, sources: Sources, place: Place, *, retries: bool) -> PlacePlan:
     if isinstance(place.found, ReopenError):
         return PlacePlan(place=place, error=place.found)
     vault = place.found

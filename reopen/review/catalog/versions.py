@@ -21,15 +21,16 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from reopen.errors import Corrupt, NotFound
+from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
+from reopen.review.catalog.sources import Place
 from reopen.review.catalog.tables import INNER, LOADED, OPEN, UNREADABLE, WAITING
-from reopen.vault import SnapshotRecord, TableRef, Vault
+from reopen.vault import SnapshotRecord, TableRef
 from reopen.vault.record import Part
 from reopen.vault.tables import MANIFEST, PROFILE, decode_parquet
 
-Finder = Callable[[str], tuple[SnapshotRecord, Sequence[Vault]]]
-"""Finds a record by its object's name, and the vaults that hold it, the preferred first."""
+Finder = Callable[[str], tuple[SnapshotRecord, Sequence[Place]]]
+"""Finds a record by its object's name, and the sites that hold it, the preferred first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +111,8 @@ def load_waiting(
             try:
                 if owner != newest_owner:
                     position += 1
-                    record, vaults = find(name)
-                    _take(connection, kind, name, series, position, _parts(pool, kind, record, vaults))
+                    record, places = find(name)
+                    _take(connection, kind, name, series, position, _parts(pool, kind, record, places))
                 else:
                     _note(connection, kind, name, LOADED, position)
                 newest[series] = (position, owner)
@@ -241,7 +242,7 @@ def _take(
     connection.execute("COMMIT")
 
 
-def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, vaults: Sequence[Vault]) -> Iterator[pa.Table]:
+def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, places: Sequence[Place]) -> Iterator[pa.Table]:
     """The parts of a record's table, checked against their pins; one is read while another is taken (V3)."""
     reference = kind.reference(record)
     assert reference is not None, f"{record.name} waits for a {kind.name} that it does not have"
@@ -250,7 +251,7 @@ def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, vaults:
     left = list(reference.parts)
     while left or ahead:
         while left and len(ahead) < 2:
-            ahead.append(pool.submit(_part, kind, vaults, reference.key, left.pop(0)))
+            ahead.append(pool.submit(_part, kind, places, reference.key, left.pop(0)))
         table = ahead.pop(0).result()
         rows += table.num_rows
         yield table
@@ -261,21 +262,27 @@ def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, vaults:
         )
 
 
-def _part(kind: Kind, vaults: Sequence[Vault], key: int, part: Part) -> pa.Table:
+def _part(kind: Kind, places: Sequence[Place], key: int, part: Part) -> pa.Table:
     """One part, from the first vault that has it as it was written."""
-    for vault in vaults[:-1]:
+    problem: ReopenError | None = None
+    for place in places:
+        vault = place.found
+        if isinstance(vault, ReopenError):
+            problem = problem or vault
+            continue
         try:
             return decode_parquet(vault.get_pinned(part), kind.schema, vault.metadata_key(key), part.name)
-        except (Corrupt, NotFound):
-            continue  # What a replica has whole need not be read from a damaged copy; a verify tells of that one.
-    vault = vaults[-1]
-    return decode_parquet(vault.get_pinned(part), kind.schema, vault.metadata_key(key), part.name)
+        except (Corrupt, NotFound) as error:
+            problem = (
+                error  # What a replica has whole need not be read from a damaged copy; a verify tells of that one.
+            )
+    raise problem or NotFound(f"no vault holds {part.name}.", hint="`reopen status` says which vaults can be read.")
 
 
 def _reads(pool: ThreadPoolExecutor, kind: Kind, find: Finder, name: str) -> bool:
     try:
-        record, vaults = find(name)
-        for _ in _parts(pool, kind, record, vaults):
+        record, places = find(name)
+        for _ in _parts(pool, kind, record, places):
             pass
     except (Corrupt, NotFound):
         return False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from reopen.review.catalog.sources import Sources
-from reopen.review.status import SiteVault
+from reopen.review.catalog.sources import Place, Sources
 from reopen.storage import open_store
 from reopen.vault import SnapshotRecord, Vault
 from tests.review.history import Archive
@@ -20,10 +20,14 @@ SITES = ("production", "standby")
 def sources(*vaults: Vault, datasets: frozenset[str] = frozenset(), everywhere: bool = False) -> Sources:
     """Vaults as those of production, which is the primary, and of the standby."""
     places = [
-        SiteVault(site=site, url=vault.store.url, role=site, found=vault)
+        Place(site=site, url=vault.store.url, role=site, opens=partial(_same, vault))
         for site, vault in zip(SITES, vaults, strict=False)
     ]
     return Sources(places=tuple(places), initial_primary="production", datasets=datasets, everywhere=everywhere)
+
+
+def _same(vault: Vault) -> Vault:
+    return vault
 
 
 def copied(archive: Archive, folder: Path) -> Archive:

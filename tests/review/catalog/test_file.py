@@ -18,7 +18,7 @@ from reopen.review.catalog.query import Catalog, refresh_file
 from reopen.review.catalog.tables import INNER
 from reopen.storage import open_store
 from reopen.storage.base import ObjectStore
-from reopen.vault import SnapshotRecord
+from reopen.vault import SnapshotRecord, Vault
 from tests.review.catalog.kept import copied, entries_in, entries_of, sources
 from tests.review.history import Archive, make_archive
 
@@ -227,13 +227,34 @@ def test_a_choice_of_datasets_leaves_out_the_others_and_is_kept(history: Archive
         assert connection.execute("SELECT count(DISTINCT dataset) FROM entries").fetchall() == [(2,)]
 
 
+def out_of_reach() -> Vault:
+    raise Transient("no answer")
+
+
+def test_a_question_about_this_site_opens_no_other(history: Archive) -> None:
+    """One that is gone may take long to say so."""
+    given = sources(history.vault, history.vault)
+    opened: list[str] = []
+
+    def noted() -> Vault:
+        opened.append("standby")
+        return history.vault
+
+    given = replace(given, places=(given.places[0], replace(given.places[1], opens=noted)))
+    with Catalog(given, history.folder / "catalog.duckdb") as catalog:
+        assert catalog.query("SELECT count(*) AS n FROM files WHERE path = 'one'").to_pylist() == [{"n": 4}]
+        assert opened == []
+        assert catalog.query("FROM exposure").num_rows == 1
+        assert opened == ["standby"]
+
+
 def test_a_site_that_cannot_be_read_keeps_what_was_known_of_it(history: Archive) -> None:
     shutil.copytree(history.vault.store.url, history.folder / "replica")
     replica = history.reopened(open_store(str(history.folder / "replica")))
     given = sources(history.vault, replica)
     path = history.folder / "catalog.duckdb"
     refresh_file(given, path)
-    lost = replace(given, places=(given.places[0], replace(given.places[1], found=Transient("no answer"))))
+    lost = replace(given, places=(given.places[0], replace(given.places[1], opens=out_of_reach)))
     plan, _ = refresh_file(lost, path)
     assert set(plan.problems) == {"standby"}
     with duckdb.connect(str(path), read_only=True) as connection:
