@@ -191,7 +191,9 @@ def _kit_problem(session: Session) -> str:
     found = _tried(lambda: check_kit(session))
     if isinstance(found, ReopenError) or found.ok:
         return ""
-    return "; ".join(f"{item.name or 'it'}: {item.defect}: {item.detail}" for item in found.problems[:RISKS_TOLD])
+    return "; ".join(
+        f"{item.name}: {item.detail}" if item.name else item.detail for item in found.problems[:RISKS_TOLD]
+    )
 
 
 def _suspects(vault: Vault) -> Mapping[str, Sequence[str]]:

@@ -13,8 +13,10 @@ Invariants
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +30,7 @@ from blake3 import blake3
 
 from reopen.clock import from_text, to_text
 from reopen.errors import Corrupt, Internal, NotFound, TargetUnwritable
+from reopen.ids import new_id
 from reopen.recover.context import Sign
 from reopen.recover.evidence import VerifySignature
 from reopen.storage.canonical import decode, encode
@@ -143,9 +146,7 @@ def save_kit(kit: Kit, path: Path) -> None:
     """
     try:
         if path.suffix == ".zip":
-            beside = path.with_name(f".{path.name}.new")
-            beside.write_bytes(to_zip(kit))
-            beside.replace(path)
+            _replace(path, to_zip(kit))
             return
         # The manifest last: what it lists is there.
         for name, data in sorted(contents(kit).items(), key=lambda item: item[0] == MANIFEST):
@@ -156,6 +157,21 @@ def save_kit(kit: Kit, path: Path) -> None:
         raise TargetUnwritable(
             f"{path} cannot be written: {error.strerror}.", hint="Name a folder or a .zip file that can be written."
         ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that whoever reads it sees the old one or the new one; a full disk leaves nothing beside it."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is there and no file", str(path))
+    beside = path.with_name(f".{path.name}.{new_id()}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_copy(path: Path) -> dict[str, bytes]:

@@ -41,7 +41,7 @@ def check_keys(vault: Vault | ReopenError, *, deep: bool) -> list[Check]:
 
 def _check_recovery_key(vault: Vault, *, deep: bool) -> Check:
     todo = (
-        "Bring a copy of the recovery key to this site; without it nothing here can be read. `reopen key test` tells."
+        "Bring a copy of the recovery key to this site; without it nothing here can be read. `reopen keys test` tells."
     )
     if not vault.keyring.can_read_content:
         return _check("recovery-key", Mark.FAIL, "no recovery key is at this site", todo)
@@ -54,7 +54,7 @@ def _check_recovery_key(vault: Vault, *, deep: bool) -> Check:
     tried = try_recovery_keys(vault, sample=TRIED_PACKS)
     if not tried.ok:
         value = f"{len(tried.unopened)} of {len(tried.tried)} packs are opened by no key here"
-        return _check("recovery-key", Mark.FAIL, value, "Run `reopen key test` and `reopen verify --level content`.")
+        return _check("recovery-key", Mark.FAIL, value, "Run `reopen keys test` and `reopen verify --level content`.")
     return _check("recovery-key", Mark.OK, f"{named} opens the vault, and {len(tried.tried)} of {tried.packs} packs")
 
 

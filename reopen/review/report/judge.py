@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reopen.errors import ReopenError, Transient
-from reopen.recover.readiness import Mark
+from reopen.recover.readiness import Area, Check, Mark
 from reopen.recover.report.words import seconds_text
 from reopen.review.report.model import Answer, DatasetLine, Judgement, Standing
 
 NAMED_MAX = 3
 COVERED = frozenset({"exposure", "drill", "proven", "plan"})
 """Checks of readiness that are judged here by what they are made of, so that a reason is not given twice."""
+_OF_HERE = frozenset({Area.SOFTWARE, Area.CAPACITY})
+_KEYS = frozenset({"recovery-key", "verifier-key", "key-files"})
 
 
 def judge(standing: Standing, lines: Sequence[DatasetLine]) -> Judgement:
@@ -41,6 +43,12 @@ def judge(standing: Standing, lines: Sequence[DatasetLine]) -> Judgement:
         f"{seconds_text(loses)} of data lost."
     )
     return Judgement(answer=Answer.YES, sentence=sentence, against=(), unknown=())
+
+
+def is_of_here(standing: Standing, check: Check) -> bool:
+    """Whether a check of another site measured the machine from which it was looked at: keys, software and room here
+    say nothing of those there, and production is not to hold the recovery key."""
+    return standing.site != standing.target and (check.area in _OF_HERE or check.name in _KEYS)
 
 
 def answer_of(line: DatasetLine) -> Answer:
@@ -70,7 +78,7 @@ def _against(standing: Standing, lines: Sequence[DatasetLine]) -> Iterator[str]:
     yield from _of_recoveries(lines)
     if not isinstance(standing.readiness, ReopenError | None):
         for check in standing.readiness.failed:
-            if check.name not in COVERED:
+            if check.name not in COVERED and not is_of_here(standing, check):
                 about = f" of {check.dataset}" if check.dataset else ""
                 yield f"{standing.readiness.site} is not ready: {check.name}{about}: {check.value.rstrip('.')}"
     for vault in standing.status.vaults:
@@ -130,6 +138,12 @@ def _unknown(standing: Standing, lines: Sequence[DatasetLine]) -> Iterator[str]:
             for check in standing.readiness.warned
             if check.name == "drill" and check.value.startswith("unproven: changed")
         ]
+        here = sorted({check.name for check in standing.readiness.failed if is_of_here(standing, check)})
+        if here:
+            yield (
+                f"{standing.readiness.site} was looked at from {standing.site}, which cannot see its {_names(here)}; "
+                f"make the report at {standing.readiness.site}"
+            )
         if drifted:
             yield f"{_names(drifted)} changed since the drill that proved {'it' if len(drifted) == 1 else 'them'}"
 

@@ -25,13 +25,18 @@ def render(report: Report) -> str:
     """The page of a report."""
     standing = report.standing
     sentence = report.judgement.sentence.partition(": ")[2]
+    names = {line.name for line in report.datasets} | {vault.site for vault in standing.status.vaults}
     return page_template(Path(__file__).parent, "page.html.j2").render(
         report=report,
         standing=standing,
         status=standing.status,
         kind=KINDS[report.judgement.answer],
         word=WORDS[report.judgement.answer],
-        sentence=sentence[:1].upper() + sentence[1:],
+        sentence=_capital(sentence, names),
+        reasons=[
+            *(("failed", "no", _capital(reason, names)) for reason in report.judgement.against),
+            *(("missed", "not known", _capital(reason, names)) for reason in report.judgement.unknown),
+        ],
         kinds={str(answer): kind for answer, kind in KINDS.items()},
         words={str(answer): word for answer, word in WORDS.items()},
         expected=EXPECTED,
@@ -43,6 +48,12 @@ def render(report: Report) -> str:
     )
 
 
+def _capital(sentence: str, names: set[str]) -> str:
+    """A sentence as it begins a line; the name of a dataset or site stays as it is typed."""
+    first = sentence.partition(" ")[0].rstrip(",;:")
+    return sentence if first in names else sentence[:1].upper() + sentence[1:]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that whoever reads it sees the old one or the new one, never a half.
 
@@ -50,6 +61,10 @@ def write_text(path: Path, text: str) -> None:
     """
     beside = path.with_name(f".{path.name}.{new_id()}.tmp")
     try:
+        if path.exists() and not path.is_file():
+            # A pipe or a device is written to; taking its name would take it away from everybody.
+            path.write_text(text, encoding="utf-8")
+            return
         with beside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

@@ -17,6 +17,7 @@ from datetime import timedelta
 from reopen.errors import ReopenError
 from reopen.recover.readiness import Mark
 from reopen.recover.report.words import seconds_text, size_text
+from reopen.review.report.judge import is_of_here
 from reopen.review.report.model import DatasetLine, Risk, Standing
 from reopen.review.status import Alarm, VaultStatus
 
@@ -54,10 +55,11 @@ def _of_readiness(standing: Standing) -> Iterator[Risk]:
         yield Risk(mark=Mark.WARN, what="readiness", about=standing.target, found=f"unknown: {why}", what_to_do=todo)
         return
     for check in (*found.failed, *found.warned):
+        of_here = is_of_here(standing, check)
         yield Risk(
-            mark=check.verdict,
+            mark=Mark.WARN if of_here else check.verdict,
             what=check.name.replace("-", " "),
-            about=check.dataset or found.site,
+            about=check.dataset or (standing.site if of_here else found.site),
             found=check.value,
             what_to_do=check.what_to_do or "Run `reopen ready`, and see what it says.",
         )

@@ -144,6 +144,20 @@ def test_what_is_not_known_is_not_proven_and_never_yes(what: str) -> None:
     assert judgement.sentence.startswith("Not proven: ")
 
 
+def test_a_key_that_production_does_not_hold_says_nothing_of_the_standby() -> None:
+    found = replace(well(), site="production", readiness=ready(a_check(Mark.FAIL, "recovery-key", value="none here")))
+
+    judgement = make_report(found).judgement
+
+    assert judgement.sentence == (
+        "Not proven: standby was looked at from production, which cannot see its recovery-key; "
+        "make the report at standby."
+    )
+    (risk,) = make_report(found).risks
+    assert (risk.mark, risk.about) == (Mark.WARN, "production")
+    assert make_report(replace(found, site="standby")).judgement.answer is Answer.NO
+
+
 def test_no_is_said_before_what_is_not_known_and_both_are_kept() -> None:
     found = with_dataset(replace(well(), readiness=None), "orders", lambda d: replace(d, rpa=3 * HOUR))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -97,8 +99,8 @@ def test_what_is_wrong_is_said_in_words_and_what_came_from_outside_is_escaped() 
 
     assert HOSTILE not in text
     assert page.words.count(HOSTILE) >= 2
-    assert "Orders would lose 3h of data, 30m is allowed; orders did not come back" in page.words
-    assert "✕ no Orders would lose" in page.words
+    assert "orders would lose 3h of data, 30m is allowed; orders did not come back" in page.words
+    assert "✕ no orders would lose" in page.words
     assert "The chain is broken: a gap" in page.words
     assert "production: cannot be read" not in page.words
     assert "cannot be read from standby" in page.words
@@ -110,6 +112,7 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
     assert page.words.startswith("Not proven: are we able to reopen?")
     assert "The evidence could not be read: no answer." in page.words
     assert "There is no history yet that could show one." in page.words
+    assert "Past drills cannot be read" in page.words
     assert page.words.count("unknown") >= 10
 
 
@@ -124,6 +127,19 @@ def test_every_series_of_a_plot_stands_out_from_its_ground() -> None:
         assert _contrast(colour["ink"], colour["panel"]) >= 4.5
         assert _contrast(colour["link"], colour["paper"]) >= 4.5
     assert re.findall(r"\.curve\.s\d \{ stroke-dasharray", style), "dashes, too, tell the series apart"
+
+
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe, got = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+
+    write_text(pipe, "the page")
+    reader.join(10)
+
+    assert got == ["the page"]
+    assert pipe.is_fifo()
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
