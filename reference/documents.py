@@ -11,6 +11,7 @@ tests of the command line run; a person gives each new member its meaning in :da
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -99,17 +100,18 @@ def _validator(command: str) -> Draft202012Validator | None:
 
 
 def learn(command: str, value: Any) -> bool:
-    """Let a command's schema allow a document too; whether its file changed."""
+    """Let a command's schema allow a document too; whether its file changed. Processes may learn at once."""
     path = path_of(command)
-    before = schema_of(command)
     title = f"reopen.{command.replace(' ', '-')}/{SCHEMA_VERSION}"
-    schema = {"$schema": DIALECT, "title": title, **_joined(dict(before) if before else {}, value)}
-    schema["properties"]["schema"] |= {"const": title}
-    if schema == before:
-        return False
-    path.write_text(json.dumps(schema, indent=1, sort_keys=False) + "\n", encoding="utf-8")
-    _read.cache_clear()
-    return True
+    with MEANINGS.open(encoding="utf-8") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        before: Schema = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        schema = {"$schema": DIALECT, "title": title, **_joined(before, value)}
+        schema["properties"]["schema"] |= {"const": title}
+        if schema != before:
+            path.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
+            _read.cache_clear()
+    return schema != before
 
 
 def _joined(schema: Schema, value: Any) -> Schema:

@@ -9,10 +9,29 @@ from pathlib import Path
 
 import pytest
 
+from reference.documents import faults
 from reopen.cli import asking, terminal
+from reopen.cli.face import Answer, Face
 from reopen.cli.terminal import Terminal
+from reopen.cli.text import plain
 from tests.cli.person import Person
 from tests.cli.place import Place
+
+
+@pytest.fixture(autouse=True)
+def documents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Holds every document that a command prints to the schema of that command."""
+    found: list[str] = []
+    finish = Face.finish
+
+    def held(self: Face, answer: Answer) -> int:
+        if self.json and not answer.bare:
+            found.extend(faults(self.name, {"schema": self.schema, **plain(answer.value)}))
+        return finish(self, answer)
+
+    monkeypatch.setattr(Face, "finish", held)
+    yield
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture

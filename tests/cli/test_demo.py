@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reference.documents import faults
 from reopen.cli.demo import business, questions, till
 from reopen.cli.demo.story import NEW_TILL, OLD_TILL
 
@@ -44,6 +45,7 @@ def test_the_demo_loses_production_and_opens_again_with_equal_files_and_answers(
     told: tuple[Path, dict[str, object], str],
 ) -> None:
     _, result, _ = told
+    assert faults("demo", result) == []
     assert result["answers_equal"] == list(questions.QUESTIONS)
     assert int(str(result["files_equal"])) > business.DOCUMENTS
 

@@ -1,0 +1,66 @@
+"""What the README and the pages tell people to type are commands and options that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helped import TREE
+
+ROOT = Path(__file__).parents[2]
+MADE = set((ROOT / "docs" / "reference").glob("*.md"))
+"""These are made from the commands themselves."""
+FORMAT = ROOT / "docs" / "vault-format.md"
+"""Tells bytes, some of which begin with our name."""
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - MADE - {FORMAT})]
+COMMON = {"--json", "--config", "--quiet", "-q", "--verbose", "--help", "-h", "--version"}
+
+
+def typed(page: Path) -> Iterator[str]:
+    """What stands in blocks and in code as a line that begins with the program."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for line in "\n".join(blocks).splitlines():
+        for part in re.split(r"&&|\|", line.partition(" #")[0]):
+            if part.strip().removeprefix("$ ").startswith("reopen "):
+                yield part.strip().removeprefix("$ ")
+    words = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    yield from re.findall(r"`(reopen [^`]+)`", words)
+
+
+def faults(line: str) -> list[str]:
+    """What of a command line does not exist."""
+    try:
+        words = shlex.split(line.replace("…", "x"), comments=True)[1:]
+    except ValueError as error:
+        return [f"{line}: {error}"]
+    path: list[str] = []
+    while words and (*path, words[0]) in TREE:
+        path.append(words.pop(0))
+    given = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    if not path:
+        # Of an option or a placeholder alone, such as `reopen --help` and `reopen COMMAND`, nothing can be said.
+        lone = not words or words[0].startswith("-") or words[0].isupper()
+        return [] if lone else [f"{line}: there is no such command"]
+    command = TREE[tuple(path)]
+    if hasattr(command, "commands"):
+        return [f"{line}: {' '.join(path)} has no such command"] if words and words[0].islower() else []
+    known = COMMON | {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
+    return [f"{line}: {' '.join(path)} has no option {option}" for option in given if option not in known]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_tells_people_to_type_exists(page: Path) -> None:
+    assert [fault for line in typed(page) for fault in faults(line)] == []
+
+
+def test_what_does_not_exist_is_found() -> None:
+    assert faults("reopen snapshot orders --dry-run") == []
+    assert faults("reopen keys rotate --role writer --stolen") == []
+    assert faults("reopen snapshoot") == ["reopen snapshoot: there is no such command"]
+    assert faults("reopen prune --gently") == ["reopen prune --gently: prune has no option --gently"]
+    assert faults("reopen keys sing") == ["reopen keys sing: keys has no such command"]
