@@ -13,7 +13,9 @@ import pytest
 
 from reopen.control.log import EpochLog
 from reopen.desk.left import TRIES_MAX
+from reopen.errors import VaultUnwritable
 from tests.cli.place import Place, Ran
+from tests.cli.test_handover_evidence import EVIDENCE
 from tests.cli.test_roles import ACCEPTED, calls, hook
 from tests.disks import give_room, small_disk_at
 
@@ -353,3 +355,38 @@ def test_a_recovery_that_dies_each_time_is_left_to_people_in_the_end(
         ready.run("failover", code=None)
 
     assert told == [*[True] * TRIES_MAX, False]
+
+
+def test_a_move_that_was_given_back_and_not_written_down_is_written_by_the_watch(
+    ready: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(ready, "production", "unquiesce", "exit 0")
+    hook(ready, "production", "final_sync", "exit 4")
+    watch_soon(ready)
+
+    def dies(*_: Any, **__: Any) -> Any:
+        raise SystemExit(1)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise VaultUnwritable("no space is left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reopen.recover.planned.record_end", dies)
+        ready.run("failover", "--planned", "--reason", "works", *ACCEPTED, code=None)
+    evidence = ready.folder / EVIDENCE
+    before = len(list(evidence.glob("*.json")))
+    with monkeypatch.context() as patch:
+        patch.setattr("reopen.recover.rollback.record_end", full)
+        found = look_until_relieved(ready)
+    assert found["relief"]["given_back"]
+    assert found["relief"]["unwritten"]
+    assert "no space is left" in found["relief"]["problem"]
+
+    # What was tried is tried again after a while; this watch has forgotten that it tried.
+    for memory in ready.folder.rglob("held-writers.json"):
+        memory.unlink()
+    assert ready.json("watch", "--once")["relief"] is None
+    assert len(list(evidence.glob("*.json"))) == before + 1
+    record = ready.json("evidence", "show")["record"]
+    assert (record["kind"], record["scenario"]) == ("given-back", "planned")
+    assert "final-sync:papers failed" in record["findings"]["ended"]
