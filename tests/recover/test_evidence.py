@@ -40,11 +40,11 @@ def verify(key: str, message: bytes, signature: bytes) -> bool:
     return key == "key-1"
 
 
-def drills(root: Path, count: int = 4, **changes: Any) -> list[Path]:
-    """Write a chain of ``count`` drills; returns the files of the records."""
+def drills(root: Path, count: int = 4, *, first: int = 0, **changes: Any) -> list[Path]:
+    """Write a chain of ``count`` drills, whose ids are numbers from ``first`` on; returns the files of the records."""
     store = LocalStore(root / "control")
     scratch = str(root / "scratch")
-    for number in range(count):
+    for number in range(first, first + count):
         plan = plan_drill(
             contracts_of({"papers": (1, ())}), vault_of(["papers"]), source_site="production",
             target_site="standby", scratch=drill_folder(scratch, str(number)), started_at=NOON,

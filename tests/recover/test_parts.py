@@ -85,7 +85,7 @@ def test_the_part_says_which_head_it_follows_and_goes_on_as_a_chain(tmp_path: Pa
     (first,) = evidence_parts(store)[0].believed
     assert first.number == 1, "nothing that stands quotes the second"
 
-    drills(tmp_path, 1)
+    drills(tmp_path, 1, first=4)
 
     part = evidence_parts(store)[1]
     assert part.follows["head"] == {"name": first.name, "digest": first.digest}
