@@ -29,7 +29,7 @@ from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan, plan_drill
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.scenarios.model import DrillScenario, Setting
-from reopen.storage import open_store, watch_stores
+from reopen.storage import local_path, open_store, watch_stores
 
 if TYPE_CHECKING:
     from reopen.config import Site
@@ -102,6 +102,7 @@ def choose_drill(session: Session, wish: DrillWish, *, identifier: str | None = 
     identifier = identifier or new_id()
     target = _target(session)
     assert target.scratch is not None
+    _require_local(wish, target)
     site = _vault_site(session, wish, target)
     seed = wish.seed if wish.seed is not None else int.from_bytes(system_random(4), "big")
     if wish.scenario is DrillScenario.BIT_ROT:
@@ -157,6 +158,20 @@ def choose_drill(session: Session, wish: DrillWish, *, identifier: str | None = 
         arrange = BitRot(vault=vault, overlay=overlay, other=other, unreachable=unreachable, seed=seed)
         setting = replace(setting, arrange=arrange)
     return ChosenDrill(plan=plan, identifier=identifier, scratch=target.scratch, setting=setting, vault=site)
+
+
+def _require_local(wish: DrillWish, target: Site) -> None:
+    """Refuse a scenario that changes restored files in place where the scratch is a store of objects.
+
+    :raises InvalidInput: it is.
+    """
+    assert target.scratch is not None
+    changes = wish.scenario in (DrillScenario.RANSOMWARE, DrillScenario.OPERATOR_ERROR)
+    if changes and local_path(target.scratch) is None:
+        raise InvalidInput(
+            f"the scenario {wish.scenario} changes files in place, and {target.scratch} is no local folder.",
+            hint=f"Set scratch in [sites.{target.name}] to a local folder for it.",
+        )
 
 
 ATTACKED = ".attacked"

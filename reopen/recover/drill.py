@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reopen.control.values import to_json
 from reopen.errors import Internal, TargetUnwritable
@@ -37,11 +37,11 @@ from reopen.recover.parts import evidence_break
 from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.record import BESIDE, record_recovery
 from reopen.recover.scenarios.model import PROVING, Setting
+from reopen.recover.scratch import FOLDER_PREFIX, LOCK_SUFFIX, scratch_prefix
 from reopen.recover.steps import Outcomes
+from reopen.storage import local_path
 from reopen.storage.base import ObjectStore
 
-FOLDER_PREFIX = "drill-"
-LOCK_SUFFIX = ".lock"
 PLAIN = Setting()
 """A drill that supposes nothing in particular."""
 
@@ -83,7 +83,7 @@ class DrillResult:
 
 def drill_folder(scratch: str, identifier: str) -> str:
     """The folder of one drill below the site's scratch folder; the plan's targets are below it."""
-    return str(Path(scratch) / f"{FOLDER_PREFIX}{identifier}")
+    return f"{scratch.rstrip('/')}/{FOLDER_PREFIX}{identifier}"
 
 
 def execute_drill(
@@ -190,6 +190,18 @@ def _isolation(store: ObjectStore, folder: str, setting: Setting) -> dict[str, o
 @contextmanager
 def scratch_folder(scratch: str, identifier: str) -> Iterator[Callable[[], CleanUp]]:
     """Make a drill's folder, and remove it whatever happens. The yielded function removes it now and tells."""
+    if local_path(scratch) is None:
+        there = drill_folder(scratch, identifier)
+        with scratch_prefix(scratch, there) as empty:
+
+            def empty_it() -> CleanUp:
+                done = empty()
+                return CleanUp(
+                    folder=there, gone=not done.problem, problem=done.problem, leftovers_removed=done.leftovers
+                )
+
+            yield empty_it
+        return
     root, folder = Path(scratch), Path(drill_folder(scratch, identifier))
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -262,7 +274,7 @@ def _lock_path(folder: Path) -> Path:
 def _check_isolation(plan: RecoveryPlan, folder: str) -> None:
     if plan.kind is not PlanKind.DRILL:
         raise Internal("a failover's plan was handed to a drill.")
-    outside = [d.target_url for d in plan.datasets if Path(folder) not in Path(d.target_url).parents]
+    outside = [d.target_url for d in plan.datasets if PurePosixPath(folder) not in PurePosixPath(d.target_url).parents]
     if outside:
         raise Internal(f"R5: the drill aims outside its folder: {', '.join(outside)}.")
 

@@ -16,7 +16,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import Annotated, Protocol
 
 from reopen.contracts.load import Contracts
@@ -308,7 +307,7 @@ def plan_drill(
     points: Mapping[str, str] | None = None,
     datasets: Collection[str] | None = None,
 ) -> RecoveryPlan:
-    """Plan the same recovery into ``scratch``, a local folder of this drill's own, as if the site failed at
+    """Plan the same recovery into ``scratch``, a folder or prefix of this drill's own, as if the site failed at
     ``started_at``. Parameters and errors as :func:`plan_failover`."""
     return _plan(
         PlanKind.DRILL, contracts, vault, source_site=source_site, target_site=target_site,
@@ -365,7 +364,7 @@ def _plan(
         found = None if isinstance(chosen, NoPoint) else chosen
         staged = None
         if scratch is not None:
-            version, target_url = "", str(PurePosixPath(scratch) / name)
+            version, target_url = "", f"{scratch.rstrip('/')}/{name}"
         else:
             staged = _usable(standby.staged.get(name, ()), found, dataset, served)
             version = _version(found, staged, standby, name)

@@ -21,12 +21,14 @@ from reopen.protect.plan import plan_snapshot
 from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
 from reopen.protect.snapshot import execute_snapshot
 from reopen.protect.verify.verify import Level, verify_vault
+from reopen.recover import scratch as scratch_module
 from reopen.recover.check import check_tree
 from reopen.recover.checks import ValidationRequest, Validator
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import RecoveryContext
+from reopen.recover.drill import drill_folder, execute_drill
 from reopen.recover.failover import FailoverResult, execute_failover, unfinished_plan
-from reopen.recover.plan import plan_failover
+from reopen.recover.plan import plan_drill, plan_failover
 from reopen.recover.readiness.targets import try_place
 from reopen.recover.standby import marks
 from reopen.recover.standby.asking import ask_serving
@@ -95,13 +97,30 @@ def yard(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Ya
 
 
 @pytest.mark.slow
-def test_the_real_checks_read_the_objects_back_and_find_what_no_digest_shows(yard: S3Yard, tmp_path: Path) -> None:
-    """A failover passes by them. Then an order of nobody, and one key twice, are put beside what was restored; and a
-    bucket that is not there is an error, which says nothing about data."""
+def test_the_real_checks_read_the_objects_back_and_find_what_no_digest_shows(
+    yard: S3Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drill and a failover pass by them. Then an order of nobody, and one key twice, are put beside what was
+    restored; and a bucket that is not there is an error, which says nothing about data."""
     checks = Validator(work=tmp_path / "work", memory_limit="256MB")
     with wire(
         yard.contracts, yard.vault, validator=checks, validation_memory="256MB", publisher=yard.publisher
     ) as context:
+        scratch, now = f"{yard.root}/scratch", SYSTEM_CLOCK.now()
+        rehearsed = plan_drill(
+            yard.contracts, yard.vault, source_site="production", target_site="standby",
+            scratch=drill_folder(scratch, "d1"), started_at=now,
+        )  # fmt: skip
+        store = open_store(scratch)
+        store.put("drill-killed/orders/left.parquet", [b"left"])
+        store.put("drill-killed.lock", [b""])
+        monkeypatch.setattr(scratch_module, "LEFT_AFTER", timedelta(0))
+        drill = execute_drill(rehearsed, context, yard.log.store, scratch=scratch, identifier="d1", workers=2)
+        assert drill.passed, drill.measured
+        assert drill.clean_up.gone
+        assert drill.clean_up.leftovers_removed == (f"{scratch}/drill-killed",)
+        assert list(store.list()) == []
+
         result = execute_failover(yard.plan(), context, yard.log, fence=COOPERATIVE, reason="test", workers=2)
         assert result.verdict is Verdict.MET, result.measured
         statuses = {check["rule"]: check["status"] for check in result.outcomes["validate:orders"].details["checks"]}
