@@ -56,7 +56,7 @@ def test_each_site_s_worker_holds_its_own_keys_and_no_other_process_holds_any(si
         keys = {target for target in service.secrets if target.endswith(".key")}
         if name.startswith(site) and name.endswith("worker"):
             assert keys == KEYS[site]
-        if name.endswith("-server"):
+        if not name.endswith("worker"):
             assert keys == set()
     for name in unit_names():
         if name.startswith(f"reopen-worker-{site}"):
