@@ -70,6 +70,8 @@ def test_sql_answers_named_questions_with_their_words(two: Place) -> None:
     [
         (("lost-new",), "lost-now"),
         (("history",), "path"),
+        (("diff", "nothing", "nowhere"), "no snapshot begins with"),
+        (("diff", "", ""), "Write more"),
         (("drills", "papers"), "papers"),
         (("SELECT 1", "papers"), "papers"),
         (("SELECT 1", "--format", "parquet"), "Parquet"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import duckdb
 
-from reopen.errors import Conflict, Corrupt, InvalidInput, ReopenError, TargetUnwritable, Transient
+from reopen.errors import Corrupt, InvalidInput, ReopenError, TargetUnwritable, Transient
 from reopen.review.catalog.macros import MACROS
 from reopen.review.catalog.tables import INNER, LAYOUT, create_tables, get_meta, set_meta
 from reopen.review.catalog.views import INNER_VIEWS, VIEWS
@@ -29,6 +29,9 @@ STORAGE_VERSION = "v1.0.0"
 MEMORY_LIMIT = "1GB"
 """What DuckDB takes while it refreshes or answers; what does not fit goes to a folder beside the file."""
 
+_UNWRITABLE = re.compile(
+    "Permission denied|Read-only file system|No space left|Not a directory|Is a directory|No such file"
+)
 _LOCKED = re.compile(r"Could not set lock on file.*?(\(PID (\d+)\)|$)", re.DOTALL)
 
 
@@ -38,16 +41,28 @@ class CatalogBusy(Transient):
     kind = "catalog-busy"
 
 
+class CatalogDamaged(Corrupt):
+    """DuckDB cannot use the file. It is a cache: what it held is in the vaults."""
+
+    kind = "catalog-damaged"
+
+
+class NotACatalog(InvalidInput):
+    """The file is somebody else's."""
+
+    kind = "not-a-catalog"
+
+
 @contextlib.contextmanager
 def open_for_refresh(path: Path, *, rebuild: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """The catalog in a file, to be written to; made where there is none.
 
-    :param rebuild: whether what it holds is forgotten first.
+    :param rebuild: whether what it holds is forgotten first; a damaged file is put aside then.
     :raises CatalogBusy: another process has it open.
     :raises InvalidInput: the file is no catalog (F3).
     :raises TargetUnwritable: nothing can be written there.
     """
-    with _private_files(), contextlib.closing(_connect(path, read_only=False)) as connection:
+    with _private_files(), contextlib.closing(_connect_to_write(path, rebuild=rebuild)) as connection:
         _prepare(connection, path, rebuild=rebuild)
         _restrict(path)
         try:
@@ -67,8 +82,8 @@ def open_for_reading(path: Path) -> duckdb.DuckDBPyConnection | None:
         return None
     try:
         connection = _connect(path, read_only=True)
-    except (Corrupt, InvalidInput):
-        return None
+    except (CatalogDamaged, NotACatalog):
+        return None  # Who opens it to write tells of it.
     if _is_catalog(connection) and get_meta(connection, "definitions") == _definitions():
         return connection
     connection.close()
@@ -108,7 +123,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, rebuild: bool
         ).fetchall()
         is_ours = _is_catalog(connection, any_layout=True)
         if names and not is_ours:
-            raise InvalidInput(
+            raise NotACatalog(
                 f"{path} is a DuckDB database and no catalog of Reopen; it is left as it is.",
                 hint="Name another file with --to.",
             )
@@ -159,6 +174,19 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _connect_to_write(path: Path, *, rebuild: bool) -> duckdb.DuckDBPyConnection:
+    try:
+        return _connect(path, read_only=False)
+    except CatalogDamaged:
+        if not rebuild:
+            raise
+    # Whose it was cannot be told any more, so it is moved and not removed; its log would not fit another file.
+    for file in (path, path.with_name(f"{path.name}.wal")):
+        if file.exists():
+            file.replace(file.with_name(f"{file.name}.damaged"))
+    return _connect(path, read_only=False)
+
+
 def _settle(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
@@ -194,21 +222,16 @@ def _translated(error: duckdb.Error, path: Path) -> ReopenError:
         )
     first = text.splitlines()[0] if text else type(error).__name__
     if "not a valid DuckDB database file" in text:
-        return InvalidInput(
+        return NotACatalog(
             f"{path} is no DuckDB database; it is left as it is.", hint="Name another file with --to.", file=path
         )
-    if isinstance(error, duckdb.IOException):
-        if re.search(r"Permission denied|Read-only file system|No space left|Not a directory|No such file", text):
-            return _unwritable(path, first)
-        if "was created with" in text or "version" in text:
-            return Conflict(
-                f"{path} was written by a newer DuckDB: {first}.",
-                hint="Remove it and run `reopen catalog`: all of it is made again.",
-                file=path,
-            )
-    return Corrupt(
+    if re.search(
+        r"Permission denied|Read-only file system|No space left|Not a directory|Is a directory|No such f", text
+    ):
+        return _unwritable(path, first.removesuffix("."))
+    return CatalogDamaged(
         f"the catalog {path} cannot be used: {first}",
-        hint=f"It is a cache: remove it, and `reopen catalog` makes it again ({path.name}).",
+        hint="It is a cache: `reopen catalog --rebuild` puts the file aside and makes another.",
         file=path,
     )
 

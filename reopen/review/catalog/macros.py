@@ -25,8 +25,10 @@ class Macro:
 
 
 def _snapshot(parameter: str) -> str:
-    """The one snapshot that a text names; DuckDB refuses a subquery of two rows, so a short beginning is an error."""
-    return f"(SELECT snapshot FROM {INNER}.records WHERE starts_with(snapshot, {parameter}))"
+    """The one snapshot that a text names; DuckDB refuses a subquery of two rows, so a short beginning is an error, as
+    is one that nothing has."""
+    found = f"(SELECT snapshot FROM {INNER}.records WHERE starts_with(snapshot, {parameter}))"
+    return f"coalesce({found}, error('no snapshot begins with ' || {parameter}))"
 
 
 MACROS: Mapping[str, Macro] = MappingProxyType(

@@ -2,7 +2,7 @@
 
 Invariants
     Q1  An answer is as new as the listing that was made for it; what a question does not need is not read.
-    Q2  Who finds the file in use, or cannot write it, is answered from memory and told so.
+    Q2  Who finds the file in use, damaged, foreign or not to be written is answered from memory and told so.
     Q3  A question about entries is refused while the manifest of a snapshot cannot be read: an answer that leaves out
         files looks like an answer. Plain DuckDB on the file answers without them; ``snapshots`` says which.
     Q4  A query cannot change the file: it is open read-only.
@@ -25,7 +25,14 @@ import pyarrow as pa
 
 from reopen.errors import Corrupt, InvalidInput, ReopenError, TargetUnwritable
 from reopen.progress import SILENT, Progress
-from reopen.review.catalog.file import CatalogBusy, open_for_reading, open_for_refresh, open_in_memory
+from reopen.review.catalog.file import (
+    CatalogBusy,
+    CatalogDamaged,
+    NotACatalog,
+    open_for_reading,
+    open_for_refresh,
+    open_in_memory,
+)
 from reopen.review.catalog.macros import MACROS
 from reopen.review.catalog.sources import ALL, Needs, Sources
 from reopen.review.catalog.sync import Refreshed, RefreshPlan, execute_refresh, plan_refresh, unreadable_snapshots
@@ -69,7 +76,7 @@ class Catalog:
         if self._path is not None:
             try:
                 return self._of_file(self._path, needs)
-            except (CatalogBusy, TargetUnwritable) as error:
+            except (CatalogBusy, CatalogDamaged, NotACatalog, TargetUnwritable) as error:
                 self._note(f"{error.message} Answered from memory.")
                 self.close_connection()
                 self._path = None
@@ -203,5 +210,7 @@ def _translated(error: Exception) -> ReopenError:
     if "read-only mode" in text:
         hint = "The catalog is read-only here; copy what you need with CREATE TEMP TABLE, or --out."
     elif "More than one row returned by a subquery" in text:
-        hint = "A text begins more than one snapshot's id; write more of it."
+        return InvalidInput("more than one snapshot's id begins so.", hint="Write more of the id.")
+    elif "no snapshot begins with" in text:
+        hint = "`reopen snapshots` lists the ids."
     return InvalidInput(f"DuckDB cannot answer: {text}", hint=hint)

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from reopen.errors import Corrupt, InvalidInput, Transient
-from reopen.review.catalog.file import CatalogBusy, open_for_reading
+from reopen.review.catalog.file import CatalogBusy, CatalogDamaged, open_for_reading
 from reopen.review.catalog.query import Catalog, refresh_file
 from reopen.review.catalog.tables import INNER
 from reopen.storage import open_store
@@ -199,6 +199,21 @@ def test_a_file_that_is_no_catalog_is_left_as_it_is(history: Archive, content: s
         with pytest.raises(InvalidInput, match="left as it is"):
             refresh_file(sources(history.vault), path, rebuild=rebuild)
     assert path.read_bytes() == before
+
+
+def test_a_damaged_catalog_is_told_answered_around_and_made_anew(history: Archive) -> None:
+    path = history.folder / "catalog.duckdb"
+    refresh_file(sources(history.vault), path)
+    path.write_bytes(path.read_bytes()[:1_000_000])
+    with pytest.raises(CatalogDamaged, match="cannot be used") as refused:
+        refresh_file(sources(history.vault), path)
+    assert "--rebuild" in refused.value.hint
+    notes: list[str] = []
+    with Catalog(sources(history.vault), path, note=notes.append) as catalog:
+        assert catalog.query("FROM snapshots").num_rows == 4
+    assert "Answered from memory" in notes[0]
+    assert refresh_file(sources(history.vault), path, rebuild=True)[1].manifests_read == 4
+    assert path.with_name("catalog.duckdb.damaged").stat().st_size == 1_000_000
 
 
 def test_a_catalog_of_another_layout_is_made_anew(history: Archive) -> None:
