@@ -13,6 +13,7 @@ from flows.requests import DrillRequest
 from reopen import durations
 from reopen.desk.drill import DrillWish, run_drill
 from reopen.desk.runbook import try_to_keep_runbook
+from reopen.recover.anchor import anchor_of
 from reopen.recover.drill import DrillResult
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
@@ -62,7 +63,7 @@ def wish_of(request: DrillRequest) -> DrillWish:
 def lines(result: DrillResult) -> list[str]:
     """The result as ``python -m flows.drill`` prints it."""
     gone = "is gone" if result.clean_up.gone else f"is NOT gone: {result.clean_up.problem}"
-    return [summary(result.plan, result.measured), f"The scratch folder {gone}."]
+    return [summary(result.plan, result.measured), f"The scratch folder {gone}.", anchor_of(result.evidence)]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
 from reopen.desk.session import Session
 from reopen.desk.watching import rule_of
 from reopen.errors import Conflict
+from reopen.recover.anchor import anchor_of
 from reopen.recover.automatic import accepted_risks
 from reopen.recover.clocks import Verdict
 from reopen.recover.context import Attended, RecoveryContext
@@ -198,7 +199,7 @@ def _tier_tag(tier: int) -> str:
 def lines(result: FailoverResult) -> list[str]:
     """The result as ``python -m flows.failover`` prints it."""
     head = f"{result.primary} is the primary, epoch {result.epoch}"
-    return [head, *result.undone, "", summary(result.plan, result.measured)]
+    return [head, *result.undone, "", summary(result.plan, result.measured), anchor_of(result.evidence)]
 
 
 if __name__ == "__main__":

@@ -14,11 +14,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 from reopen.control.chain import Link, parse_link
 from reopen.errors import Corrupt, InvalidInput, Refused
 from reopen.recover.parts import AFTER, prefix_of
 from reopen.storage.base import ObjectStore
+
+if TYPE_CHECKING:
+    from reopen.recover.evidence import StoredEvidence
 
 ANCHOR = re.compile(r"(?:([1-9][0-9]{0,9}):)?([0-9a-f]{16,64})")
 """A digest of evidence, or the first 16 or more digits of it, after its number where that is known."""
@@ -72,6 +76,12 @@ def how_to_check(anchor: Anchor) -> str:
         f"Keep it where nobody who writes the control store can change it: `reopen evidence verify --anchor {anchor}` "
         "reports when the chain no longer contains this record."
     )
+
+
+def anchor_of(record: StoredEvidence) -> str:
+    """The anchor of a record that was just written, with what to do with it, in a line."""
+    anchor = Anchor(number=record.number, digest=record.digest)
+    return f"Anchor: {anchor}. {how_to_check(anchor)}"
 
 
 def standing_text(head: Anchor | None, broken: str) -> str:

@@ -24,6 +24,7 @@ from reopen.recover.clocks import Verdict
 from reopen.recover.plan import PlanKind
 from reopen.recover.readiness import Mark, Readiness
 from reopen.review.report.assemble import Report
+from reopen.review.report.judge import is_of_here
 from reopen.review.report.lines import newest_of
 from reopen.review.report.model import Answer, Standing
 from reopen.review.status import DatasetStatus
@@ -216,7 +217,9 @@ def _of_look(report: Report, duration_seconds: float) -> Iterator[Sample]:
         yield _sample("reopen_open_risks", float(sum(risk.mark is mark for risk in report.risks)), verdict=str(mark))
     if isinstance(standing.readiness, Readiness):
         checks, site = standing.readiness.checks, standing.readiness.site
-        yield _sample("reopen_ready", float(standing.readiness.ok), site=site)
+        # What was measured where one looked from says nothing of that site.
+        failed = [check for check in standing.readiness.failed if not is_of_here(standing, check)]
+        yield _sample("reopen_ready", float(not failed), site=site)
         for mark in Mark:
             count = float(sum(check.verdict is mark for check in checks))
             yield _sample("reopen_ready_checks", count, site=site, verdict=str(mark))

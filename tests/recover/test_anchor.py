@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reopen.errors import InvalidInput
-from reopen.recover.anchor import Anchor, head_of, how_to_check, parse_anchor, standing_text
+from reopen.recover.anchor import Anchor, anchor_of, head_of, how_to_check, parse_anchor, standing_text
 from reopen.recover.evidence import read_evidence
 from reopen.storage.local import LocalStore
 from tests.recover.business import FakeVerbs, Told, context_of, fail_over
@@ -82,4 +82,5 @@ def test_the_message_at_the_end_of_a_recovery_names_the_record_before_it(tmp_pat
     assert said[0] == "the chain is whole; this record is its first"
     assert f"the record before this one is 1:{first.digest}" in said[1]
     assert f"--anchor 2:{second.digest}" in said[2]
+    assert anchor_of(second).startswith(f"Anchor: 2:{second.digest}. Keep it")
     assert standing_text(None, "a gap").startswith("THE CHAIN IS BROKEN (a gap)")

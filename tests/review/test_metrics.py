@@ -10,10 +10,11 @@ from prometheus_client import parser as prometheus
 from prometheus_client.openmetrics import parser as openmetrics
 
 from reopen.errors import Transient
+from reopen.recover.readiness import Mark
 from reopen.review.metrics import METRICS, Metric, Sample, collect, is_complete, to_openmetrics
 from reopen.review.report.assemble import make_report
 from reopen.review.report.model import Standing
-from tests.review.report.standings import a_row, a_vault, well, with_dataset
+from tests.review.report.standings import a_check, a_row, a_vault, ready, well, with_dataset
 
 UNITS = {"seconds": "_seconds", "bytes": "_bytes", "ratio": "_ratio", "": ""}
 
@@ -84,6 +85,13 @@ def test_what_could_not_be_looked_at_has_no_sample_and_the_scrape_is_no_success(
     assert not names & {"reopen_ready", "reopen_evidence_head_number", "reopen_last_drill_timestamp_seconds"}
     assert ("reopen_vault_stored_bytes", "site=production") not in found
     assert is_complete(well(readiness=None)), "that nobody wanted to look is no failure"
+
+
+def test_a_key_that_is_not_where_one_looks_from_says_nothing_of_the_standby() -> None:
+    failed = ready(a_check(Mark.FAIL, "recovery-key"))
+
+    assert scraped(well(site="production", readiness=failed))["reopen_ready", "site=standby"] == 1
+    assert scraped(well(readiness=failed))["reopen_ready", "site=standby"] == 0
 
 
 def test_a_failover_is_no_drill() -> None:
