@@ -9,9 +9,10 @@ Invariants
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -113,6 +114,14 @@ class _Tree(ReopenGroup):
         self.commands = _Commands()
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from reopen import __version__
+
+        sys.stdout.write(f"reopen {__version__}\n")
+        raise typer.Exit
+
+
 def make_app() -> typer.Typer:
     """The whole command tree."""
     app = typer.Typer(
@@ -128,7 +137,13 @@ def make_app() -> typer.Typer:
 
     @app.callback()
     def top(
-        ctx: typer.Context, config: ConfigOption = None, quiet: QuietOption = False, verbose: VerboseOption = False
+        ctx: typer.Context,
+        config: ConfigOption = None,
+        quiet: QuietOption = False,
+        verbose: VerboseOption = False,
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+        ] = False,
     ) -> None:
         ctx.obj = {"config": config, "quiet": quiet, "verbose": verbose}
 

@@ -74,6 +74,7 @@ def test_every_exit_code_of_an_error_is_explained() -> None:
 
 def test_the_program_tells_its_version_and_exit_codes_to_programs_too(place: Place) -> None:
     assert place.json("version")["version"] == __version__
+    assert place.run("--version").stdout == f"reopen {__version__}\n"
     assert {item["code"] for item in place.json("help", "exit-codes")["exit_codes"]} == {*range(9), 130}
     assert "Topics: exit-codes" in place.run("help", "else", code=4).stderr
 
