@@ -48,7 +48,7 @@ reason.
 | key | meaning |
 | --- | --- |
 | `team` | The owner: the team's `name`, else the member with the role `owner`. |
-| `support` | How owners are told: `url` is an Apprise URL, or `mailto:`; `${NAME}` in it is a variable of the environment. |
+| `support` | How owners are told: `url` is an Apprise URL, or `mailto:`; `${NAME}` in it is a variable of the environment. `scope` says of what: `notifications` of everything, `issues` of all but routine, `announcements` of where the business runs, `interactive` of that and of what people are asked; none of everything. |
 | `description.purpose` | Shown beside the dataset. |
 """
 

@@ -298,4 +298,9 @@ def _channels(reader: Reader) -> tuple[Channel, ...]:
             message = "The URL carries a secret, and a contract is read by many."
             hint = "Write ${NAME} in its place, and set the variable NAME where Reopen runs."
             reader.error(("support", number, "url"), message, hint, value="…")
-    return tuple(Channel(name=item["channel"], tool=item.get("tool", ""), url=item.get("url", "")) for item in support)
+    return tuple(
+        Channel(
+            name=item["channel"], tool=item.get("tool", ""), url=item.get("url", ""), scope=item.get("scope", "")
+        )
+        for item in support
+    )  # fmt: skip

@@ -85,11 +85,12 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """One way to reach the owner, from the contract's ``support`` section."""
+    """One way to reach the owner, from the contract's ``support`` section. ``scope`` says what it is for."""
 
     name: str
     tool: str
     url: str
+    scope: str = ""
 
 
 PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")

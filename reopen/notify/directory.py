@@ -36,9 +36,12 @@ def list_channels(
     routes: dict[str, Route] = {}
     told: dict[str, list[str]] = {}
     for event in Event:
-        for route in routes_of(settings, event, owners(described), environment):
-            routes.setdefault(_key(route), route)
-            told.setdefault(_key(route), []).append(str(event))
+        # Of what concerns one dataset, too: where a scope leaves none of its channels, all of them are told.
+        for concerned in (owners(described), *map(_contacts, described)):
+            for route in routes_of(settings, event, concerned, environment):
+                routes.setdefault(_key(route), route)
+                if str(event) not in (events := told.setdefault(_key(route), [])):
+                    events.append(str(event))
     owned: dict[str, list[str]] = {}
     for dataset in described:
         for route in routes_of(Notify(mail=settings.mail), Event.TEST, _contacts(dataset), environment):
@@ -84,7 +87,7 @@ def words_of(event: str) -> str:
 
 
 def _contacts(dataset: Dataset) -> tuple[Contact, ...]:
-    return tuple(Contact(name=c.name, tool=c.tool, url=c.url) for c in dataset.channels)
+    return tuple(Contact(name=c.name, tool=c.tool, url=c.url, scope=c.scope) for c in dataset.channels)
 
 
 def _key(route: Route) -> str:

@@ -1,7 +1,8 @@
 """Owns who is told of what: from an event and the owners that it concerns to the channels, each once.
 
 Everybody (``[notify] urls``) is told of everything, those of ``[notify.events]`` of that event too, and owners of what
-concerns their datasets. ``only`` narrows an event to its own channels; ``off`` leaves none.
+concerns their datasets, as far as a channel is for it (:mod:`reopen.notify.scopes`). ``only`` narrows an event to its
+own channels; ``off`` leaves none.
 
 Invariants
     R1  A channel is told once of a notice, whoever names it and however often.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from reopen.config.model import EventChannels, Notify
 from reopen.notify.addresses import Unsendable, of_contact, of_setting
+from reopen.notify.scopes import told_of
 from reopen.recover.plan import Contact
 
 EVERYBODY = "everybody"
@@ -45,7 +47,7 @@ def routes_of(
         found += _of_settings(settings.urls, EVERYBODY, "notify.urls", environment)
     found += _of_settings(of_event.urls, f"told of {event}", f"notify.events.{event}", environment)
     if settings.owners and not of_event.only:
-        found += [_of_contact(contact, settings.mail, environment) for contact in contacts]
+        found += [_of_contact(contact, settings.mail, environment) for contact in told_of(contacts, event)]
     # Those without a URL are told apart by their name, so that each problem is shown once.
     unique: dict[str, Route] = {}
     for route in found:

@@ -89,6 +89,8 @@ class Contact:
     name: str
     tool: str
     url: str
+    scope: Annotated[str, later("")] = ""
+    """What the channel is for, in the word of the contract."""
 
 
 @stored
@@ -379,7 +381,7 @@ def _plan(
                 contract=_contract_pin(dataset),
                 objective=PlannedObjective(rpo=dataset.objective.rpo, rto=dataset.objective.rto),
                 owner=dataset.owner,
-                contacts=tuple(Contact(name=c.name, tool=c.tool, url=c.url) for c in dataset.channels),
+                contacts=tuple(Contact(name=c.name, tool=c.tool, url=c.url, scope=c.scope) for c in dataset.channels),
                 target_url=target_url,
                 serving_url=serving_url,
                 point=found,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from reopen.config.events import Event
 from reopen.config.model import EventChannels, Notify
+from reopen.control.values import to_json
 from reopen.notify.addresses import Unsendable, fill, of_contact, of_setting
 from reopen.notify.routes import routes_of
 from reopen.recover.plan import Contact
@@ -91,3 +93,42 @@ def test_a_secret_with_signs_of_a_url_in_it_does_not_change_the_url() -> None:
 
 def test_a_plain_webhook_of_the_settings_is_sent_json() -> None:
     assert of_setting("https://ops.example.org/hook", {}) == "jsons://ops.example.org/hook"
+
+
+def scoped(scope: str) -> Contact:
+    return Contact(name=scope or "none", tool="", url=f"json://{scope or 'none'}/", scope=scope)
+
+
+SCOPES = tuple(map(scoped, ("notifications", "issues", "announcements", "interactive", "", "gossip")))
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ("tier-restored", {"notifications", "none", "gossip"}),
+        ("report", {"notifications", "none", "gossip"}),
+        ("site-lost", {"notifications", "issues", "none", "gossip"}),
+        ("drill-result", {"notifications", "issues", "none", "gossip"}),
+        ("approval-needed", {"notifications", "issues", "interactive", "none", "gossip"}),
+        ("committed", {"notifications", "issues", "announcements", "interactive", "none", "gossip"}),
+        ("test", {"notifications", "issues", "announcements", "interactive", "none", "gossip"}),
+    ],
+)
+def test_an_owner_s_channel_is_told_of_what_its_scope_says(event: str, told: set[str]) -> None:
+    assert {route.audience for route in routes_of(Notify(), event, SCOPES, {})} == told
+
+
+def test_a_scope_never_leaves_nobody_but_of_what_is_routine() -> None:
+    """S1: an approval that nobody is asked for holds a failover up."""
+    alone = [scoped("announcements")]
+    assert [route.audience for route in routes_of(Notify(), "approval-needed", alone, {})] == ["announcements"]
+    assert routes_of(Notify(), "tier-restored", alone, {}) == ()
+
+
+def test_every_event_is_told_to_a_channel_without_a_scope() -> None:
+    """S2: also one that comes later."""
+    assert all(routes_of(Notify(), event, [scoped("")], {}) for event in (*Event, "something new"))
+
+
+def test_a_plan_from_before_scopes_keeps_its_digest() -> None:
+    assert to_json(SALES) == {"name": "sales", "tool": "email", "url": "mailto:sales@example.org"}
