@@ -29,7 +29,7 @@ from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan, plan_drill
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.scenarios.model import DrillScenario, Setting
-from reopen.storage import local_path, open_store, watch_stores
+from reopen.storage import local_path, open_small, open_store, watch_stores
 
 if TYPE_CHECKING:
     from reopen.config import Site
@@ -87,7 +87,7 @@ def run_drill(
             return execute_drill(
                 chosen.plan,
                 context,
-                open_store(session.settings.control),
+                open_small(session.settings.control),
                 scratch=chosen.scratch,
                 identifier=chosen.identifier,
                 workers=SIDE_BY_SIDE,

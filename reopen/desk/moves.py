@@ -36,7 +36,7 @@ from reopen.recover.planned import Prepared, execute_prepare
 from reopen.recover.pulse import beating
 from reopen.recover.reprotect import Reprotected, execute_reprotect, plan_reprotect
 from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback, unwritten_rollback
-from reopen.storage import open_store
+from reopen.storage import open_small, open_store
 from reopen.storage.throttle import throttled
 
 QUIESCE_MAX = timedelta(hours=1)
@@ -256,7 +256,7 @@ def reprotect(session: Session, *, reason: str, progress: Progress, by: str | No
 
     settings, orchestrator = session.settings, new_id()
     finish_move(
-        settings.control, open_store=open_store, clock=session.clock, by=orchestrator, memory=session.log_memory
+        settings.control, open_store=open_small, clock=session.clock, by=orchestrator, memory=session.log_memory
     )
     log, primary, standby = log_of(session), session.primary(), session.standby()
     records = log.records()
@@ -285,7 +285,7 @@ def reprotect(session: Session, *, reason: str, progress: Progress, by: str | No
         log,
         replicate=replicate,
         next_url=next_home(session),
-        open_store=open_store,
+        open_store=open_small,
         orchestrator=orchestrator,
         reason=reason or "protect anew",
         by=by or getpass.getuser(),

@@ -17,7 +17,7 @@ from reopen.recover.foresee import foresee
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import HeldKey, Surroundings
 from reopen.recover.shelf import StoredRunbook, still_fits, store_runbook
-from reopen.storage import open_store
+from reopen.storage import open_small
 from reopen.storage.canonical import encode
 from reopen.vault.keyfiles import KEY_FILE_SUFFIX
 
@@ -73,7 +73,7 @@ def keep_runbook(session: Session, *, plan: RecoveryPlan | None = None) -> Store
     :raises ReopenError: the plan cannot be made, or the store cannot be written.
     """
     return store_runbook(
-        open_store(session.settings.control),
+        open_small(session.settings.control),
         plan or next_failover(session, count_losses=False),
         surroundings_of(session),
         inputs=inputs_of(session),
@@ -93,7 +93,7 @@ def try_to_keep_runbook(session: Session, *, arrived: bool = True) -> str:
     if not any(site.control for site in session.settings.sites.values()):
         return ""
     try:
-        store = open_store(session.settings.control)
+        store = open_small(session.settings.control)
         if not arrived and still_fits(store, inputs_of(session), now=session.clock.now()) and is_stored(session):
             return ""
         plan = next_failover(session, count_losses=False)

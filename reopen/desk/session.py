@@ -71,13 +71,13 @@ class Session:
     def log(self) -> EpochLog | None:
         """The epoch log; None when the settings name no store for it."""
         from reopen.control.log import EpochLog
-        from reopen.storage import open_store
+        from reopen.storage import open_small
 
         try:
             url = self.settings.control
         except InvalidInput:
             return None
-        return EpochLog(open_store(url), clock=self.clock, open_store=open_store, memory=self.log_memory)
+        return EpochLog(open_small(url), clock=self.clock, open_store=open_small, memory=self.log_memory)
 
     @cached_property
     def log_memory(self) -> LogMemory:
@@ -91,10 +91,10 @@ class Session:
 
         :raises InvalidInput: the settings name none.
         """
-        from reopen.storage import open_store
+        from reopen.storage import open_small
 
         if self.log is None:
-            return open_store(self.settings.control)
+            return open_small(self.settings.control)
         self.log.records()
         return self.log.store
 
@@ -189,7 +189,13 @@ class Session:
 
     def as_served(self, site: str) -> Contracts:
         """The contracts as they are to be read at a site, where a promoted version may serve instead of a place."""
-        if self.log is None:
+        from reopen.storage import local_path
+
+        places = [
+            dataset.locations[site].url for dataset in self.contracts.datasets.values() if site in dataset.locations
+        ]
+        # A local place leads to what serves by itself. So production copies on while the log is out of reach.
+        if self.log is None or all(local_path(url) is not None for url in places):
             return self.contracts
         from reopen.recover.standby.locate import contracts_as_served
 

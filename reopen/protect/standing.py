@@ -50,7 +50,7 @@ def standing_at(log: EpochLog | None, *, site: str, primary: str) -> Standing:
     try:
         records = log.records()
     except ReopenError as error:
-        return Standing(confirmed=False, reason=f"the epoch log cannot be read: {error.message}")
+        return Standing(confirmed=False, reason=f"the epoch log cannot be read: {error.message.rstrip('.')}")
     if not records and site == primary:
         # Nothing to rule on, so the rules, which few snapshots need, are not imported.
         return Standing()

@@ -19,6 +19,7 @@ from reopen.storage.filesystem import FsspecStore, is_object_store, local_path, 
 from reopen.storage.local import LocalStore
 from reopen.storage.locked import LockedS3Store, split_lock_settings
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
+from reopen.storage.patience import FOR_SMALL, PATIENCE, Patience
 from reopen.storage.sftp import SFTP_SCHEMES, SftpStore
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "local_path",
     "locking",
     "open_filesystem",
+    "open_small",
     "open_store",
     "probe_exclusive_create",
     "proven",
@@ -54,26 +56,32 @@ def watch_stores() -> Iterator[list[str]]:
         _watchers[:] = [watcher for watcher in _watchers if watcher is not opened]
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str, *, patience: Patience = PATIENCE) -> ObjectStore:
     """The store behind a path or URL; nothing is read or made yet.
 
+    :param patience: how long and how often a remote one is asked.
     :raises InvalidInput: a scheme that no installed package serves, or a query that nobody knows.
     """
-    store = _store_at(url)
+    store = _store_at(url, patience)
     for watcher in _watchers:
         watcher.append(store.url)
     return store
 
 
-def _store_at(url: str) -> ObjectStore:
+def open_small(url: str) -> ObjectStore:
+    """The store of small objects behind a path or URL, the control store: one that does not answer is given up soon."""
+    return open_store(url, patience=FOR_SMALL)
+
+
+def _store_at(url: str, patience: Patience) -> ObjectStore:
     url, lock = split_lock_settings(url)
     if lock is not None:
-        return LockedS3Store(url, lock)
+        return LockedS3Store(url, lock, patience=patience)
     path = local_path(url)
     if path is not None:
         return LocalStore(path)
     if scheme_of(url) in OBJECT_SCHEMES or scheme_of(url) == "memory":
-        return ObstoreStore(url)
+        return ObstoreStore(url, patience=patience)
     if scheme_of(url) in SFTP_SCHEMES:
-        return SftpStore(url)
+        return SftpStore(url, patience=patience)
     return FsspecStore(url)

@@ -54,4 +54,5 @@ def error_of_answer(*, status: int, code: str, detail: str, url: str, name: str,
     if status == 501:
         return Refused(f"{url} does not support what {name} needs: {code or detail}.", object=name)
     what = f"answered {status} {code}".rstrip() if status else "did not answer"
-    return Transient(f"{url} {what} for {name}: {detail}.", object=name)
+    hint = "Look at the network and the service behind it, then run the same command again."
+    return Transient(f"{url} {what} for {name}: {detail.rstrip('.')}.", hint=hint, object=name)

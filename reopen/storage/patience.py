@@ -53,3 +53,9 @@ class Patience:
 
 
 PATIENCE = Patience()
+FOR_SMALL = Patience(
+    connect_seconds=5.0, silence_seconds=15.0, read_seconds=120.0, write_seconds=60.0, retries=4, retry_seconds=30.0
+)
+"""For the control store, whose objects are small: the epoch log, plans, evidence. A person waits for each of them, on
+the worst day, and a pack's time to be written (900 s) is no time to learn that nobody answers. A record takes seconds
+over the worst line; a megabyte in 60 s is 17 KB/s."""
