@@ -287,18 +287,19 @@ VIEWS: Mapping[str, View] = MappingProxyType(
                     SELECT v.*, s.* EXCLUDE (series) FROM spans s JOIN {INNER}.versions v ON v.series = s.series
                         AND v.first_position <= s.kept AND s.kept < v.end_position AND v.end_position <= s.position
                     WHERE v.type IN ('file', 'symlink'))
-                SELECT dataset, n.path,
+                SELECT n.dataset, n.path,
                     CASE WHEN k.path IS NULL THEN 'added'
                         WHEN (k.type, k.size_bytes, k.content, k.link_target) IS DISTINCT FROM
                             (n.type, n.size_bytes, n.content, n.link_target) THEN 'modified'
                         ELSE 'metadata' END AS change,
                     n.size_bytes, k.size_bytes AS size_bytes_away, n.modified_at, n.newest AS newest_snapshot,
                     n.away_snapshot, n.away_at
-                FROM now_there n LEFT JOIN kept_there k USING (dataset, path)
+                FROM now_there n LEFT JOIN kept_there k ON k.series = n.series AND {SAME_NAME.format("k", "n")}
                 UNION ALL
-                SELECT dataset, k.path, 'removed', NULL, k.size_bytes, k.modified_at, k.newest, k.away_snapshot,
+                SELECT k.dataset, k.path, 'removed', NULL, k.size_bytes, k.modified_at, k.newest, k.away_snapshot,
                     k.away_at
-                FROM kept_there k ANTI JOIN now_there n USING (dataset, path)""",
+                FROM kept_there k
+                ANTI JOIN now_there n ON n.series = k.series AND {SAME_NAME.format("n", "k")}""",
             columns={
                 "change": "what would be undone: added (the file is lost), modified or metadata (its older version "
                 "comes back), removed (the file comes back)",

@@ -176,6 +176,17 @@ def test_the_vault_s_own_path_may_hold_what_duckdb_takes_for_a_pattern(tmp_path:
         assert rows(catalog, "SELECT dataset, path FROM files WHERE size_bytes = 1") == [("papers", "one")]
 
 
+def test_a_remote_vault_is_read_whole_and_checked_against_its_pins(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path, url="memory://catalog/vault")
+    archive.write("papers", {"one": "1"})
+    record = archive.snapshot("papers")
+    with Catalog(sources(archive.vault)) as catalog:
+        assert rows(catalog, "SELECT path FROM files WHERE size_bytes = 1") == [("one",)]
+    archive.vault.store.put(record.manifest.parts[0].name, [b"x" * record.manifest.parts[0].size])
+    with Catalog(sources(archive.vault)) as catalog, pytest.raises(Corrupt):
+        catalog.query("SELECT * FROM files")
+
+
 def test_replicas_are_merged_and_the_first_that_has_a_record_is_read(history: Archive) -> None:
     other = history.folder / "replica"
     shutil.copytree(history.vault.store.url, other)
