@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import sync_automations, wanted_rules
+from deployments.limits import sync_limits, wanted_limits
 from deployments.pools import sync_pool
 from deployments.sync import Change, sync
 from deployments.wanted import pool_of, wanted_deployments
@@ -33,6 +34,8 @@ def deploy(session: Session, url: str, *, prune: bool, dry_run: bool) -> tuple[C
     site = session.settings.site
     with connected(url) as client:
         changes = sync_pool(client, wanted, site=site, dry_run=dry_run)
+        limits = wanted_limits(site, tuple(session.contracts.datasets))
+        changes += sync_limits(client, limits, site=site, prune=prune, dry_run=dry_run)
         changes += sync(client, wanted, site=site, prune=prune, dry_run=dry_run)
         changes += sync_automations(client, wanted_rules(session.settings), site=site, prune=prune, dry_run=dry_run)
     return changes

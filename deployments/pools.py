@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 
 from deployments.sync import Change
@@ -39,21 +38,23 @@ def sync_pool(client: SyncPrefectClient, wanted: Sequence[Wanted], *, site: str,
         changes.append(Change(action="unchanged", full_name=f"work-pool/{pool}"))
     names = sorted({item.queue for item in wanted}, key=_place)
     for name in names:
-        if name not in standing:
-            changes.append(Change(action="created", full_name=f"work-queue/{pool}/{name}"))
-            if not dry_run:
-                client.create_work_queue(name=name, description=_text(name), work_pool_name=pool)
+        is_new = name not in standing
+        changes.append(Change(action="created" if is_new else "unchanged", full_name=f"work-queue/{pool}/{name}"))
+        if is_new and not dry_run:
+            client.create_work_queue(name=name, description=_text(name), work_pool_name=pool)
     if not dry_run:
         _put_in_order(client, pool, names)
     return tuple(changes)
 
 
 def _put_in_order(client: SyncPrefectClient, pool: str, names: Sequence[str]) -> None:
-    """Give our queues the first places. The server moves others when one takes a place, so all are looked at anew."""
-    for place, name in enumerate(names, start=1):
-        found: WorkQueue = client.read_work_queue_by_name(name, work_pool_name=pool)
-        if found.priority != place:
-            client.update_work_queue(found.id, priority=place)
+    """Give our queues the first places, in their order; the server moves others behind one that takes a place."""
+    standing = sorted(client.read_work_queues(work_pool_name=pool), key=lambda queue: queue.priority or 0)
+    if [queue.name for queue in standing][: len(names)] == list(names):
+        return
+    ids = {queue.name: queue.id for queue in standing}
+    for name in reversed(names):
+        client.update_work_queue(ids[name], priority=1)
 
 
 def _place(queue: str) -> tuple[int, str]:

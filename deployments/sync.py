@@ -9,7 +9,6 @@ Invariants
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,11 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.utilities.callables import parameter_schema
 
+from deployments.forms import Choices, form_of
 from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, Wanted, pool_of, site_tag
+from reopen import __version__
+from tasks.limits import SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where the packages are; a worker makes it its working folder, so that they need no installation."""
@@ -89,7 +90,7 @@ def _create(client: SyncPrefectClient, item: Wanted) -> None:
         work_pool_name=pool_of(item.site),
         work_queue_name=item.queue,
         enforce_parameter_schema=True,
-        parameter_openapi_schema=_schema(item),
+        parameter_openapi_schema=form_of(item.flow, _choices(item)),
         **_fields(item),
     )
 
@@ -97,12 +98,17 @@ def _create(client: SyncPrefectClient, item: Wanted) -> None:
 def _fields(item: Wanted) -> dict[str, Any]:
     """What creating and changing have in common."""
     return {
+        "version": f"{__version__}+{item.version}" if item.version else __version__,
         "description": item.description,
         "parameters": {"request": dict(item.request)},
         # A run whose heartbeats stop is ended by an automation (deployments/automations.py).
         # The site is said again, because REOPEN_SITE may have named it where the settings name another.
         "job_variables": {
-            "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), "REOPEN_SITE": item.site}
+            "env": {
+                "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+                "REOPEN_SITE": item.site,
+                **({SECONDS_MAX: f"{item.seconds_max:.0f}"} if item.seconds_max is not None else {}),
+            }
         },
         "entrypoint": f"flows/{item.flow}.py:{item.flow}",
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
@@ -113,7 +119,7 @@ def _update(item: Wanted, found: DeploymentResponse) -> DeploymentUpdate | None:
     """What differs, schedules apart; None when nothing does."""
     fields = _fields(item)
     tags = sorted({*item.tags, *(tag for tag in found.tags if not tag.startswith(OUR_TAGS))})
-    schema = _schema(item)
+    schema = form_of(item.flow, _choices(item))
     same = (
         all(getattr(found, name) == value for name, value in fields.items())
         and sorted(found.tags) == tags
@@ -185,10 +191,8 @@ def _full_name(client: SyncPrefectClient, found: DeploymentResponse) -> str:
     return f"{client.read_flow(found.flow_id).name}/{found.name}"
 
 
-def _schema(item: Wanted) -> dict[str, Any]:
-    """The form that the UI draws, from the flow's request."""
-    flow = getattr(importlib.import_module(f"flows.{item.flow}"), item.flow)
-    return parameter_schema(flow.fn).model_dump(mode="json", exclude_unset=True)
+def _choices(item: Wanted) -> Choices:
+    return Choices(datasets=item.datasets, tiers=item.tiers, sites=item.sites)
 
 
 def _slugs(item: Wanted) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ prune. Each site has its own server, because a server that is lost with producti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +39,12 @@ QUEUE_TEXTS: Mapping[str, str] = {
     "upkeep": "Checks, drills, retention and pruning: what may wait until copies are made.",
 }
 """What waits in each queue, by the first part of its name; in the order in which a worker takes from them."""
+PATIENCE_RPOS = 4
+PATIENCE_LEAST = timedelta(hours=12)
+WATCH_LEAST = timedelta(minutes=5)
+"""A look waits for places that do not answer, one time-out each."""
+DAY_SECONDS = 86_400.0
+"""Checks, retention and pruning come every night: after a day the next one does it."""
 REPLICAS_PER_RPO = 3
 """A replica is made this often within the tightest RPO, so that one that fails or is late does not miss it."""
 
@@ -56,6 +62,14 @@ class Wanted:
     crons: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(default=())
     queue: str = UPKEEP
+    seconds_max: float | None = None
+    """How long a run may take; None is without limit, as for what people wait for."""
+    version: str = ""
+    """The version of the contract that it was made from, where it is one."""
+    datasets: tuple[str, ...] = ()
+    tiers: tuple[int, ...] = ()
+    sites: tuple[str, ...] = ()
+    """What its form offers."""
 
     @property
     def full_name(self) -> str:
@@ -96,7 +110,47 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
         found += _drills(settings, contracts, config, common)
         found += [make(settings, config, common) for make in (_failover, _decide, _ready, _report, _watch, _silent)]
         found += _stage(settings, contracts, config, common)
-    return tuple(sorted(found, key=lambda item: item.full_name))
+    tiers = contracts.effective_tiers()
+    return tuple(
+        replace(
+            item,
+            seconds_max=seconds_max(item, settings, contracts),
+            datasets=tuple(sorted(contracts.datasets)),
+            tiers=tuple(sorted(set(tiers.values()))),
+            sites=tuple(sorted(settings.sites)),
+        )
+        for item in sorted(found, key=lambda item: item.full_name)
+    )
+
+
+def seconds_max(item: Wanted, settings: Settings, contracts: Contracts) -> float | None:
+    """How long a run of a deployment may take. Long enough that nothing that goes on is ended: a first snapshot takes
+    what it takes. Short enough that what hangs is gone before people look for it.
+
+    A snapshot, a replica or staging gets :data:`PATIENCE_RPOS` times the objective that it serves, and never less than
+    :data:`PATIENCE_LEAST`; a drill as many times the objective of its tier. A look of the watch must be over before the
+    site could be called lost. Recoveries and decisions are never ended.
+    """
+    objectives = {name: dataset.objective for name, dataset in contracts.datasets.items()}
+    tightest = min((objective.rpo for objective in objectives.values()), default=timedelta(days=1))
+    match item.flow:
+        case "snapshot":
+            allowed = PATIENCE_RPOS * objectives[item.request["datasets"][0]].rpo
+        case "replicate" | "stage":
+            allowed = PATIENCE_RPOS * tightest
+        case "drill":
+            tiers = contracts.effective_tiers()
+            members = [objectives[name].rto for name, tier in tiers.items() if tier == item.request["tier"]]
+            allowed = PATIENCE_RPOS * max(members)
+        case "verify" | "prune" | "retain":
+            return DAY_SECONDS
+        case "ready":
+            return timedelta(hours=1).total_seconds()
+        case "watch":
+            return max(WATCH_LEAST, settings.watch.failures * settings.watch.every).total_seconds()
+        case _:
+            return None
+    return max(PATIENCE_LEAST, allowed).total_seconds()
 
 
 def _snapshots(
@@ -113,6 +167,7 @@ def _snapshots(
             crons=(dataset.schedule,) if dataset.schedule else (),
             tags=(*common, name, f"tier-{tiers[name]}"),
             queue=tier_queue(tiers[name]),
+            version=dataset.contract_version,
         )
         for name, dataset in contracts.datasets.items()
     ]

@@ -18,12 +18,13 @@ from reopen.recover.drill import DrillResult
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
 from tasks.artifacts import publish_plan, publish_recovery
+from tasks.limits import seconds_max
 from tasks.runner import threads
 from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 
-@flow(name="drill", task_runner=threads(), persist_result=False)
+@flow(name="drill", timeout_seconds=seconds_max(), task_runner=threads(), persist_result=False)
 def drill(request: DrillRequest) -> DrillResult:
     """Recover into a scratch folder, check everything, measure, and clean up."""
     session = open_session(request.config)

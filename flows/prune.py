@@ -13,11 +13,12 @@ from reopen.desk.prune import Pruned, prune_at
 from reopen.protect.prune.choice import PackToDo
 from tasks.artifacts import publish_prune
 from tasks.attempts import run_attempt
+from tasks.limits import seconds_max
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="prune", persist_result=False)
+@flow(name="prune", timeout_seconds=seconds_max(), persist_result=False)
 def prune(request: PruneRequest) -> Pruned:
     """Give back the space of what no snapshot in a site's vault needs."""
     session = open_session(request.config)

@@ -12,11 +12,12 @@ from flows.requests import ReadyRequest
 from reopen.desk.readiness import assess_site, tell_unready
 from reopen.recover.readiness import Readiness
 from tasks.attempts import run_attempt
+from tasks.limits import seconds_max
 from tasks.looks import publish_readiness
 from tasks.secrets import open_session
 
 
-@flow(name="ready", persist_result=False)
+@flow(name="ready", timeout_seconds=seconds_max(), persist_result=False)
 def ready(request: ReadyRequest) -> Readiness:
     """Look whether a site could take over now."""
     session = open_session(request.config)

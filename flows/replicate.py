@@ -15,11 +15,12 @@ from reopen.storage import open_store
 from reopen.storage.throttle import throttled
 from tasks.artifacts import publish_replication
 from tasks.attempts import run_attempt
+from tasks.limits import link_limit, seconds_max, slot
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="replicate", persist_result=False)
+@flow(name="replicate", timeout_seconds=seconds_max(), persist_result=False)
 def replicate(request: ReplicateRequest) -> ReplicateResult:
     """Copy a vault to another site."""
     session = open_session(request.config)
@@ -33,7 +34,9 @@ def replicate(request: ReplicateRequest) -> ReplicateResult:
         workers=session.settings.limits.workers,
         progress=ArtifactProgress("replicate-progress"),
     )
-    result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
+    # Each copy is as fast as the settings let it be; one at a time keeps all of them together within that.
+    with slot(link_limit(session.settings.site)):
+        result = run_attempt("replicate", f"copy {plan.objects} objects", copy)
     session.witness.remember(plan.source)
     if target.role == "standby":
         warn(try_to_keep_runbook(session, arrived=result.copied_objects > 0))

@@ -12,11 +12,12 @@ from flows.requests import RetainRequest
 from reopen.desk.retention import Retained, retain_at
 from tasks.artifacts import publish_retention
 from tasks.attempts import run_attempt
+from tasks.limits import seconds_max
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="retain", persist_result=False)
+@flow(name="retain", timeout_seconds=seconds_max(), persist_result=False)
 def retain(request: RetainRequest) -> Retained:
     """Let snapshots go in the vault of a site, by the rules of the contracts."""
     session = open_session(request.config)

@@ -18,6 +18,7 @@ from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
 from tasks.artifacts import publish_snapshot
+from tasks.limits import seconds_max, slot, writer_limit
 from tasks.progress import ArtifactProgress, artifact_key
 from tasks.runner import open_crew, threads
 from tasks.secrets import open_session
@@ -44,7 +45,7 @@ class SnapshotsTaken:
         return "; ".join([*texts, *(f"{name} is incomplete: files could not be read" for name in incomplete)])
 
 
-@flow(name="snapshot", task_runner=threads(SHARDS_AT_ONCE), persist_result=False)
+@flow(name="snapshot", timeout_seconds=seconds_max(), task_runner=threads(SHARDS_AT_ONCE), persist_result=False)
 def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     """Take a snapshot of each dataset that is asked for, in the order of recovery."""
     session = open_session(request.config)
@@ -59,12 +60,13 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
         for dataset in datasets:
             progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
             try:
-                plan = plan_snapshot(vault, served[dataset.name], session.settings.site, cache=session.index_cache)
-                progress.start(dataset.name, plan.read_bytes, "bytes")
-                with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
-                    write_shards(run, crew, workplace)
-                    result = run.commit()
-                progress.finish()
+                with slot(writer_limit(session.settings.site, dataset.name)):
+                    plan = plan_snapshot(vault, served[dataset.name], session.settings.site, cache=session.index_cache)
+                    progress.start(dataset.name, plan.read_bytes, "bytes")
+                    with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
+                        write_shards(run, crew, workplace)
+                        result = run.commit()
+                    progress.finish()
             except ReopenError as error:
                 failed[dataset.name] = error
             else:

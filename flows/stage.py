@@ -17,11 +17,12 @@ from reopen.desk.standby import Staging, choose_stage
 from reopen.desk.standby import stage as carry_out
 from reopen.recover.standby.staging import StageResult
 from tasks.attempts import run_attempt
+from tasks.limits import seconds_max
 from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 
-@flow(name="stage", persist_result=False)
+@flow(name="stage", timeout_seconds=seconds_max(), persist_result=False)
 def stage(request: StageRequest) -> Staging:
     """Prepare warm and hot datasets at this site."""
     session = open_session(request.config)

@@ -23,11 +23,12 @@ from reopen.recover.context import Delivery
 from reopen.recover.watch.look import Looked
 from tasks.attempts import run_attempt
 from tasks.events import emit
+from tasks.limits import seconds_max
 from tasks.looks import looked, publish_left, publish_relief, publish_watch
 from tasks.secrets import open_session
 
 
-@flow(name="watch", persist_result=False)
+@flow(name="watch", timeout_seconds=seconds_max(), persist_result=False)
 def watch(request: WatchRequest) -> Looked | None:
     """Look at the primary from this site."""
     session = open_session(request.config)

@@ -17,6 +17,9 @@ QUERY_SECONDS = 5
 """How often a worker asks for runs; Prefect's own 15 s would be most of the time that a small run takes."""
 SHUTDOWN_SECONDS = 5
 """How long the server lets open connections be finished: those of a UI or a worker never end by themselves."""
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
+"""Where the server keeps who holds which slot. In its memory, Prefect's default, a server that is killed loses until
+when they are held: slots stay taken, and each next run of their deployments is cancelled, for ever."""
 _NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
 
 
@@ -42,7 +45,12 @@ def server_environment(folder: Path, port: int) -> Mapping[str, str]:
 
     :param folder: Prefect's home, where its database is unless the user names another.
     """
-    environment = {**QUIET, "PREFECT_LOGGING_LEVEL": "WARNING", **os.environ}
+    environment = {
+        **QUIET,
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+        **os.environ,
+    }
     for name in _NOT_FOR_SERVERS:
         environment.pop(name, None)
     return environment | {

@@ -79,20 +79,18 @@ class Bringing:
                     hint="`reopen down` stops it; then `reopen up --port` can start one elsewhere.",
                 )
             return running
-        if running.workers and told.port != self._wanted_port:
+        # One that had to be started again is looked for where it was.
+        self.port = self.port or told.port or self.sessions[0].settings.prefect.port
+        if running.workers and told.port != self.port:
             # They would ask for runs at the old address for ever.
             stop(running.workers)
             running = Services()
         write_services(self.home, running)
         return running
 
-    @property
-    def _wanted_port(self) -> int:
-        return self.port or self.sessions[0].settings.prefect.port
-
     def _server(self, services: Services) -> Services:
         if services.server is None:
-            port = self._wanted_port
+            port = self.port or self.sessions[0].settings.prefect.port
             require_free(port)
             commands = part("tasks.services", self.sessions[0])
             services = self._start(
