@@ -83,8 +83,9 @@ class Catalog:
         if self._connection is None:
             self._connection = open_in_memory(Path(self._temporary.name))
         plan = plan_refresh(self._connection, self._sources, needs)
-        execute_refresh(self._connection, plan, progress=self._progress)
+        done = execute_refresh(self._connection, plan, progress=self._progress)
         self._tell(plan, needs)
+        self._tell_waiting(done.waiting if needs.entries else 0)
         return self._connection
 
     def query(self, sql: str, values: Mapping[str, object] | Sequence[object] | None = None) -> pa.Table:
@@ -134,7 +135,8 @@ class Catalog:
                         self._tell(plan, needs)
                         return self._connection
                 self.close_connection()
-                refresh_file(self._sources, path, needs=needs, progress=self._progress)
+                _, done = refresh_file(self._sources, path, needs=needs, progress=self._progress)
+                self._tell_waiting(done.waiting if needs.entries else 0)
                 self._connection = open_for_reading(path)
                 if self._connection is not None:
                     return self._connection
@@ -148,6 +150,10 @@ class Catalog:
             raise plan.problems["control"]
         for place, error in plan.problems.items():
             self._note(f"{place} was not read: {error.message}")
+
+    def _tell_waiting(self, count: int) -> None:
+        if count:
+            self._note(f"what {count} of the snapshots hold is not in the answer: their vault is out of reach.")
 
     def _check_whole(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = unreadable_snapshots(connection)

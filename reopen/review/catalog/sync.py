@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from reopen.clock import SYSTEM_CLOCK
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.progress import SILENT, Progress
 from reopen.review.catalog.around import (
@@ -35,7 +36,15 @@ from reopen.review.catalog.around import (
 from reopen.review.catalog.rows import RECORDS, fact_rows, record_rows
 from reopen.review.catalog.sources import ALL, Needs, Place, Sources
 from reopen.review.catalog.tables import INNER, UNREADABLE, WAITING, get_meta, set_meta
-from reopen.review.catalog.versions import KINDS, MANIFESTS, drop_records, load_waiting, readable_again, wait_again
+from reopen.review.catalog.versions import (
+    KINDS,
+    MANIFESTS,
+    OutOfReach,
+    drop_records,
+    load_waiting,
+    readable_again,
+    wait_again,
+)
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.record import parse_record_name
 
@@ -73,6 +82,8 @@ class Refreshed:
     facts_new: int = 0
     manifests_read: int = 0
     unreadable: tuple[str, ...] = ()
+    waiting: int = 0
+    """Snapshots whose entries are not here yet, because every vault that holds them is out of reach."""
 
 
 def plan_refresh(connection: duckdb.DuckDBPyConnection, sources: Sources, needs: Needs = ALL) -> RefreshPlan:
@@ -139,6 +150,9 @@ def execute_refresh(
         facts_after = _count(connection, f"SELECT count(*) FROM {INNER}.facts")
         for name, table in plan.tables.items():
             _replace(connection, name, table)
+        listed = [(SYSTEM_CLOCK.now(), item.plan.place.site) for item in found]
+        for values in listed:
+            connection.execute(f"UPDATE {INNER}.places SET read_at = ? WHERE site = ?", values)
         for key, value in plan.meta.items():
             set_meta(connection, key, value)
         for kind in KINDS:
@@ -159,7 +173,8 @@ def execute_refresh(
         records_gone=len(gone),
         facts_new=max(0, facts_after - facts_before),
         manifests_read=waiting if plan.needs.entries else 0,
-        unreadable=tuple(sorted(unreadable)),
+        unreadable=tuple(sorted(name for name, error in unreadable.items() if not isinstance(error, OutOfReach))),
+        waiting=_count(connection, f"SELECT count(*) FROM {INNER}.records WHERE manifest_state = '{WAITING}'"),
     )
 
 
@@ -197,7 +212,7 @@ class _Finder:
                 if record is None:
                     raise Corrupt(f"{name} is the void of a snapshot now.", object=name)
                 return record, places
-        raise NotFound(f"no vault at hand holds {name}.", hint="`reopen status` says which vaults can be read.")
+        raise OutOfReach(f"no vault at hand holds {name}.", hint="`reopen status` says which vaults can be read.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ Invariants
         cannot be read is noted at its record; the others are taken.
     V2  Positions follow the order of records (``seq``, then id). A record that turns up between those that are taken
         already (of a replica that was cut off, say) makes its series start again.
-    V3  Memory is that of two parts and of DuckDB's limit, however large a manifest is.
+    V3  A record whose vaults are all out of reach waits, and with it those of its series behind it: what is lost with
+        a site stops no question about the others.
+    V4  Memory is that of two parts and of DuckDB's limit, however large a manifest is.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from reopen.errors import Corrupt, NotFound, ReopenError
+from reopen.errors import Corrupt, NotFound, ReopenError, Transient
 from reopen.progress import SILENT, Progress
 from reopen.review.catalog.sources import Place
 from reopen.review.catalog.tables import INNER, LOADED, OPEN, UNREADABLE, WAITING
@@ -31,6 +33,12 @@ from reopen.vault.tables import MANIFEST, PROFILE, decode_parquet
 
 Finder = Callable[[str], tuple[SnapshotRecord, Sequence[Place]]]
 """Finds a record by its object's name, and the sites that hold it, the preferred first."""
+
+
+class OutOfReach(Transient):
+    """Every vault that holds a record cannot be opened now. It waits."""
+
+    kind = "out-of-reach"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +101,15 @@ KINDS = (MANIFESTS, PROFILES)
 
 def load_waiting(
     connection: duckdb.DuckDBPyConnection, kind: Kind, find: Finder, *, progress: Progress = SILENT
-) -> dict[str, Corrupt | NotFound]:
+) -> dict[str, ReopenError]:
     """Take every manifest (or profile) that waits, in order; returns what could not be read, by the record's name."""
     _restart_disordered(connection, kind)
     waiting = connection.execute(
         f"SELECT name, series, {kind.owner} FROM {INNER}.records WHERE {kind.state} = '{WAITING}' "
         "ORDER BY series, seq, snapshot"
     ).fetchall()
-    problems: dict[str, Corrupt | NotFound] = {}
+    problems: dict[str, ReopenError] = {}
+    held_up: set[int] = set()
     if not waiting:
         return problems
     newest = _newest_positions(connection, kind)
@@ -108,6 +117,8 @@ def load_waiting(
     with ThreadPoolExecutor(1) as pool:
         for name, series, owner in waiting:
             position, newest_owner = newest.get(series, (0, None))
+            if series in held_up:
+                continue
             try:
                 if owner != newest_owner:
                     position += 1
@@ -116,6 +127,9 @@ def load_waiting(
                 else:
                     _note(connection, kind, name, LOADED, position)
                 newest[series] = (position, owner)
+            except OutOfReach as error:
+                problems[name] = error
+                held_up.add(series)
             except (Corrupt, NotFound) as error:
                 problems[name] = error
                 _note(connection, kind, name, UNREADABLE, None)
@@ -243,7 +257,7 @@ def _take(
 
 
 def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, places: Sequence[Place]) -> Iterator[pa.Table]:
-    """The parts of a record's table, checked against their pins; one is read while another is taken (V3)."""
+    """The parts of a record's table, checked against their pins; one is read while another is taken (V4)."""
     reference = kind.reference(record)
     assert reference is not None, f"{record.name} waits for a {kind.name} that it does not have"
     rows = 0
@@ -264,11 +278,10 @@ def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, places:
 
 def _part(kind: Kind, places: Sequence[Place], key: int, part: Part) -> pa.Table:
     """One part, from the first vault that has it as it was written."""
-    problem: ReopenError | None = None
+    problem: Corrupt | NotFound | None = None
     for place in places:
         vault = place.found
         if isinstance(vault, ReopenError):
-            problem = problem or vault
             continue
         try:
             return decode_parquet(vault.get_pinned(part), kind.schema, vault.metadata_key(key), part.name)
@@ -276,7 +289,9 @@ def _part(kind: Kind, places: Sequence[Place], key: int, part: Part) -> pa.Table
             problem = (
                 error  # What a replica has whole need not be read from a damaged copy; a verify tells of that one.
             )
-    raise problem or NotFound(f"no vault holds {part.name}.", hint="`reopen status` says which vaults can be read.")
+    if problem is not None:
+        raise problem
+    raise OutOfReach(f"no vault at hand holds {part.name}.", hint="`reopen status` says which vaults can be read.")
 
 
 def _reads(pool: ThreadPoolExecutor, kind: Kind, find: Finder, name: str) -> bool:
@@ -284,6 +299,6 @@ def _reads(pool: ThreadPoolExecutor, kind: Kind, find: Finder, name: str) -> boo
         record, places = find(name)
         for _ in _parts(pool, kind, record, places):
             pass
-    except (Corrupt, NotFound):
+    except (Corrupt, NotFound, OutOfReach):
         return False
     return True

@@ -15,7 +15,7 @@ import pytest
 from reopen.errors import Corrupt, InvalidInput, Transient
 from reopen.review.catalog.file import CatalogBusy, CatalogDamaged, open_for_reading
 from reopen.review.catalog.query import Catalog, refresh_file
-from reopen.review.catalog.tables import INNER
+from reopen.review.catalog.tables import INNER, OPEN
 from reopen.storage import open_store
 from reopen.storage.base import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
@@ -244,6 +244,29 @@ def test_a_choice_of_datasets_leaves_out_the_others_and_is_kept(history: Archive
 
 def out_of_reach() -> Vault:
     raise Transient("no answer")
+
+
+def test_what_only_a_lost_site_holds_stops_no_question_about_the_rest(history: Archive) -> None:
+    """Killed while it was built from both sites; then the site that alone has the newest snapshots is gone (V3)."""
+    shutil.copytree(history.vault.store.url, history.folder / "replica")
+    here = history.reopened(open_store(str(history.folder / "replica")))
+    for record in history.vault.records()[2:]:
+        here.store.delete(record.name)
+    path = history.folder / "catalog.duckdb"
+    both = sources(here, history.vault)
+    refresh_file(both, path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"UPDATE {INNER}.records SET manifest_state = 'waiting', position = NULL WHERE seq = 4")
+        connection.execute(f"UPDATE {INNER}.versions SET end_position = {OPEN} WHERE end_position = 4")
+        connection.execute(f"DELETE FROM {INNER}.versions WHERE first_position = 4")
+    lost = replace(both, places=(both.places[0], replace(both.places[1], opens=out_of_reach)))
+    notes: list[str] = []
+    with Catalog(lost, path, note=notes.append) as catalog:
+        answer = catalog.query("SELECT count(*) AS n FROM files WHERE path = 'one'").to_pylist()
+    assert answer == [{"n": 3}]
+    assert "1 of the snapshots" in notes[0]
+    with Catalog(both, path) as catalog:
+        assert catalog.query("SELECT count(*) AS n FROM files WHERE path = 'one'").to_pylist() == [{"n": 4}]
 
 
 def test_a_question_about_this_site_opens_no_other(history: Archive) -> None:
