@@ -126,7 +126,8 @@ def _await(server: subprocess.Popen[bytes], binaries: Path, folder: Path, port: 
 
 
 def _command(*words: object) -> Sequence[str]:
-    prefix = ["runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
+    # Named whole: the folders of administrators' programs are not in every PATH.
+    prefix = ["/usr/sbin/runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
     return [*prefix, *(str(word) for word in words)]
 
 

@@ -117,8 +117,9 @@ def test_production_takes_snapshots_with_the_writer_key_alone_and_cannot_read_th
         ended = production.run(deployment)
         assert ended.state is not None
         assert ended.state.is_completed(), f"{deployment}: {ended.state.message} {production.told()}"
-    taken = reopen(production, "snapshots")
-    assert taken.returncode == 0, taken.stderr
+    for words in (("snapshots",), ("verify", "--level", "stored")):
+        done = reopen(production, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
     refused = reopen(production, "restore", "ledger", "--to", str(tmp_path / "stolen"))
     assert refused.returncode != 0
     assert "recovery key" in refused.stderr + refused.stdout
