@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -130,6 +131,7 @@ def _retention(name: str) -> str:
     return f"One {one}, of those not older." if name.startswith("within_") else f"One {one}, so many times."
 
 
+@cache
 def _said(module: types.ModuleType) -> dict[str, dict[str, str]]:
     """The docstrings below the attributes of a module's classes, by class and attribute."""
     found: dict[str, dict[str, str]] = {}
