@@ -83,9 +83,10 @@ class Catalog:
         if self._connection is None:
             self._connection = open_in_memory(Path(self._temporary.name))
         plan = plan_refresh(self._connection, self._sources, needs)
-        done = execute_refresh(self._connection, plan, progress=self._progress)
         self._tell(plan, needs)
-        self._tell_waiting(done.waiting if needs.entries else 0)
+        if not plan.is_empty:
+            done = execute_refresh(self._connection, plan, progress=self._progress)
+            self._tell_waiting(done.waiting if needs.entries else 0)
         return self._connection
 
     def query(self, sql: str, values: Mapping[str, object] | Sequence[object] | None = None) -> pa.Table:

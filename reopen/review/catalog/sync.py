@@ -39,6 +39,7 @@ from reopen.review.catalog.tables import INNER, UNREADABLE, WAITING, get_meta, s
 from reopen.review.catalog.versions import (
     KINDS,
     MANIFESTS,
+    Kind,
     OutOfReach,
     drop_records,
     load_waiting,
@@ -115,7 +116,7 @@ def plan_refresh(connection: duckdb.DuckDBPyConnection, sources: Sources, needs:
     tables |= differing(connection, "places", place_rows(connection, places, primary), leave_out=("read_at",))
     if needs.coverage:
         tables["coverage"] = coverage_rows(places)
-    waiting = " OR ".join(f"{kind.state} = '{WAITING}'" for kind in KINDS)
+    waiting = " OR ".join(["false", *(f"{kind.state} = '{WAITING}'" for kind in KINDS if _needed(kind, needs))])
     find = _Finder(connection, sources)
     return RefreshPlan(
         sources=sources,
@@ -166,7 +167,7 @@ def execute_refresh(
     after = _count(connection, f"SELECT count(*) FROM {INNER}.records")
     unreadable: dict[str, ReopenError] = {}
     for kind in KINDS:
-        if plan.needs.entries if kind is MANIFESTS else plan.needs.profiles:
+        if _needed(kind, plan.needs):
             unreadable |= load_waiting(connection, kind, _Finder(connection, plan.sources, parsed), progress=progress)
     return Refreshed(
         records_new=after - before + len(gone),
@@ -184,6 +185,10 @@ def unreadable_snapshots(connection: duckdb.DuckDBPyConnection) -> list[tuple[st
         f"""SELECT dataset, snapshot FROM {INNER}.records
         WHERE manifest_state = '{UNREADABLE}' OR profile_state = '{UNREADABLE}' ORDER BY dataset, seq"""
     ).fetchall()
+
+
+def _needed(kind: Kind, needs: Needs) -> bool:
+    return needs.entries if kind is MANIFESTS else needs.profiles
 
 
 class _Finder:
