@@ -13,7 +13,7 @@ Layers, from the top; a lower one never imports a higher one::
     control | sources | vault
     storage
     contracts | config
-    clock, ids, durations, progress
+    clock, ids, durations, sizes, progress
     errors
 
 Glossary, one term a thing:

@@ -11,12 +11,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from reopen.clock import to_text
+from reopen.sizes import size_text as size_text  # Here too, beside the other words.
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 STYLES: Mapping[str, str] = {
     "ok": "green",
@@ -35,16 +34,6 @@ STYLES: Mapping[str, str] = {
     "damaged": "bold red",
 }
 """The colour of a word that stands alone in a cell."""
-
-
-def size_text(size_bytes: float) -> str:
-    """Bytes in decimal units, for example ``12.3 MB``."""
-    value = float(size_bytes)
-    for unit in _UNITS[:-1]:
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 def duration_text(seconds: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+from reopen.sizes import size_text as size_text  # Here too, beside the other words.
 
 
 def seconds_text(seconds: float) -> str:
@@ -23,16 +23,6 @@ def seconds_text(seconds: float) -> str:
 def span_text(span: timedelta | None) -> str:
     """A time span, or a dash where there is none."""
     return "–" if span is None else seconds_text(span.total_seconds())
-
-
-def size_text(size_bytes: float) -> str:
-    """Bytes in decimal units, for example ``12.3 MB``."""
-    value = float(size_bytes)
-    for unit in _UNITS[:-1]:
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} {_UNITS[-1]}"
 
 
 def instant_text(instant: datetime | None) -> str:
