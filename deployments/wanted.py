@@ -144,7 +144,7 @@ def seconds_max(item: Wanted, settings: Settings, contracts: Contracts) -> float
             allowed = PATIENCE_RPOS * max(members)
         case "verify" | "prune" | "retain":
             return DAY_SECONDS
-        case "ready":
+        case "ready" | "report":
             return timedelta(hours=1).total_seconds()
         case "watch":
             return max(WATCH_LEAST, settings.watch.failures * settings.watch.every).total_seconds()

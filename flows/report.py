@@ -15,11 +15,12 @@ from flows.requests import ReportRequest
 from reopen.desk.report import look_around, send_report, try_to_store_report
 from reopen.review.report.assemble import Report, make_report
 from tasks.attempts import run_attempt
+from tasks.limits import seconds_max
 from tasks.looks import publish_report
 from tasks.secrets import open_session
 
 
-@flow(name="report", persist_result=False)
+@flow(name="report", timeout_seconds=seconds_max(), persist_result=False)
 def report(request: ReportRequest) -> Report:
     """Are we able to reopen? Write it down, and tell those who want to know."""
     session = open_session(request.config)
