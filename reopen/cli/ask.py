@@ -157,6 +157,8 @@ def catalog(
     problems = {place: error.message for place, error in plan.problems.items()}
     for place, message in problems.items():
         face.note(f"{place} was not read: {message}")
+    if done.waiting:
+        face.note(f"{count_text(done.waiting, 'snapshot')} must wait: the vault that holds it is out of reach.")
     if done.unreadable:
         snapshots = count_text(len(done.unreadable), "snapshot")
         face.note(f"{snapshots} could not be read; `reopen verify --level structure` names what is damaged.")
