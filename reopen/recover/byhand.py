@@ -109,10 +109,13 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
         Typed(text=SCRIPT, language="python"),
     ]
     if first is not None and first.point is not None:
-        target = shlex.quote(first.target_url)
+        is_local = local_path(first.target_url) is not None
+        # The script writes local files and nothing else.
+        target = shlex.quote(first.target_url if is_local else f"./restored/{first.name}")
         command = f"python restore.py {shlex.quote(vault)} recovery-….key {first.name} {first.point.snapshot} {target}"
+        after = "" if is_local else f" Then copy what it made to `{first.target_url}`, with any tool."
         blocks += [
-            Paragraph(text="Then, for each dataset, with the snapshots that this run-book names:"),
+            Paragraph(text=f"Then, for each dataset, with the snapshots that this run-book names:{after}"),
             Typed(text=command),
         ]
     return blocks

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reopen.config.model import Hook
-from reopen.contracts.model import Channel
+from reopen.contracts.model import Channel, Location
 from reopen.recover.byhand import SCRIPT
 from reopen.recover.clocks import measure
 from reopen.recover.outlook import Loss, Predicted
@@ -126,6 +126,20 @@ def test_the_way_without_reopen_names_the_specification_the_reader_and_a_snapsho
     assert "docs/vault-format.md" in text
     assert f"python restore.py /srv/vault recovery-….key region {snapshot_id('region', 1)}" in text
     assert (GOLDEN.parents[1] / "docs/vault-format.md").is_file()
+
+
+def test_the_way_without_reopen_to_an_object_store_goes_by_a_local_folder() -> None:
+    contracts = contracts_of({"region": (1, ())})
+    place = Location(site="standby", url="s3://shop/standby/region")
+    region = replace(contracts.datasets["region"], locations={"standby": place})
+    plan = plan_of(replace(contracts, datasets={"region": region}), vault_of(["region"]))
+    text = runbook(plan, AROUND)
+    (target,) = [dataset.target_url for dataset in plan.datasets]
+    assert target.startswith("s3://shop/standby/.reopen-versions/region/")
+    assert f"reopen restore region --at {snapshot_id('region', 1)} --to {target}" in text
+    assert f"region {snapshot_id('region', 1)} ./restored/region" in text
+    assert f"Then copy what it made to `{target}`" in text
+    assert "ln -sfn" not in text
 
 
 def test_the_script_for_when_reopen_is_gone_brings_a_dataset_back(tmp_path: Path) -> None:
