@@ -53,7 +53,6 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     describe_run(f"snapshot {', '.join(request.datasets) or 'all'}", *(dataset.name for dataset in datasets))
     vault, standing, results, failed = session.vault(request.vault), session.standing(), [], {}
     standing.require_free()
-    served = session.as_served(session.settings.site).datasets
     workers = session.settings.limits.workers if request.workers is None else request.workers
     workplace = Workplace.of(session.settings, request.vault)
     with heartbeat(session.settings, Job.SNAPSHOT) as pulse, open_crew(session.settings.shards) as crew:
@@ -61,7 +60,8 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
             progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
             try:
                 with slot(writer_limit(session.settings.site, dataset.name)):
-                    plan = plan_snapshot(vault, served[dataset.name], session.settings.site, cache=session.index_cache)
+                    served = session.served(dataset, session.settings.site)
+                    plan = plan_snapshot(vault, served, session.settings.site, cache=session.index_cache)
                     progress.start(dataset.name, plan.read_bytes, "bytes")
                     with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:
                         write_shards(run, crew, workplace)

@@ -110,10 +110,9 @@ def _snapshot_each(
     rows: dict[str, dict[str, Any]] = {}
     errors: dict[str, ReopenError] = {}
     site, cache = face.session.settings.site, face.session.index_cache
-    served = face.session.as_served(site).datasets
     for dataset in datasets:
         try:
-            plan = plan_snapshot(vault, served[dataset.name], site, cache=cache, processes=0)
+            plan = plan_snapshot(vault, face.session.served(dataset, site), site, cache=cache, processes=0)
             if dry_run:
                 rows[dataset.name] = _planned_row(plan)
                 continue

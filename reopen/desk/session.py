@@ -188,19 +188,25 @@ class Session:
         return [self.dataset(name) for name in (names or self.contracts.order())]
 
     def as_served(self, site: str) -> Contracts:
-        """The contracts as they are to be read at a site, where a promoted version may serve instead of a place."""
-        from reopen.storage import local_path
+        """The contracts as they are to be read at a site, where a promoted version may serve instead of a place.
 
-        places = [
-            dataset.locations[site].url for dataset in self.contracts.datasets.values() if site in dataset.locations
-        ]
-        # A local place leads to what serves by itself. So production copies on while the log is out of reach.
-        if self.log is None or all(local_path(url) is not None for url in places):
+        :raises ReopenError: the log cannot be read, and a dataset of the site is on a store without links.
+        """
+        datasets = self.contracts.datasets.values()
+        if self.log is None or all(_leads_to_what_serves(dataset, site) for dataset in datasets):
             return self.contracts
         from reopen.recover.standby.locate import contracts_as_served
 
         initial = self.settings.primary.name
         return contracts_as_served(self.contracts, self.log.records(), site=site, initial=initial)
+
+    def served(self, dataset: Dataset, site: str) -> Dataset:
+        """One dataset as it is to be read at a site; as its contract says where the place leads to what serves, so that
+        it is protected without the log, too.
+
+        :raises ReopenError: as for :meth:`as_served`. What stands at the place may be of an earlier life of the site.
+        """
+        return dataset if _leads_to_what_serves(dataset, site) else self.as_served(site).datasets[dataset.name]
 
     def primary(self) -> str:
         """The site that has the role by the log; by the settings where there is no log.
@@ -217,6 +223,14 @@ class Session:
         from reopen.protect.standing import standing_at
 
         return standing_at(self.log, site=self.settings.site, primary=self.settings.primary.name)
+
+
+def _leads_to_what_serves(dataset: Dataset, site: str) -> bool:
+    """Whether a dataset's place is on a file system with links, or the site has none."""
+    from reopen.storage import local_path
+
+    place = dataset.locations.get(site)
+    return place is None or local_path(place.url) is not None
 
 
 def open_session(config: Path | None) -> Session:

@@ -94,6 +94,23 @@ def test_a_snapshot_without_the_epoch_log_is_unconfirmed(place: Place) -> None:
     assert "the epoch log cannot be read" in found["standing"]["reason"]
 
 
+def test_without_the_epoch_log_an_object_store_is_not_believed_to_serve_at_its_place(place: Place) -> None:
+    """What stands there may be of an earlier life of the site; a local dataset, whose place leads on, is protected."""
+    place.contract("scans")
+    contract = place.folder / "data_contracts/scans.odcs.yaml"
+    local = "{server: production, type: local, path: data/scans, format: mixed}"
+    there = '{server: production, type: s3, location: "s3://nobody-asks-this-bucket/scans", format: mixed}'
+    contract.write_text(contract.read_text().replace(local, there))
+    log = place.folder / ".reopen/standby/control/log"
+    log.mkdir(parents=True)
+    (log / "0000000001.json").write_text("no link")
+    ran = place.run("snapshot", code=None)
+    assert ran.exit_code not in (0, 3)
+    assert "scans: " in ran.stdout
+    assert "0000000001.json" in ran.stdout
+    assert len(place.json("snapshots", "papers")["snapshots"]) == 1
+
+
 def test_a_dataset_is_retired_only_when_its_contract_is_gone_and_only_once(place: Place) -> None:
     place.run("snapshot")
     assert "it is protected" in place.run("retire", "papers", "--reason", "old", code=6).stderr
