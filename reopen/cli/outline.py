@@ -100,6 +100,9 @@ def _loss_of(plan: RecoveryPlan, dataset: PlannedDataset) -> str:
     loss = dataset.loss
     if loss is None or loss.files is None:
         text += "; how many files is unknown"
+    elif loss.files == 0 and not loss.unknown:
+        # What was written after the newest snapshot nobody has counted.
+        text += "; no snapshot is newer"
     else:
         rows = "" if loss.rows is None else f", {loss.rows:,} rows"
         newer = "; there may be more" if loss.unknown else ""
