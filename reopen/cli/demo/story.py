@@ -185,7 +185,6 @@ class Story:
     def _fail_back(self) -> None:
         stage = self._stage
         stage.chapter("Failback: the standby's till is closed, and only what differs is moved")
-        stage.reopen(stage.standby, "replicate", "--to", "production")
         stage.reopen(stage.standby, "failback", "--reason", "production is repaired", "--yes")
         sold = till.sold_so_far(stage.standby.folder)
         self._say_what_moved()
