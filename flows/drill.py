@@ -17,7 +17,7 @@ from reopen.recover.anchor import anchor_of
 from reopen.recover.drill import DrillResult
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
-from tasks.artifacts import publish_plan, publish_recovery
+from tasks.artifacts import publish_evidence, publish_plan, publish_recovery
 from tasks.limits import seconds_max
 from tasks.runner import threads
 from tasks.secrets import open_session
@@ -37,6 +37,7 @@ def drill(request: DrillRequest) -> DrillResult:
 
     result = run_drill(session, wish_of(request), progress=callers_progress(), driver=recover_in_order, on_plan=begin)
     publish_recovery(result.plan, result.measured)
+    publish_evidence(result.plan.kind, result.evidence, session.settings.control)
     warn(try_to_keep_runbook(session))
     broken = f"the chain of the evidence is broken: {result.broken}" if result.broken else ""
     problem = (

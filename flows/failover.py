@@ -50,7 +50,7 @@ from reopen.recover.runbook import summary
 from reopen.recover.steps import Verb
 from reopen.storage.canonical import decode, encode
 from tasks.approval import ask_for_approval
-from tasks.artifacts import publish_plan, publish_recovery
+from tasks.artifacts import publish_evidence, publish_plan, publish_recovery
 from tasks.runner import threads
 from tasks.secrets import open_session
 from tasks.steps import StepTasks
@@ -98,6 +98,7 @@ def failover(request: FailoverRequest) -> FailoverResult:
         driver=partial(recover_in_order, ask=asking(log, durations.parse(request.wait_approval), note)),
     )
     publish_recovery(result.plan, result.measured)
+    publish_evidence(result.plan.kind, result.evidence, session.settings.control)
     problem = f"the chain of the evidence is broken: {result.broken}" if result.broken else "; ".join(result.undone)
     if result.verdict is not Verdict.MET:
         problem = f"the failover {result.verdict} its objectives"

@@ -18,7 +18,9 @@ from reopen.durations import to_text as duration_text
 from reopen.protect.replicate.replicate import ReplicateResult
 from reopen.protect.snapshot import SnapshotResult
 from reopen.protect.verify.verify import VerifyResult
+from reopen.recover.anchor import Anchor, how_to_check
 from reopen.recover.clocks import Measured, Verdict
+from reopen.recover.evidence import StoredEvidence
 from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.restore import RestoreResult
 from reopen.recover.runbook import runbook, summary
@@ -30,7 +32,8 @@ FINDINGS_SHOWN_MAX = 200
 
 
 def publish_snapshot(result: SnapshotResult) -> None:
-    """What a snapshot saw, read and stored, under ``snapshot-<dataset>``, and the event of its commit."""
+    """What a snapshot saw, read and stored, under ``snapshot-<dataset>``; what changed, by folder and without the names
+    of files, under ``changes-<dataset>``; and the event of its commit."""
     record, totals = result.record, result.record.totals
     measures = {
         "snapshot": record.id,
@@ -52,6 +55,14 @@ def publish_snapshot(result: SnapshotResult) -> None:
         [{"measure": name, "value": value} for name, value in measures.items()],
         f"Snapshot {record.id} of {record.dataset}: {record.state}",
     )
+    if result.changes is not None:
+        rows = result.changes.slice(0, FINDINGS_SHOWN_MAX).to_pylist()
+        _table(
+            ("changes", record.dataset),
+            [{**row, "folder": row["folder"] or "(top)"} for row in rows],
+            f"What changed in {record.dataset}, by folder: {totals.added} added, {totals.modified} modified, "
+            f"{totals.removed} removed",
+        )
     emit(
         SnapshotCompleted(
             dataset=record.dataset,
@@ -179,6 +190,20 @@ def publish_prune(done: Pruned, *, site: str) -> None:
 def publish_plan(plan: RecoveryPlan) -> None:
     """The plan as a runbook, under ``failover-plan`` or ``drill-plan``."""
     create_markdown_artifact(runbook(plan), key=artifact_key(str(plan.kind), "plan"), description="The plan")
+
+
+def publish_evidence(kind: PlanKind, evidence: StoredEvidence, control: str) -> None:
+    """Where the evidence of a recovery is and how to look at it, under ``failover-evidence`` or ``drill-evidence``."""
+    anchor = Anchor(number=evidence.number, digest=evidence.digest)
+    lines = (
+        f"**Record {evidence.number}** of the evidence in `{control}`, anchor `{anchor}`.",
+        f"- Look at it: `reopen evidence show {evidence.number}`",
+        f"- As a page to read, print and sign: `reopen evidence show {evidence.number} --html evidence.html`",
+        f"- {how_to_check(anchor)}",
+    )
+    create_markdown_artifact(
+        "\n\n".join(lines), key=artifact_key(str(kind), "evidence"), description=f"Evidence {anchor}"
+    )
 
 
 def publish_recovery(plan: RecoveryPlan, measured: Measured) -> None:

@@ -100,6 +100,20 @@ def build_profile(
     return joined.take(pc.sort_indices(joined.column("path"))).combine_chunks()
 
 
+def changes_by_folder(manifest: pa.Table) -> pa.Table:
+    """What differs from the snapshot before, by the first folder of the path: ``folder`` ("" for what is in none),
+    ``change``, ``entries`` and ``size_bytes``; what changed most comes first."""
+    changed = manifest.filter(pc.not_equal(manifest.column("change"), "unchanged"))
+    path = changed.column("path")
+    folder = pc.if_else(
+        pc.match_substring(path, "/"), pc.replace_substring_regex(path, "(?s)/.*", ""), pa.scalar("", path.type)
+    )
+    rows = pa.table({"folder": folder, "change": changed.column("change"), "size_bytes": changed.column("size_bytes")})
+    grouped = rows.group_by(["folder", "change"]).aggregate([([], "count_all"), ("size_bytes", "sum")])
+    named = grouped.rename_columns({"count_all": "entries", "size_bytes_sum": "size_bytes"})
+    return named.sort_by([("entries", "descending"), ("folder", "ascending"), ("change", "ascending")])
+
+
 def counts_of(column: pa.ChunkedArray) -> dict[str, int]:
     """How often each value occurs."""
     return {str(item["values"]): int(item["counts"]) for item in pc.value_counts(column).to_pylist()}

@@ -37,7 +37,14 @@ from reopen.progress import SILENT, Progress
 from reopen.protect import lease as leases
 from reopen.protect.captured import CAPTURED, ShardResult, ShardSummary
 from reopen.protect.locks import keep_locked
-from reopen.protect.manifest import build_manifest, build_profile, counts_of, is_unchanged, same_entries
+from reopen.protect.manifest import (
+    build_manifest,
+    build_profile,
+    changes_by_folder,
+    counts_of,
+    is_unchanged,
+    same_entries,
+)
 from reopen.protect.plan import Shard, SnapshotPlan, plan_snapshot
 from reopen.protect.profiles import to_table
 from reopen.protect.reliance import look_again
@@ -56,13 +63,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotResult:
     """A committed snapshot and what it took. ``reused_manifest``: nothing had changed. ``voided``: ids of snapshots
-    whose writers were found dead. ``note``: what people should know beside it, for example damage that was met."""
+    whose writers were found dead. ``note``: what people should know beside it, for example damage that was met.
+    ``changes``: what differs from the snapshot before, by folder; None when nothing does
+    (:func:`~reopen.protect.manifest.changes_by_folder`)."""
 
     record: SnapshotRecord
     reused_manifest: bool
     voided: tuple[str, ...]
     seconds: float
     note: str = ""
+    changes: pa.Table | None = None
 
 
 class SnapshotRun:
@@ -154,6 +164,7 @@ class SnapshotRun:
             voided=tuple(self._voided),
             seconds=vault.clock.elapsed_seconds() - self._started_seconds,
             note=plan.note,
+            changes=None if reused else changes_by_folder(manifest),
         )
 
     def abandon(self) -> None:

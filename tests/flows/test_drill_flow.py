@@ -43,6 +43,9 @@ def test_a_drill_by_flow_is_the_engines_and_a_rotten_byte_without_a_repair_fails
     assert result.evidence.evidence.selection["seed"] == 1
     assert newest_flow_run("ledger").name == "drill all at standby (site-loss)"
     assert artifact("drill-objectives") is not None
+    evidence = artifact("drill-evidence")
+    assert evidence is not None
+    assert "reopen evidence verify --anchor" in str(evidence.data)
     (scene.folder / "production").rename(scene.folder / "burnt")
 
     with pytest.raises(BadFinding) as found:

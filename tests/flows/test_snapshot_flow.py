@@ -54,6 +54,9 @@ def test_a_snapshot_flow_commits_records_and_shows_its_shards_and_totals(
     table = artifact("snapshot-ledger")
     assert table is not None
     assert {"measure": "files", "value": 3} in json.loads(str(table.data))
+    changes = artifact("changes-ledger")
+    assert changes is not None
+    assert json.loads(str(changes.data)) == [{"folder": "(top)", "change": "added", "entries": 3, "size_bytes": 1350}]
     progress = artifact("snapshot-progress-ledger")
     assert progress is not None
     assert progress.data == 100.0
