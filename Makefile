@@ -6,7 +6,7 @@ UV := .venv/bin/uv
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check check-services docs bench soak lock clean FORCE
+.PHONY: help run up down test check check-services check-ui docs bench soak lock clean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -38,8 +38,12 @@ check: .venv/.ready docs ## Lint, formatting, types, layers, documentation
 	@.venv/bin/lint-imports --no-logo
 
 check-services: .venv/.ready ## Run servers and workers as production's files say, on PostgreSQL (installs it as root)
-	@.ci/install-services
+	@.ci/install-packages postgresql systemd
 	@$(PY) -m pytest -m services tests/services
+
+check-ui: .venv/.ready ## Look at Prefect's pages in a real browser (installs Chromium as root)
+	@.ci/install-packages chromium
+	@$(PY) -m pytest -m ui tests/ui
 
 bench: .venv/.ready ## Measure against peers
 	@$(PY) -m benchmarks
