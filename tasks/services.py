@@ -18,8 +18,10 @@ QUERY_SECONDS = 5
 SHUTDOWN_SECONDS = 5
 """How long the server lets open connections be finished: those of a UI or a worker never end by themselves."""
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
-"""Where the server keeps who holds which slot. In its memory, Prefect's default, a server that is killed loses until
-when they are held: slots stay taken, and each next run of their deployments is cancelled, for ever."""
+"""Where the server keeps who holds which slot. In its memory, Prefect's default, a server that is killed forgets until
+when they are held, and the slots of runs that died meanwhile stay taken."""
+DATABASE_SECONDS_MAX = 30
+"""How long a request waits for the database. On a busy machine SQLite answered 503 after Prefect's own 10 s."""
 _NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
 
 
@@ -49,6 +51,7 @@ def server_environment(folder: Path, port: int) -> Mapping[str, str]:
         **QUIET,
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+        "PREFECT_SERVER_DATABASE_TIMEOUT": str(DATABASE_SECONDS_MAX),
         **os.environ,
     }
     for name in _NOT_FOR_SERVERS:
