@@ -15,7 +15,8 @@ from reopen.protect.verify.verify import Level
 from reopen.recover.points import LAST_VERIFIED
 from reopen.recover.scenarios.model import DrillScenario
 
-POINT_TEXT = "last-verified, last-clean, latest, at:<time with offset>, or a snapshot's id."
+# The pages of Prefect show it as Markdown, which takes a bare <…> for a tag and leaves it out.
+POINT_TEXT = "last-verified, last-clean, latest, `at:<time with offset>`, or a snapshot's id."
 RECOVERED_TEXT = "Datasets to recover, with what they depend on; none stands for all."
 
 

@@ -66,6 +66,7 @@ def test_a_failover_waits_for_approval_and_goes_on_when_approved(services: Servi
     verify_vault(standby.vault(), level=Level.STORED)
 
     open_form(services, page, "failover", "standby")
+    expect(page.get_by_text("at:<time with offset>")).to_be_visible()
     for name, text in (
         ("Reason", "the site burnt down"), ("Fenced", "it is ashes"), ("Wait for approval", "10m"),
     ):  # fmt: skip
