@@ -206,9 +206,12 @@ def test_another_process_of_the_same_number_is_not_taken_for_the_hook(tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_driver_that_is_told_to_stop_tells_its_hooks_with_all_that_they_started(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
     child, before = tmp_path / "child", signal.getsignal(signal.SIGTERM)
+    # Whoever starts the tests in the background has them ignore it.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ignored))
     hooks = hooks_of(tmp_path, f"sleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait", check=NOT_DONE)
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(hooks.run, CALL, in_doubt=False)
