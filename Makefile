@@ -2,8 +2,8 @@
 
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# Two, because the flow tests share one Prefect server in one worker and the rest keeps the other busy.
-TEST_WORKERS ?= 2
+# One of them has the flow tests, which share a Prefect server and mostly wait for it; the others keep the cores busy.
+TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down test check check-services check-ui docs bench soak lock clean FORCE
