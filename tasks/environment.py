@@ -5,7 +5,8 @@ its top, and `flows` calls :func:`prepare_for_arguments` before any flow is impo
 
 Invariants
     E1  What the user has set in the environment is never changed: an API, a home, a log level.
-    E2  Without a ``PREFECT_API_URL`` a process starts at most one server of its own, on loopback, and ends it.
+    E2  Without a ``PREFECT_API_URL`` a process uses the server that ``reopen up`` runs for its site, so that its run is
+        seen there; else it starts at most one of its own, on loopback, and ends it.
     E3  The developer's own Prefect profile and database are neither read nor written.
 """
 
@@ -24,7 +25,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from reopen.config import load_settings
-from reopen.errors import Internal, ReopenError
+from reopen.desk.orchestrator import url_of
+from reopen.errors import Corrupt, Internal, ReopenError
 
 FOLDER = "prefect"
 """Below the site's home."""
@@ -68,11 +70,20 @@ def prepare(home: Path | None) -> None:
     # Without settings no flow runs; the import must all the same make no folder in the user's home (E3).
     folder = home / FOLDER if home is not None else Path(tempfile.gettempdir()) / "reopen-no-home"
     wanted["PREFECT_HOME"] = str(folder)
+    if home is not None and (url := _server_of_up(home)) is not None:
+        wanted["PREFECT_API_URL"] = url
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     if home is not None and os.environ["PREFECT_HOME"] == str(folder):
         # Prefect makes the last folder of the path only, and says so once for each of its processes.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _server_of_up(home: Path) -> str | None:
+    try:
+        return url_of(home)
+    except Corrupt:
+        return None  # `reopen up` and `reopen down` say what is wrong with their file; no flow needs it.
 
 
 def prepare_for_arguments(arguments: Sequence[str]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from reopen.desk.orchestrator import SERVER, Service, Services, folder_of, write_services
 from reopen.errors import Internal
 from tasks.environment import wait_for_server
 from tests.flows.scene import make_scene
@@ -70,6 +73,28 @@ def test_what_the_user_set_for_prefect_stays(tmp_path: Path) -> None:
 
     assert ours.stdout.split() == [str(tmp_path / "home/prefect"), "WARNING", "1", "CRITICAL"]
     assert theirs.stdout.split() == ["/elsewhere", "DEBUG", "0", "None"]
+
+
+def test_a_flow_runs_on_the_server_that_up_started_while_it_runs(tmp_path: Path) -> None:
+    us = psutil.Process()
+    server = Service(
+        name=SERVER, pid=us.pid, started=us.create_time(), command=tuple(us.cmdline()), log=""
+    )  # This process stands in for the server: nothing is asked of it here.
+    folder_of(tmp_path).mkdir()
+    code = (
+        "from pathlib import Path; import os; from tasks.environment import prepare; "
+        f"prepare(Path({str(tmp_path)!r})); print(os.environ.get('PREFECT_API_URL'))"
+    )
+    for state, expected in (
+        (Services(port=4299, services=(server,)), "http://127.0.0.1:4299/api"),
+        (Services(port=4299, services=(replace(server, started=1.0),)), "None"),
+        (Services(), "None"),
+    ):
+        write_services(tmp_path, state)
+        assert run("-c", code, home=tmp_path).stdout.strip() == expected
+    assert run("-c", code, home=tmp_path, PREFECT_API_URL="http://x/api").stdout.strip() == "http://x/api"
+    (folder_of(tmp_path) / "up.json").write_text("{")
+    assert run("-c", code, home=tmp_path).stdout.strip() == "None"
 
 
 def test_a_server_that_does_not_answer_is_an_error_with_a_way_out() -> None:
