@@ -195,6 +195,9 @@ class Ground:
         """Forget every recovery (I3). The plan is looked at, as a standby in service did a minute ago."""
         for name in ("control", "data", "scratch", "serving", "restored"):
             shutil.rmtree(self.standby / name, ignore_errors=True)
+        # The site remembers the log that it saw, and would refuse one that begins anew.
+        for name in ("witness", "drivers", "hooks", "watch"):
+            shutil.rmtree(self.standby / "home" / name, ignore_errors=True)
         if stage:
             self.reopen("stage", contracts=contracts)
         self.reopen("plan", "failover", contracts=contracts)
