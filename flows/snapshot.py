@@ -17,7 +17,9 @@ from reopen.desk.heartbeat import Job, heartbeat
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
-from tasks.artifacts import publish_snapshot
+from reopen.recover.scenarios.suspicion import suspect_snapshots
+from reopen.vault import Vault
+from tasks.artifacts import publish_snapshot, publish_suspicion
 from tasks.limits import seconds_max, slot, writer_limit
 from tasks.progress import ArtifactProgress, artifact_key
 from tasks.runner import open_crew, threads
@@ -72,11 +74,25 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
             else:
                 publish_snapshot(result)
                 results.append(result)
+                if not result.reused_manifest:
+                    look_for_suspicion(vault, result)
         session.witness.remember(vault)
         taken = SnapshotsTaken(results=tuple(results), failed=failed)
         pulse.failed = not taken.ok
     warn(pulse.problem)
     return concluded(taken, taken.problem)
+
+
+def look_for_suspicion(vault: Vault, result: SnapshotResult) -> None:
+    """Say that a snapshot is suspect. It is committed, whatever becomes of the look."""
+    record = result.record
+    try:
+        reasons = suspect_snapshots(vault, record.dataset).get(record.id, ())
+    except ReopenError as error:
+        warn(f"whether {record.dataset} is suspect could not be looked at: {error.message}")
+        return
+    if reasons:
+        publish_suspicion(record, reasons)
 
 
 def lines(taken: SnapshotsTaken) -> list[str]:

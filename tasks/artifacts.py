@@ -24,7 +24,8 @@ from reopen.recover.evidence import StoredEvidence
 from reopen.recover.plan import PlanKind, RecoveryPlan
 from reopen.recover.restore import RestoreResult
 from reopen.recover.runbook import runbook, summary
-from tasks.events import DrillFinished, FailoverFinished, SnapshotCompleted, emit
+from reopen.vault import SnapshotRecord
+from tasks.events import DatasetSuspect, DrillFinished, FailoverFinished, SnapshotCompleted, emit
 from tasks.progress import artifact_key
 
 FINDINGS_SHOWN_MAX = 200
@@ -74,6 +75,20 @@ def publish_snapshot(result: SnapshotResult) -> None:
             size_bytes=totals.size_bytes,
         )
     )
+
+
+def publish_suspicion(record: SnapshotRecord, reasons: Sequence[str]) -> None:
+    """Why a snapshot is suspect, under ``suspect-<dataset>``, and the event that says so."""
+    lines = (
+        f"**Snapshot {record.id} of {record.dataset} is suspect.** It looks as if somebody had encrypted the data:",
+        *(f"- {reason}" for reason in reasons),
+        f"What changed: `reopen sql last-night {record.dataset}`.",
+        "Recovery from the newest point that is not suspect: `reopen drill --scenario ransomware` tries it.",
+    )
+    create_markdown_artifact(
+        "\n\n".join(lines), key=artifact_key("suspect", record.dataset), description=f"{record.id} is suspect"
+    )
+    emit(DatasetSuspect(dataset=record.dataset, site=record.site, snapshot=record.id, reasons=tuple(reasons)))
 
 
 def publish_restore(result: RestoreResult) -> None:

@@ -245,6 +245,17 @@ class SnapshotCompleted(OfDataset):
     size_bytes: int = Field(description="Bytes in it.")
 
 
+class DatasetSuspect(OfDataset):
+    """A new snapshot looks as if somebody had encrypted the data."""
+
+    name = "dataset.suspect"
+    when = "Once for each snapshot of the flow in which something changed and that is suspect."
+
+    site: str = Field(description="The site that took it.")
+    snapshot: str = Field(description="Its id. It stays a recovery point; a drill of ransomware passes it over.")
+    reasons: tuple[str, ...] = Field(description="What is unlike the snapshots before. No reason is no proof of clean.")
+
+
 class RecoveryFinished(OfSite):
     """What the events of a recovery's end have."""
 
@@ -285,6 +296,7 @@ EVENTS: Mapping[str, type[Event]] = {
         ReadyFailed,
         ReadyRestored,
         SnapshotCompleted,
+        DatasetSuspect,
         DrillFinished,
         FailoverFinished,
     )

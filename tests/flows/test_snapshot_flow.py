@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,30 @@ def test_a_snapshot_flow_commits_records_and_shows_its_shards_and_totals(
         ("ledger", "complete", 3),
         ("papers", "complete", 3),
     ]
+
+
+def test_files_that_all_get_a_new_ending_at_once_are_told_as_suspect_once(scene: Scene) -> None:
+    from flows.requests import SnapshotRequest
+    from flows.snapshot import snapshot
+
+    request = SnapshotRequest(config=scene.production, datasets=("papers",))
+    snapshot(request)
+    for path in sorted((scene.folder / "production/data/papers").iterdir()):
+        path.rename(f"{path}.locked")
+
+    taken = snapshot(request).results[0].record
+    snapshot(request)
+
+    def told() -> list[dict[str, Any]]:
+        known = {record.id for record in open_session(scene.production).vault().records("papers")}
+        return [e for e in emitted("reopen.dataset.suspect", "production") if e["snapshot"] in known]
+
+    [event] = eventually(told, bool)
+    assert (event["dataset"], event["snapshot"]) == ("papers", taken.id)
+    assert any(".locked" in reason for reason in event["reasons"])
+    shown = artifact("suspect-papers")
+    assert shown is not None
+    assert ".locked" in str(shown.data)
 
 
 class Seen:
