@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.index_scale import Figure
 from benchmarks.process import Command, run, settle
 from benchmarks.report import RESULTS
 from reopen.protect.snapshot import create_record
@@ -60,15 +61,6 @@ VIEWS = (
     "snapshots", "growth", "dedup_savings", "datasets", "copies", "exposure", "lost_now", "largest_files",
     "churn_by_folder", "verifications", "objectives", "drills", "evidence", "coverage",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    value: float
-    unit: str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

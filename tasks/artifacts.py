@@ -18,7 +18,7 @@ from reopen.durations import to_text as duration_text
 from reopen.protect.replicate.replicate import ReplicateResult
 from reopen.protect.snapshot import SnapshotResult
 from reopen.protect.verify.verify import VerifyResult
-from reopen.recover.anchor import Anchor, how_to_check
+from reopen.recover.anchor import anchor_of
 from reopen.recover.clocks import Measured, Verdict
 from reopen.recover.evidence import StoredEvidence
 from reopen.recover.plan import PlanKind, RecoveryPlan
@@ -209,15 +209,14 @@ def publish_plan(plan: RecoveryPlan) -> None:
 
 def publish_evidence(kind: PlanKind, evidence: StoredEvidence, control: str) -> None:
     """Where the evidence of a recovery is and how to look at it, under ``failover-evidence`` or ``drill-evidence``."""
-    anchor = Anchor(number=evidence.number, digest=evidence.digest)
     lines = (
-        f"**Record {evidence.number}** of the evidence in `{control}`, anchor `{anchor}`.",
+        f"**Record {evidence.number}** of the evidence in `{control}`.",
         f"- Look at it: `reopen evidence show {evidence.number}`",
         f"- As a page to read, print and sign: `reopen evidence show {evidence.number} --html evidence.html`",
-        f"- {how_to_check(anchor)}",
+        f"- {anchor_of(evidence)}",
     )
     create_markdown_artifact(
-        "\n\n".join(lines), key=artifact_key(str(kind), "evidence"), description=f"Evidence {anchor}"
+        "\n\n".join(lines), key=artifact_key(str(kind), "evidence"), description=f"Evidence no. {evidence.number}"
     )
 
 
