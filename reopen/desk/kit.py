@@ -25,20 +25,22 @@ from reopen.recover.kit.package import (
     read_zip,
     to_zip,
 )
-from reopen.recover.kit.pages import RESTORE, contacts, public_keys, readme, redacted, requirements
+from reopen.recover.kit.pages import contacts, public_keys, readme, redacted, requirements
 from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import runbook, runbook_html
 from reopen.recover.signing import evidence_signer, evidence_verifier
 from reopen.storage.canonical import encode
+from reopen.vault.passphrase import passphrase_keys
 
 STORED = "kit.zip"
 """The newest kit in the control store."""
 _CARRIED: Mapping[str, str] = {
     "vault-format.md": "docs/vault-format.md",
-    "spec_reader.py": "tests/golden/spec_reader.py",
     "requirements.lock": "requirements.lock",
 }
-"""Files of the source that an installed Reopen carries below ``reopen/recover/kit/carried`` (pyproject.toml)."""
+"""Files of the source that an installed Reopen has below ``reopen/recover/kit/carried`` (pyproject.toml)."""
+_PROGRAM = ("restore.py", "spec_keys.py", "spec_packs.py", "spec_reader.py")
+"""Restores without Reopen; always in that folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,8 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
         "README.md": readme(
             source=plan.source_site, target=plan.target_site, made_at=around.written_at, site=around.site,
             version=around.version, vault=vault.id, recovery_keys=around.recovery_keys, vaults=around.vaults,
-            control=around.control,
+            control=around.control, held=[key.place for key in around.keys if key.role == "recovery"],
+            has_passphrase=bool(passphrase_keys(vault.store)),
         ).encode(),
         "runbook.md": runbook(plan, around).encode(),
         "runbook.html": runbook_html(plan, around).encode(),
@@ -89,7 +92,8 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
 def kit_inputs(session: Session) -> str:
     """The digest of what a kit is made of, but for recovery points, predictions and when it is made."""
     files = {name: digest(data) for name, data in _lasting_files(session).items()}
-    keys = digest(public_keys(session.vault()))
+    vault = session.vault()
+    keys = digest(public_keys(vault) + encode({"passphrases": sorted(passphrase_keys(vault.store))}))
     return digest(encode({"files": files, "keys": keys, "runbook": inputs_of(session), "version": __version__}))
 
 
@@ -137,16 +141,15 @@ def _lasting_files(session: Session) -> dict[str, bytes]:
     except OSError as error:
         raise NotFound(f"{error.filename} cannot be read: {error.strerror}.") from error
     found["settings.toml"] = text.encode() or b"# Left out: an address that may be a secret could not be removed.\n"
-    found["restore.py"] = RESTORE.encode()
     found["requirements.txt"] = requirements(_carried("requirements.lock").decode()).encode()
-    found |= {name: _carried(name) for name in ("vault-format.md", "spec_reader.py")}
+    found |= {name: _carried(name) for name in ("vault-format.md", *_PROGRAM)}
     return found
 
 
 def _carried(name: str) -> bytes:
     """A file of the source: from the package where it was installed, else from the tree that it runs from."""
     package = Path(__file__).resolve().parents[1]
-    places = (package / "recover/kit/carried" / name, package.parent / _CARRIED[name])
+    places = (package / "recover/kit/carried" / name, package.parent / _CARRIED.get(name, name))
     for place in places:
         if place.is_file():
             return place.read_bytes()

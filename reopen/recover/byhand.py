@@ -1,43 +1,16 @@
 """Owns the last pages of a run-book: how to go on by hand when the failover, this program or its network is gone.
 
 Three steps down: the restore command for each dataset; this program on any machine; no program of ours at all, only the
-vault, the recovery key and the specification of the format. The script of the last step is tried on the golden vault.
+vault, the recovery key and the recovery kit. What the kit restores with is tried on the golden vault.
 """
 
 from __future__ import annotations
 
 import shlex
 
-from reopen.recover.book import Block, Heading, Items, Paragraph, Typed
+from reopen.recover.book import Block, Heading, Paragraph, Typed
 from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.storage import local_path
-
-READER = "tests/golden/spec_reader.py"
-SPECIFICATION = "docs/vault-format.md"
-
-SCRIPT = """\
-import os, sys
-from pathlib import Path
-from spec_reader import SpecReader
-
-vault, key, dataset, snapshot, target = sys.argv[1:]
-reader = SpecReader(Path(vault), Path(key))
-record = next(one for one in reader.snapshots(dataset) if one["id"] == snapshot)
-index = reader.index()
-for entry in reader.manifest(record):  # Folders come before what is in them.
-    path = os.path.join(os.fsencode(target), entry["path_raw"] or entry["path"].encode())
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if entry["type"] == "dir":
-        os.makedirs(path, exist_ok=True)
-    elif entry["type"] == "symlink":
-        os.symlink(entry["link_target_raw"] or entry["link_target"].encode(), path)
-    elif entry["type"] == "file" and entry["read_state"] != "unreadable":
-        Path(os.fsdecode(path)).write_bytes(reader.content(entry, index))
-        os.chmod(path, entry["mode"] & 0o7777)
-        os.utime(path, ns=(entry["mtime_s"] * 10**9 + entry["mtime_ns"],) * 2)
-    else:
-        print("left out:", entry["path"], entry["type"])
-"""
 
 
 def restore_command(dataset: PlannedDataset, *, vault: str = "") -> str:
@@ -78,7 +51,6 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
 
     :param vault: where the vault lies; :param version: of this program, when the run-book was written.
     """
-    first = next((dataset for dataset in plan.datasets if dataset.point is not None), None)
     place = f"The vault: `{vault}`. If that is no local folder, copy the whole of it to one first, with any tool."
     blocks: list[Block] = [
         Heading(level=2, text="If Reopen itself is gone"),
@@ -92,33 +64,35 @@ def without_reopen(plan: RecoveryPlan, *, vault: str, version: str) -> list[Bloc
             "reopen --config rescue/reopen.toml snapshots"
         ),
         Paragraph(
-            text=f"**Without it**, the vault is described to the last byte in `{SPECIFICATION}`, and `{READER}` is a "
-            f"reader that was written from that page alone: 400 lines of Python that import nothing of Reopen's. "
-            f"Both are in the source of version {version}, and in the recovery kit that `reopen kit --to` writes and "
-            "that lies as `kit.zip` in the control store, with a script that needs no typing. **Keep a copy of it "
-            "beside the recovery key.**"
+            text=f"**Without it**, the recovery kit restores with Python and four packages that its `README.md` names. "
+            f"It lies as `kit.zip` in the control store; `reopen kit --to` makes a copy. Its reader was written for "
+            f"version {version} from the vault's specification alone, which lies beside it. **Keep a copy of the kit "
+            "where neither site is.**"
         ),
-        Items(
-            items=(
-                place,
-                "The packages: `pip install pyarrow zstandard blake3 cryptography`.",
-                "Put `spec_reader.py` and this script, as `restore.py`, into one folder:",
-            ),
-            numbered=True,
+        Typed(
+            text="python3 -m zipfile -e kit.zip kit && cd kit\n"
+            "python3 -m venv ~/rescue && ~/rescue/bin/pip install --require-hashes -r requirements.txt\n"
+            f"~/rescue/bin/python restore.py {shlex.quote(vault)} recovery-….key  # what is there"
         ),
-        Typed(text=SCRIPT, language="python"),
+        Paragraph(text=place),
     ]
-    if first is not None and first.point is not None:
-        is_local = local_path(first.target_url) is not None
-        # The script writes local files and nothing else.
-        target = shlex.quote(first.target_url if is_local else f"./restored/{first.name}")
-        command = f"python restore.py {shlex.quote(vault)} recovery-….key {first.name} {first.point.snapshot} {target}"
-        after = "" if is_local else f" Then copy what it made to `{first.target_url}`, with any tool."
+    commands = [_kit_command(dataset, vault) for dataset in plan.datasets if dataset.point is not None]
+    if commands:
         blocks += [
-            Paragraph(text=f"Then, for each dataset, with the snapshots that this run-book names:{after}"),
-            Typed(text=command),
+            Paragraph(text="Then each dataset, in the order of recovery, with the snapshots that this run-book names:"),
+            Typed(text="\n".join(commands)),
         ]
     return blocks
+
+
+def _kit_command(dataset: PlannedDataset, vault: str) -> str:
+    """How the kit restores a dataset. It writes local folders, and nothing else."""
+    assert dataset.point is not None, "only what has a point is restored"
+    is_local = local_path(dataset.target_url) is not None
+    target = shlex.quote(dataset.target_url if is_local else f"./restored/{dataset.name}")
+    after = "" if is_local else f"  # then copy it to {dataset.target_url}, with any tool"
+    words = f"{shlex.quote(vault)} recovery-….key {dataset.name} {target} --at {dataset.point.snapshot}"
+    return f"~/rescue/bin/python restore.py {words}{after}"
 
 
 def _commands(dataset: PlannedDataset) -> list[str]:

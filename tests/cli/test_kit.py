@@ -57,7 +57,7 @@ def test_a_dataset_comes_back_with_the_kit_and_the_recovery_key_alone(replicated
     restored = alone(kit, vault, key, "papers", back)
 
     assert re.search(r"papers [0-9a-f]{16} \S+ complete 3 files", listed)
-    assert "3 files restored; 0 entries left out" in restored
+    assert "3 files restored, 16 B; 0 entries left out" in restored
     source = replicated.folder / "data/papers"
     for path in source.rglob("*"):
         twin = back / path.relative_to(source)

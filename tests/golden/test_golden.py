@@ -12,6 +12,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from spec_keys import Refusal
+from spec_reader import SpecReader
 
 from reopen.protect.verify.verify import Level, verify_vault
 from reopen.recover.check import check_tree
@@ -19,7 +21,6 @@ from reopen.recover.restore import execute_restore, plan_restore
 from reopen.storage.local import LocalStore
 from reopen.vault import Keyring, Vault, load_keyring
 from reopen.vault.indexparts import list_packs
-from tests.golden.spec_reader import SpecReader
 
 HERE = Path(__file__).resolve().parent
 EXPECTED: dict[str, Any] = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
@@ -145,8 +146,9 @@ def test_the_specification_alone_suffices_to_read_the_ledger(spec_reader: SpecRe
 
 def test_the_specification_alone_suffices_to_rebuild_the_index(vault: Vault, spec_reader: SpecReader) -> None:
     """Packs describe themselves; their directories say the same as the index parts."""
-    from_packs = {row["chunk_id"]: row for pack in list_packs(vault) for row in spec_reader.directory(pack)}
-    assert from_packs == spec_reader.index()
+    from_packs = {row["chunk_id"]: [row] for pack in list_packs(vault) for row in spec_reader.packs.directory(pack)}
+    index = spec_reader.index()
+    assert from_packs == {chunk_id: index.rows(chunk_id) for chunk_id in index.places}
 
 
 def test_a_writer_key_reads_names_but_no_content() -> None:
@@ -154,7 +156,7 @@ def test_a_writer_key_reads_names_but_no_content() -> None:
     entries = reader.manifest(reader.snapshots("notes")[0])
     assert len(entries) == len(EXPECTED["datasets"]["notes"][0]["entries"])
     full = next(entry for entry in entries if entry["chunks"])
-    with pytest.raises(KeyError):
+    with pytest.raises(Refusal, match="only a recovery key opens content"):
         reader.content(full, reader.index())
 
 

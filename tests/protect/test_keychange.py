@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from spec_reader import SpecReader
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TargetUnwritable
 from reopen.protect.keys.change import (
@@ -28,7 +29,6 @@ from reopen.vault import Vault, grants, load_keyring
 from reopen.vault.canonical import decode, seal_envelope
 from reopen.vault.passphrase import open_with_passphrase
 from reopen.vault.slots import list_pack_objects, read_heads
-from tests.golden.spec_reader import SpecReader
 from tests.kit import restore
 from tests.protect.keyed import KEYS, Keyed
 from tests.stores import LostAnswer, WatchedStore

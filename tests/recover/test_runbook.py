@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -13,7 +11,6 @@ import pytest
 
 from reopen.config.model import Hook
 from reopen.contracts.model import Channel, Location
-from reopen.recover.byhand import SCRIPT
 from reopen.recover.clocks import measure
 from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.runbook import HeldKey, Surroundings, restore_command, runbook, runbook_html, summary
@@ -120,12 +117,13 @@ def test_hooks_are_named_with_what_they_run_and_their_absence_with_what_to_do() 
     assert "There are none: fence the lost site yourself" in runbook(plan_of(), replace(AROUND, hooks={}))
 
 
-def test_the_way_without_reopen_names_the_specification_the_reader_and_a_snapshot() -> None:
+def test_the_way_without_reopen_names_the_kit_and_each_snapshot() -> None:
     text = runbook(plan_of(), AROUND)
 
-    assert "docs/vault-format.md" in text
-    assert f"python restore.py /srv/vault recovery-….key region {snapshot_id('region', 1)}" in text
-    assert (GOLDEN.parents[1] / "docs/vault-format.md").is_file()
+    assert "python3 -m zipfile -e kit.zip kit" in text
+    for name in ("region", "customer"):
+        assert f"restore.py /srv/vault recovery-….key {name} " in text
+        assert f" --at {snapshot_id(name, 1)}" in text
 
 
 def test_the_way_without_reopen_to_an_object_store_goes_by_a_local_folder() -> None:
@@ -137,26 +135,8 @@ def test_the_way_without_reopen_to_an_object_store_goes_by_a_local_folder() -> N
     (target,) = [dataset.target_url for dataset in plan.datasets]
     assert target.startswith("s3://shop/standby/.reopen-versions/region/")
     assert f"reopen restore region --at {snapshot_id('region', 1)} --to {target}" in text
-    assert f"region {snapshot_id('region', 1)} ./restored/region" in text
-    assert f"Then copy what it made to `{target}`" in text
+    assert f"region ./restored/region --at {snapshot_id('region', 1)}  # then copy it to {target}, with any" in text
     assert "ln -sfn" not in text
-
-
-def test_the_script_for_when_reopen_is_gone_brings_a_dataset_back(tmp_path: Path) -> None:
-    """It is run as a person would: in a folder with the second reader, by a Python that cannot find Reopen."""
-    (tmp_path / "restore.py").write_text(SCRIPT)
-    (tmp_path / "spec_reader.py").write_bytes((GOLDEN / "spec_reader.py").read_bytes())
-    record = sorted((GOLDEN / "vault/snapshots/dataset=notes").iterdir())[0]
-    (key,) = (GOLDEN / "keys").glob("recovery-*.key")
-    snapshot = record.stem.partition("-")[2]
-    command = ["restore.py", str(GOLDEN / "vault"), str(key), "notes", snapshot, "notes"]
-    subprocess.run([sys.executable, *command], cwd=tmp_path, env={}, check=True, capture_output=True)
-
-    restored = tmp_path / "notes"
-    assert (restored / "-rf").stat().st_size == 33
-    assert (restored / "-rf").stat().st_mtime_ns == 1748766600123456789
-    assert (restored / "dangling").is_symlink()
-    assert (restored / "dir").is_dir()
 
 
 class _Words(HTMLParser):

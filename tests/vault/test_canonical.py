@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from spec_keys import canonical
 
 from reopen.errors import Corrupt, Internal
 from reopen.storage.canonical import RECORD_BYTES_MAX
 from reopen.vault.canonical import decode, encode, open_envelope, seal_envelope, signed_message
 from reopen.vault.keys import SigningKey, verify_signature
-from tests.golden.spec_reader import canonical
 
 SAFE_INTEGERS = st.integers(min_value=-(2**53) + 1, max_value=2**53 - 1)
 VALUES = st.recursive(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reopen.vault import chunker
 from reopen.vault.chunker import ChunkSizes, cut_stream
-from tests.golden import spec_reader
+from tests.golden import spec_cut
 from tests.vault.kit import noise
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "vault-format.md").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def test_the_page_s_rules_give_the_page_s_vectors(
     length: int, sizes: ChunkSizes, seed: int, expected: list[int]
 ) -> None:
     data = blake3(b"reopen cut vectors").digest(length=length)
-    assert spec_reader.cut(data, sizes.min_size, sizes.avg_size, sizes.max_size, seed) == expected
+    assert spec_cut.cut(data, sizes.min_size, sizes.avg_size, sizes.max_size, seed) == expected
 
 
 @settings(max_examples=25)
@@ -87,7 +87,7 @@ def test_the_library_cuts_as_the_page_says(length: int, seed: int, kind: int) ->
     ]
     data = data[:length]
     sizes = ChunkSizes(min_size=257, avg_size=1024, max_size=4095)
-    expected = spec_reader.cut(data, sizes.min_size, sizes.avg_size, sizes.max_size, seed)
+    expected = spec_cut.cut(data, sizes.min_size, sizes.avg_size, sizes.max_size, seed)
     assert [len(chunk) for chunk in cut(data, sizes, seed)] == expected
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import spec_keys
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pyfastcdc.py.constants import GEAR, GEAR_LS, MASKS
@@ -24,7 +25,7 @@ from reopen.vault.create import Parameters
 from reopen.vault.keys import Roots
 from reopen.vault.packwriter import PACKS_PER_INDEX_PART
 from reopen.vault.record import DATASET_NAME, FACT_ROLES
-from tests.golden import spec_reader
+from tests.golden import spec_cut
 from tests.vault.kit import KEYS, new_vault
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "vault-format.md").read_text(encoding="utf-8")
@@ -100,14 +101,14 @@ def test_limits_and_parameters_are_those_of_the_code() -> None:
 
 
 def test_the_gear_table_and_the_masks_are_those_of_the_library() -> None:
-    assert spec_reader.cut(b"", 256, 1024, 4096, 0) == []
+    assert spec_cut.cut(b"", 256, 1024, 4096, 0) == []
     described = dict(re.findall(r"\| (\d+) \| `([0-9a-f]{16})` ", PAGE)) | {
         bits: mask for row in rows(section("5. Chunks")) for bits, mask in zip(row[::2], row[1::2], strict=True) if bits
     }
     assert {int(bits): int(mask, 16) for bits, mask in described.items()} == {
         bits: MASKS[bits] for bits in range(7, 24)
     }
-    assert {bits: MASKS[bits] for bits in range(7, 24)} == spec_reader.MASKS
+    assert {bits: MASKS[bits] for bits in range(7, 24)} == spec_cut.MASKS
     assert f"{GEAR[0]:016x}" in PAGE
     assert all(GEAR_LS[value] == GEAR[value] << 1 & (1 << 64) - 1 for value in range(256))
 
@@ -123,8 +124,8 @@ def test_the_vectors_of_derived_keys_hold() -> None:
         "metadata key 2": roots.metadata_key(2).hex(),
         "id of the chunk reopen (6 bytes)": ChunkHasher(roots.chunk_id_key())(b"reopen").hex(),
     }
-    assert spec_reader.derive("reopen v1 metadata 2", roots.meta_root) == roots.metadata_key(2)
-    assert spec_reader.chunker_seed(roots.id_root) == roots.chunker_seed()
+    assert spec_keys.derive("reopen v1 metadata 2", roots.meta_root) == roots.metadata_key(2)
+    assert spec_keys.chunker_seed(roots.id_root) == roots.chunker_seed()
 
 
 def test_the_vector_of_a_frame_s_aad_holds() -> None:

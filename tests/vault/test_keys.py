@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spec_keys
 
 from reopen.errors import Conflict, Corrupt, InvalidInput, NotFound, Refused, TargetUnwritable
 from reopen.ids import new_id, seeded_random
@@ -21,7 +22,6 @@ from reopen.vault import Vault, create_vault, load_keyring, make_keys, save_key
 from reopen.vault.canonical import decode, seal_envelope
 from reopen.vault.content import ContentKeys
 from reopen.vault.keys import SEALED_KEY_BYTES, Keyring, RecoveryKey, Roots, SigningKey, roots_context
-from tests.golden import spec_reader
 from tests.vault.kit import ALL, KEYS, RECOVERY, WRITER, Packer, Role, flip, new_store, new_vault, reopen
 
 OTHER = make_keys(seeded_random(8))
@@ -55,7 +55,7 @@ def test_a_sealed_key_that_is_cut_short_does_not_open(length: int) -> None:
 
 def test_sealing_is_the_hpke_that_the_page_describes() -> None:
     sealed = KEYS.recovery.recipient().seal(b"k" * 32, b"context")
-    opened = spec_reader.hpke_open(sealed, KEYS.recovery.mlkem_seed, KEYS.recovery.x25519_private, b"context")
+    opened = spec_keys.hpke_open(sealed, KEYS.recovery.mlkem_seed, KEYS.recovery.x25519_private, b"context")
     assert opened == b"k" * 32
 
 

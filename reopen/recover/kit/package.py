@@ -38,6 +38,9 @@ from reopen.storage.canonical import decode, encode
 FORMAT = 1
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
+REQUIREMENTS = "requirements.txt"
+PACKAGES = "packages/"
+"""Whoever keeps a copy may fetch the reader's packages into this folder of it: those whose digests REQUIREMENTS has."""
 SIGNED_PREFIX = b"reopen/v1/kit\0"
 BYTES_MAX = 64 << 20
 """A kit is some hundred kilobytes; whatever is larger is none."""
@@ -253,8 +256,12 @@ def _inspect_files(copy: Mapping[str, bytes], listed: Sequence[Any]) -> Iterable
             yield KitProblem(name=name, defect=Defect.MISSING, detail="the manifest lists it, and it is not there")
         elif (blake3(data).hexdigest(), hashlib.sha256(data).hexdigest()) != (item.get("blake3"), item.get("sha256")):
             yield KitProblem(name=name, defect=Defect.CHANGED, detail="it is not what the manifest lists")
+    known = set(re.findall(rb"--hash=sha256:([0-9a-f]{64})", copy.get(REQUIREMENTS, b"")))
     for name in sorted(set(copy) - names - {MANIFEST, SUMS}):
-        yield KitProblem(name=name, defect=Defect.STRANGE, detail="the manifest does not list it")
+        if not name.startswith(PACKAGES):
+            yield KitProblem(name=name, defect=Defect.STRANGE, detail="the manifest does not list it")
+        elif hashlib.sha256(copy[name]).hexdigest().encode() not in known:
+            yield KitProblem(name=name, defect=Defect.STRANGE, detail=f"{REQUIREMENTS} has no such digest")
 
 
 def _inspect_signature(body: Mapping[str, Any], signature: Any, verify: VerifySignature | None) -> Iterable[KitProblem]:

@@ -30,97 +30,23 @@ _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _CREDENTIALS = re.compile(r"://[^/@\s\"']*:[^/@\s\"']+@")
 _OPTION = re.compile(r"([?&][^=&\s\"']*(?:secret|token|password|sig)[^=&\s\"']*=)[^&\s\"']+", re.IGNORECASE)
 
-RESTORE = '''\
-"""Restore a dataset from a vault with this folder, Python, and a recovery key: nothing of Reopen is needed.
-
-    python restore.py VAULT KEY                              what is in the vault
-    python restore.py VAULT KEY DATASET TARGET [SNAPSHOT]    the newest snapshot, or the one that is named
-
-VAULT is a local folder: copy a vault that lies elsewhere to one first, with any tool. Every byte is checked against the
-vault's own digests and signatures. Owners, extended attributes and hard links are not restored; times and modes are.
-"""
-
-import os
-import sys
-from pathlib import Path
-
-from spec_reader import SpecReader
-
-
-def main():
-    if len(sys.argv) not in (3, 5, 6):
-        sys.exit(__doc__)
-    reader = SpecReader(Path(sys.argv[1]), Path(sys.argv[2]))
-    if len(sys.argv) == 3:
-        for folder in sorted(Path(sys.argv[1], "snapshots").iterdir()):
-            name = folder.name.removeprefix("dataset=")
-            for one in reader.snapshots(name):
-                print(name, one["id"], one["consistent_at"], one["state"], one["totals"]["files"], "files")
-        return
-    dataset, target = sys.argv[3], os.path.abspath(os.fsencode(sys.argv[4]))
-    wanted = sys.argv[5] if len(sys.argv) == 6 else None
-    found = [one for one in reader.snapshots(dataset) if wanted in (None, one["id"])]
-    if not found:
-        sys.exit(f"there is no such snapshot of {dataset}")
-    if os.path.isdir(target) and os.listdir(target):
-        sys.exit(f"{sys.argv[4]} is not empty")
-    print("restoring", dataset, found[-1]["id"], "as of", found[-1]["consistent_at"])
-    restore(reader, found[-1], target)
-
-
-def restore(reader, record, target):
-    index, folders, files, left_out = reader.index(), [], 0, []
-    for entry in reader.manifest(record):  # Folders come before what is in them.
-        name = entry["path_raw"] or entry["path"].encode()
-        path = os.path.join(target, name)
-        if name.startswith(b"/") or b".." in name.split(b"/"):
-            sys.exit(f"{entry['path']} lies outside the dataset: nothing was written for it")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if entry["type"] == "dir":
-            os.makedirs(path, exist_ok=True)
-            folders.append((path, entry))
-        elif entry["type"] == "symlink":
-            os.symlink(entry["link_target_raw"] or entry["link_target"].encode(), path)
-        elif entry["type"] == "file" and entry["read_state"] != "unreadable":
-            with open(path, "xb") as file:
-                for at in range(0, len(entry["chunks"]), 32):
-                    file.write(reader.chunk(index[entry["chunks"][at : at + 32]]))
-                if file.tell() != entry["size_bytes"]:
-                    sys.exit(f"{entry['path']} has {file.tell()} bytes and not {entry['size_bytes']}")
-            stamp(path, entry)
-            files += 1
-        else:
-            left_out.append(entry["path"])
-    for path, entry in reversed(folders):
-        stamp(path, entry)
-    print(files, "files restored;", len(left_out), "entries left out", *left_out[:20])
-
-
-def stamp(path, entry):
-    os.chmod(path, entry["mode"] & 0o7777)
-    os.utime(path, ns=(entry["mtime_s"] * 10**9 + entry["mtime_ns"],) * 2)
-
-
-if __name__ == "__main__":
-    main()
-'''
-
 _README = """\
 # Recovery kit of {source}, to reopen at {target}
 
 Made at {made} at {site} by Reopen {version}. It holds everything that brings the data back but two things: **a copy
-of the vault** and **a recovery key**. Keep it where neither site is: on paper, on a stick, with somebody else. It holds
-nothing secret; it does name people, places and commands, and a hook's command is as the settings have it.
+of the vault** and **a recovery key**. Keep it where neither site is: on paper, on a stick, with somebody else. It
+holds nothing secret; it does name people, places and commands, and a hook's command is as the settings have it.
 
-Any one of these recovery keys opens the vault `{vault}`: {keys}. The file is called `recovery-<id>.key`.
+**The key.** Any one of these recovery keys opens the vault `{vault}`: {keys}. The file is called `recovery-<id>.key`.
+{held} {passphrase}
 
 | file | what it is |
 |---|---|
 | `runbook.html`, `runbook.md` | what to do tonight, in order: contacts, commands, what is lost |
-| `restore.py`, `spec_reader.py` | restore a dataset without Reopen |
+| `contacts.md` | whom to reach, and who is told of what |
+| `restore.py`, `spec_*.py` | restore a dataset without Reopen |
 | `requirements.txt` | the packages that these need, with the digests of their files |
 | `vault-format.md` | the vault to the last byte: enough to write another reader |
-| `contacts.md` | whom to reach, and who is told of what |
 | `contracts/` | what must survive, and how soon |
 | `settings.toml` | the settings; addresses that may be secrets are removed |
 | `public-keys.json` | the keys by which signatures are checked |
@@ -128,26 +54,63 @@ Any one of these recovery keys opens the vault `{vault}`: {keys}. The file is ca
 
 ## With Reopen
 
-Follow `runbook.html`. Nothing else of the old machines is needed but the recovery key.
+Follow `runbook.html`: it has the order, the commands and whom to tell. At {target}, `reopen failover` needs its own
+settings, the vault and the recovery key; production, a Prefect server and this kit may be gone.
+
+Where Reopen is not installed any more, any machine with Python 3.11 or newer will do: install version {version} from
+your copy of its source (`pip install --require-hashes -r requirements.lock`, then `pip install --no-deps .`), put
+`settings.toml` and `contracts/` into a folder, set the places and `keys` in the settings, and run `reopen status`.
 
 ## Without Reopen
 
-1. Copy the vault to a local folder, with any tool: {places}.
-2. Python 3.11 or newer, and the packages:
-   `python3 -m venv rescue && rescue/bin/pip install --require-hashes -r requirements.txt`.
-   For a machine without a network fetch them beforehand, with
-   `pip download --require-hashes -r requirements.txt -d packages`, and install with `--no-index --find-links packages`.
-3. What is there: `rescue/bin/python restore.py <vault> recovery-….key`
-4. A dataset: `rescue/bin/python restore.py <vault> recovery-….key <dataset> <an empty folder>`
+What it needs beside Python is not Python's own, and not in this kit: pyarrow, zstandard, blake3 and cryptography.
+There is no way without them; they are built for one kind of machine each. **Fetch them now, while there is a
+network**, on a machine of the kind that will restore:
 
-The script checks every digest and signature, and trusts what the key file pins. It does not know which signing keys
-were declared stolen since (`trust/` in the vault): Reopen does.
+```
+pip download --require-hashes -r requirements.txt -d packages      # now, beside this file: some 60 MB
+```
+
+On the day:
+
+1. Copy the whole vault to a local folder, with any tool. It is at {places}.
+{copying}
+2. `python3 -m venv ~/rescue` (Python 3.11 or newer), then one of
+
+```
+~/rescue/bin/pip install --require-hashes -r requirements.txt                                   # with a network
+~/rescue/bin/pip install --no-index --find-links packages --require-hashes -r requirements.txt  # without
+```
+
+3. What is there, and then a dataset:
+
+```
+~/rescue/bin/python restore.py VAULT recovery-….key
+~/rescue/bin/python restore.py VAULT recovery-….key DATASET AN-EMPTY-FOLDER
+```
+
+It takes a snapshot of any time (`--at`), one file or folder (`--only`), goes on where it was stopped (`--resume`), or
+reads and checks everything and writes nothing (`--check`: try that today). `-` instead of the key's file asks for a
+passphrase. `restore.py --help` has an example of each. What is damaged is left out and named, everything else comes
+back.
+
+It believes what the key file pins: it checks the root key, every certificate, the newest trust statement, what ended
+keys may have signed, and each byte. It cannot tell whether somebody holds back snapshots or changes of keys that are
+newer than this kit; compare with another copy of the vault. The order of the run-book still holds, tier 1 first.
+Nobody should use a dataset before somebody looked at it: this promotes nothing, and runs no check of a contract.
 
 ## Is this kit still right?
 
 `reopen kit --check --of <this folder>` compares it with what would be made now, and checks who signed it.
 Replication, staging and drills keep the newest at the standby, in `kit.zip` of the control store{control}.
 """
+_COPYING = {
+    "s3": "   `rclone copy`, or `aws s3 sync s3://BUCKET/FOLDER vault`",
+    "sftp": "   `sftp -r USER@HOST:/FOLDER vault`, or `rclone copy`",
+    "ssh": "   `sftp -r USER@HOST:/FOLDER vault`, or `rclone copy`",
+    "webdav": "   `rclone copy`",
+}
+"""How a vault comes to a local folder, by the kind of its place."""
 
 
 def readme(
@@ -161,8 +124,14 @@ def readme(
     recovery_keys: Sequence[str],
     vaults: Mapping[str, str],
     control: str,
+    held: Sequence[str] = (),
+    has_passphrase: bool = False,
 ) -> str:
-    """The page that is read first."""
+    """The page that is read first.
+
+    :param held: where recovery keys were seen at the site that made it.
+    :param has_passphrase: a recovery key lies in the vault, under a passphrase.
+    """
     places = "; ".join(f"`{url}` ({name})" for name, url in sorted(vaults.items()))
     return _README.format(
         source=source,
@@ -174,7 +143,18 @@ def readme(
         keys=", ".join(f"`{key}`" for key in recovery_keys) or "unknown",
         places=places or "where it is, nobody wrote down",
         control=f", `{control}`" if control else "",
-    )
+        held=f"When this was written {site} had it as {', '.join(f'`{place}`' for place in held)}."
+        if held
+        else f"{site}, which wrote this, had none of them.",
+        passphrase="One lies in the vault under a passphrase: the line on paper opens it too."
+        if has_passphrase
+        else "None lies in the vault under a passphrase.",
+        copying="\n".join(sorted({_COPYING[kind] for url in vaults.values() if (kind := _scheme(url)) in _COPYING})),
+    ).replace("\n\n2. ", "\n2. ")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].partition("+")[0] if "://" in url else ""
 
 
 def contacts(plan: RecoveryPlan, notify: Notify) -> str:

@@ -73,6 +73,15 @@ def test_the_tool_that_every_system_has_checks_it_too(tmp_path: Path) -> None:
     assert done.stdout.count(": OK") == len(FILES) + 1
 
 
+def test_packages_that_were_fetched_beside_it_are_those_that_it_asks_for() -> None:
+    wheel = b"a wheel"
+    asked = f"blake3==1.0 \\\n    --hash=sha256:{hashlib.sha256(wheel).hexdigest()}\n".encode()
+    kit = make_kit({"requirements.txt": asked}, made_at=NOON, site="s", version="1", plan="", inputs="i", sign=sign)
+
+    assert found({**contents(kit), "packages/blake3.whl": wheel}) == []
+    assert found({**contents(kit), "packages/blake3.whl": b"another"}) == [("packages/blake3.whl", Defect.STRANGE)]
+
+
 SPOILT: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], tuple[str, Defect]]] = {
     "a changed file": (lambda copy: {**copy, "README.md": b"reed me"}, ("README.md", Defect.CHANGED)),
     "a lost file": (
