@@ -57,9 +57,20 @@ QUESTIONS = (
     ("FROM changes WHERE seq = 100 AND dataset = 'set-1'", "changes of one night"),
     ("SELECT count(*) FROM diff({0}, {1})", "diff of the first and the last"),
 )
+PLAIN = (
+    ("SELECT count(*) FROM manifests WHERE type IN ('file', 'symlink')", "files: count of all rows"),
+    ("SELECT sum(size_bytes) FROM manifests WHERE dataset = 'set-1' AND snapshot = {0}", "files of one snapshot"),
+    ("SELECT change, count(*) FROM manifests WHERE change <> 'unchanged' GROUP BY ALL", "changes: all, none removed"),
+    (
+        """SELECT dataset, parse_dirpath(path, 'forward_slash') AS folder, count(*), count(DISTINCT path),
+            count(DISTINCT snapshot) FROM manifests WHERE change IN ('added', 'modified') GROUP BY ALL""",
+        "churn_by_folder, none removed",
+    ),
+)
+"""The same of the encrypted manifests, with the statements that `reopen sql --key` prints."""
 VIEWS = (
     "snapshots", "growth", "dedup_savings", "datasets", "copies", "exposure", "lost_now", "largest_files",
-    "churn_by_folder", "verifications", "objectives", "drills", "evidence", "coverage",
+    "churn_by_folder", "changes", "verifications", "objectives", "drills", "evidence", "coverage",
 )  # fmt: skip
 
 
@@ -83,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         history.expire(options.datasets)
         figures += _phase(folder, "refresh", f"refresh, {options.datasets} expired", cold=options.cold)
         figures += _phase(folder, "ask", "views", cold=options.cold)
+        figures += _phase(folder, "ask-plainly", "without a catalog", cold=options.cold)
     table = Table(title=f"A catalog of {rows:,} file rows in {options.datasets * options.snapshots} snapshots")
     for column in ("", "figure", "unit"):
         table.add_column(column, justify="right" if column == "figure" else "left")
@@ -275,6 +287,25 @@ def ask(folder: Path) -> list[Figure]:
     return figures
 
 
+def ask_plainly(folder: Path) -> list[Figure]:
+    """Ask the manifests themselves, as a DuckDB does that has no catalog; once, because it takes long."""
+    import duckdb
+
+    from reopen.review.catalog.plain import plain_duckdb
+
+    vault = Vault.open(open_store(str(folder / "vault")), load_keyring(folder / "keys"))
+    figures = []
+    with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(folder / "spilled")}) as connection:
+        connection.execute("SET enable_progress_bar = false")
+        for statement in plain_duckdb(vault):
+            connection.execute(statement)
+        for sql, name in PLAIN:
+            started = time.perf_counter()
+            connection.execute(sql.format(f"'{vault.records('set-1')[-1].id}'")).fetchall()
+            figures.append(Figure(name=name, value=time.perf_counter() - started, unit="s"))
+    return figures
+
+
 def _phase(folder: Path, phase: str, title: str, *, cold: bool) -> list[Figure]:
     settle(cold=cold)
     log = folder / "phase.json"
@@ -286,6 +317,9 @@ def _phase(folder: Path, phase: str, title: str, *, cold: bool) -> list[Figure]:
         Figure(name=f"{title}: time on cores, start included", value=usage.cpu_seconds, unit="s"),
         Figure(name=f"{title}: peak memory", value=usage.peak_bytes / 1e6, unit="MB"),
     ]
+
+
+PHASES = {"refresh": refresh, "ask": ask, "ask-plainly": ask_plainly}
 
 
 def _bytes(folder: Path) -> int:
@@ -301,14 +335,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=None, help="where to work; else the system's temporary folder")
     parser.add_argument("--cold", action="store_true", help="empty the page cache before each phase (needs root)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--phase", choices=("refresh", "ask"), help=argparse.SUPPRESS)
+    parser.add_argument("--phase", choices=tuple(PHASES), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
     options = _options(None)
     if options.phase:
-        phase = refresh if options.phase == "refresh" else ask
-        print(json.dumps([asdict(figure) for figure in phase(options.folder)]))
+        print(json.dumps([asdict(figure) for figure in PHASES[options.phase](options.folder)]))
     else:
         main()

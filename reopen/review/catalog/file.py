@@ -22,7 +22,7 @@ import duckdb
 from reopen.errors import Corrupt, InvalidInput, ReopenError, TargetUnwritable, Transient
 from reopen.review.catalog.macros import MACROS
 from reopen.review.catalog.tables import INNER, LAYOUT, create_tables, get_meta, set_meta
-from reopen.review.catalog.views import INNER_VIEWS, VIEWS
+from reopen.review.catalog.views import COMMON, INNER_VIEWS, VIEWS
 
 STORAGE_VERSION = "v1.0.0"
 """The oldest DuckDB that reads the file; what later ones compress better is not worth a reviewer who cannot open it."""
@@ -106,7 +106,10 @@ def create_definitions(connection: duckdb.DuckDBPyConnection) -> None:
     for name, view in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.sql}")
         connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(view.comment)}")
-        for column, comment in view.columns.items():
+    columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal"
+    for name, column in connection.execute(columns).fetchall():
+        comment = VIEWS[name].columns.get(column, COMMON.get(column)) if name in VIEWS else None
+        if comment is not None:
             connection.execute(f'COMMENT ON COLUMN {name}."{column}" IS {_quoted(comment)}')
     for name, macro in MACROS.items():
         connection.execute(f"CREATE OR REPLACE MACRO {name}({', '.join(macro.parameters)}) AS TABLE {macro.sql}")
@@ -151,7 +154,7 @@ def _is_catalog(connection: duckdb.DuckDBPyConnection, *, any_layout: bool = Fal
 
 def _definitions() -> str:
     """A digest of every view and macro, so that a file of another version gets those of this one."""
-    text = repr((sorted(INNER_VIEWS.items()), list(VIEWS.items()), list(MACROS.items())))
+    text = repr((sorted(INNER_VIEWS.items()), list(VIEWS.items()), list(MACROS.items()), list(COMMON.items())))
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

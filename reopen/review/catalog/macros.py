@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from reopen.review.catalog.deltas import SAME_NAME, difference_of
 from reopen.review.catalog.tables import INNER, OPEN
-from reopen.review.catalog.views import SAME_NAME, SAW_CHANGE
+from reopen.review.catalog.views import SAW_CHANGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,7 @@ MACROS: Mapping[str, Macro] = MappingProxyType(
                 joined AS (
                     SELECT coalesce(n.path, o.path) AS path, coalesce(n.type, o.type) AS type,
                         CASE WHEN o.path IS NULL THEN 'added' WHEN n.path IS NULL THEN 'removed'
-                            WHEN (o.type, o.size_bytes, o.content, o.link_target, o.read_state) IS DISTINCT FROM
-                                (n.type, n.size_bytes, n.content, n.link_target, n.read_state) THEN 'modified'
-                            WHEN (o.mode, o.uid, o.gid, o.modified_at) IS DISTINCT FROM
-                                (n.mode, n.uid, n.gid, n.modified_at) THEN 'metadata'
-                            ELSE 'unchanged' END AS change,
+                            ELSE {difference_of("o", "n")} END AS change,
                         o.size_bytes AS size_bytes_before, n.size_bytes AS size_bytes_after
                     FROM before_it o FULL JOIN after_it n ON {SAME_NAME.format("o", "n")})
                 SELECT path, change, type, size_bytes_before, size_bytes_after,

@@ -133,6 +133,30 @@ NAMED: Mapping[str, Question] = MappingProxyType(
                     WHERE v.snapshot = s.snapshot AND v.ok AND v.level IN ('stored', 'content'))
                 ORDER BY dataset, seq""",
         ),
+        "proven-restores": Question(
+            answers="Which snapshots were restored and checked, where, and how long did it take?",
+            parameters=(_DATASET,),
+            sql=f"""SELECT dataset, snapshot, kind, site, started_at, verdict, files, checks_passed, checks_total,
+                    rta_seconds FROM recoveries WHERE snapshot IS NOT NULL AND {_OF_DATASET}
+                ORDER BY number DESC, dataset LIMIT 50""",
+        ),
+        "mass-changes": Question(
+            answers="Which snapshots changed so much at once that somebody should look at them?",
+            parameters=(_DATASET,),
+            sql=f"""SELECT dataset, seq, snapshot, consistent_at, modified + removed AS changed, files_before,
+                    round((modified + removed) / files_before, 2) AS changed_share,
+                    round(stored_bytes / nullif(new_raw_bytes, 0), 2) AS stored_share
+                FROM (SELECT *, lag(files) OVER (PARTITION BY vault, dataset ORDER BY seq, snapshot) AS files_before
+                    FROM snapshots)
+                WHERE files_before > 0 AND modified + removed >= 0.2 * files_before AND {_OF_DATASET}
+                ORDER BY changed_share DESC, consistent_at DESC LIMIT 50""",
+        ),
+        "retention": Question(
+            answers="Who held, released or let go of snapshots, when and why?",
+            parameters=(_DATASET,),
+            sql=f"""SELECT decided_at, decision, dataset, snapshot, reason, signer FROM retention
+                WHERE {_OF_DATASET} ORDER BY decided_at DESC, dataset, snapshot LIMIT 200""",
+        ),
         "drills": Question(
             answers="When was recovery last proven, and how long did it take?",
             sql="SELECT number, started_at, verdict, datasets, met, rta_seconds_max, rpa_seconds_max FROM drills "

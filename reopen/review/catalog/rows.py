@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
+from reopen.clock import from_text
 from reopen.storage.canonical import encode
 from reopen.vault import Fact, SnapshotRecord, Totals
 
@@ -58,6 +60,16 @@ FACTS = pa.schema(
     ]
 )
 """One row a signed fact of the ledger; ``body`` is canonical JSON."""
+MEMBERS = pa.schema(
+    [
+        pa.field("level", pa.string()),
+        pa.field("result", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("seq", pa.int64()),
+        pa.field("consistent_at", _INSTANT),
+    ]
+)
+"""What views ask of a fact's body; DuckDB's JSON is an extension. A body that has it in no such form has none of it."""
 
 _COLUMNS: dict[str, Callable[[SnapshotRecord], Any]] = {
     "snapshot": lambda record: record.id,
@@ -84,7 +96,7 @@ def record_rows(records: Sequence[SnapshotRecord]) -> pa.Table:
 
 
 def fact_rows(vault: str, facts: Sequence[Fact]) -> pa.Table:
-    """Facts of a vault as rows of :data:`FACTS`."""
+    """Facts of a vault as rows of :data:`FACTS`, then :data:`MEMBERS`."""
     columns = {
         "kind": [fact.kind for fact in facts],
         "dataset": [fact.dataset for fact in facts],
@@ -94,5 +106,25 @@ def fact_rows(vault: str, facts: Sequence[Fact]) -> pa.Table:
         "signer": [fact.signer for fact in facts],
         "name": [fact.name for fact in facts],
         "body": [encode(dict(fact.body)).decode() for fact in facts],
+        "level": [_text(fact.body.get("level")) for fact in facts],
+        "result": [_text(fact.body.get("result", "ok")) for fact in facts],
+        "reason": [_text(fact.body.get("reason")) or _texts(fact.body.get("reasons")) for fact in facts],
+        "seq": [seq if type(seq := fact.body.get("seq")) is int else None for fact in facts],
+        "consistent_at": [_instant(fact.body.get("consistent_at")) for fact in facts],
     }
-    return pa.table(columns, schema=FACTS)
+    return pa.table(columns, schema=pa.schema([*FACTS, *MEMBERS]))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _texts(value: object) -> str | None:
+    return "; ".join(map(str, value)) if isinstance(value, list) else None
+
+
+def _instant(value: object) -> datetime | None:
+    try:
+        return from_text(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

@@ -323,16 +323,9 @@ def _store_place(connection: duckdb.DuckDBPyConnection, found: _Found) -> None:
     )
     _with(
         connection,
-        fact_rows(found.vault.id, found.facts)
-        .append_column("level", pa.array([_text(fact, "level") for fact in found.facts], pa.string()))
-        .append_column("result", pa.array([_text(fact, "result", "ok") for fact in found.facts], pa.string())),
+        fact_rows(found.vault.id, found.facts),
         f"INSERT INTO {INNER}.facts SELECT g.* FROM given g ANTI JOIN {INNER}.facts f ON f.name = g.name",
     )
-
-
-def _text(fact: Fact, member: str, default: str | None = None) -> str | None:
-    value = fact.body.get(member, default)
-    return None if value is None else str(value)
 
 
 def _gone(table: str) -> str:

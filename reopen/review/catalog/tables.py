@@ -8,6 +8,9 @@ before has a *position*, a number that grows. An entry that stays as it is throu
 says at which position it appeared and at which it was no more (:data:`OPEN` while it is still there). What a
 snapshot held is ``first_position <= position AND position < end_position``; what changed at one is an equality.
 
+What a version is beside the one before it, and whether anything came after it, is noted with it
+(:mod:`reopen.review.catalog.deltas`).
+
 Invariants
     T1  ``first_position < end_position``, and both are positions of records that are there (or :data:`OPEN`).
     T2  At any position a series has at most one version of a name.
@@ -25,8 +28,8 @@ import pyarrow as pa
 from reopen.recover.history import HISTORY
 from reopen.review.catalog.rows import FACTS, RECORDS
 
-LAYOUT = 1
-"""Another layout is made anew from the vaults; nothing is migrated."""
+LAYOUT = 2
+"""An older layout is made anew from the vaults; nothing is migrated. A newer one is a newer Reopen's."""
 INNER = "reopen_inner"
 """The schema of the stored tables. Not ``reopen``: a file of that name would make it ambiguous."""
 OPEN = 2_147_483_647
@@ -61,12 +64,13 @@ TABLES: Mapping[str, str] = MappingProxyType(
         "copies": "site VARCHAR, name VARCHAR, kind VARCHAR",
         "records": f"""name VARCHAR, {columns_of(RECORDS)}, series INTEGER, position INTEGER,
             profile_position INTEGER, manifest_state VARCHAR, profile_state VARCHAR""",
-        "facts": f"{columns_of(FACTS)}, level VARCHAR, result VARCHAR",
+        "facts": f"""{columns_of(FACTS)}, level VARCHAR, result VARCHAR, reason VARCHAR, seq BIGINT,
+            consistent_at TIMESTAMPTZ""",
         "series": "series INTEGER, vault VARCHAR, dataset VARCHAR",
         "versions": f"""{_INTERVAL_COLUMNS}, path VARCHAR, path_raw BLOB, type VARCHAR, size_bytes BIGINT,
             modified_at TIMESTAMPTZ, mode INTEGER, uid BIGINT, gid BIGINT, owner VARCHAR, group_name VARCHAR,
             link_target VARCHAR, link_group VARCHAR, chunks INTEGER, content UBIGINT, read_state VARCHAR, error VARCHAR,
-            change VARCHAR""",
+            change VARCHAR, difference VARCHAR, size_bytes_before BIGINT, is_removed BOOLEAN""",
         "column_versions": f"""{_INTERVAL_COLUMNS}, path VARCHAR, column_name VARCHAR, type VARCHAR, rows BIGINT,
             nulls BIGINT, min VARCHAR, max VARCHAR, source VARCHAR""",
         "contracts": "dataset VARCHAR, tier INTEGER, rpo_seconds DOUBLE, rto_seconds DOUBLE, version VARCHAR",

@@ -25,12 +25,15 @@ import pyarrow as pa
 
 from reopen.errors import Corrupt, NotFound, ReopenError, Transient
 from reopen.progress import SILENT, Progress
+from reopen.review.catalog.deltas import difference_of, note_inherited
 from reopen.review.catalog.sources import Place
 from reopen.review.catalog.tables import INNER, LOADED, OPEN, UNREADABLE, WAITING
 from reopen.vault import SnapshotRecord, TableRef
 from reopen.vault.record import Part
 from reopen.vault.tables import MANIFEST, PROFILE, decode_parquet
 
+FIRST = 1
+"""The position of a manifest before which a series has none."""
 Finder = Callable[[str], tuple[SnapshotRecord, Sequence[Place]]]
 """Finds a record by its object's name, and the sites that hold it, the preferred first."""
 
@@ -116,7 +119,7 @@ def load_waiting(
     progress.start(f"read {kind.name}s", len(waiting), f"{kind.name}s")
     with ThreadPoolExecutor(1) as pool:
         for name, series, owner in waiting:
-            position, newest_owner = newest.get(series, (0, None))
+            position, newest_owner = newest.get(series, (FIRST - 1, None))
             if series in held_up:
                 continue
             try:
@@ -182,7 +185,13 @@ def drop_records(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) ->
             f"""DELETE FROM {table}
             WHERE first_position >= end_position AND series IN (SELECT series FROM moved_positions)"""
         )
+        if kind is MANIFESTS:
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE heirs AS SELECT DISTINCT series, next AS position FROM moved_positions"
+            )
     connection.execute(f"DELETE FROM {INNER}.records WHERE name IN (SELECT name FROM gone_names)").fetchall()
+    # After the records, because what is first in its series may be another now.
+    note_inherited(connection, "heirs")
     connection.unregister("gone_names")
 
 
@@ -222,38 +231,54 @@ def _take(
     connection: duckdb.DuckDBPyConnection, kind: Kind, name: str, series: int, position: int, parts: Iterable[pa.Table]
 ) -> None:
     """Put the rows of one manifest behind those of the series (V1)."""
+    columns = (*kind.key, *kind.values, *kind.last)
     connection.execute("BEGIN")
     try:
         connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE incoming AS
-            SELECT * EXCLUDE (series, first_position, end_position) FROM {INNER}.{kind.table} LIMIT 0"""
+            SELECT {", ".join(columns)} FROM {INNER}.{kind.table} LIMIT 0"""
         )
         for part in parts:
             connection.register("part", part)
             connection.execute(f"INSERT INTO incoming SELECT {kind.incoming} FROM part").fetchall()
             connection.unregister("part")
-        same = " AND ".join(f"i.{column} IS NOT DISTINCT FROM v.{column}" for column in (*kind.key[1:], *kind.values))
+        same = " AND ".join(f"i.{column} IS NOT DISTINCT FROM v.{column}" for column in kind.values)
+        same_name = " AND ".join(f"i.{column} IS NOT DISTINCT FROM v.{column}" for column in kind.key[1:])
         connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE going_on AS SELECT v.rowid AS version, i.rowid AS row FROM incoming i
-            JOIN {INNER}.{kind.table} v ON i.{kind.key[0]} = v.{kind.key[0]} AND {same}
-            WHERE v.series = {series} AND v.end_position = {OPEN} AND {kind.goes_on}"""
+            f"""CREATE OR REPLACE TEMP TABLE paired AS
+            SELECT i.rowid AS row, v.version, v.version IS NOT NULL AND {kind.goes_on} AND {same} AS goes_on,
+                {_noted(kind, position)}
+            FROM incoming i LEFT JOIN (
+                SELECT rowid AS version, * FROM {INNER}.{kind.table} WHERE series = {series} AND end_position = {OPEN}
+            ) v ON i.{kind.key[0]} = v.{kind.key[0]} AND {same_name}"""
+        )
+        removed = ", is_removed = rowid NOT IN (SELECT version FROM paired WHERE version IS NOT NULL)"
+        connection.execute(
+            f"""UPDATE {INNER}.{kind.table} SET end_position = {position}{removed if kind is MANIFESTS else ""}
+            WHERE series = {series} AND end_position = {OPEN}
+                AND rowid NOT IN (SELECT version FROM paired WHERE goes_on)"""
         )
         connection.execute(
-            f"""UPDATE {INNER}.{kind.table} SET end_position = {position}
-            WHERE series = {series} AND end_position = {OPEN} AND rowid NOT IN (SELECT version FROM going_on)"""
-        )
-        columns = ", ".join((*kind.key, *kind.values, *kind.last))
-        connection.execute(
-            f"""INSERT INTO {INNER}.{kind.table} (series, first_position, end_position, {columns})
-            SELECT {series}, {position}, {OPEN}, {columns} FROM incoming
-            WHERE rowid NOT IN (SELECT row FROM going_on) ORDER BY rowid"""
+            f"""INSERT INTO {INNER}.{kind.table} (series, first_position, end_position, {", ".join(columns)}
+                {", difference, size_bytes_before, is_removed" if kind is MANIFESTS else ""})
+            SELECT {series}, {position}, {OPEN}, {", ".join(f"i.{column}" for column in columns)}
+                {", p.difference, p.size_bytes_before, false" if kind is MANIFESTS else ""}
+            FROM incoming i JOIN paired p ON p.row = i.rowid WHERE NOT p.goes_on ORDER BY i.rowid"""
         )
         _note(connection, kind, name, LOADED, position)
-        connection.execute("DROP TABLE incoming; DROP TABLE going_on")
+        connection.execute("DROP TABLE incoming; DROP TABLE paired")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _noted(kind: Kind, position: int) -> str:
+    """What is noted of an entry beside the one before it (D1, D2): at the first position of a series there is none."""
+    if kind is not MANIFESTS:
+        return "NULL AS difference"
+    difference = "i.change" if position == FIRST else difference_of("v", "i")
+    return f"{difference} AS difference, v.size_bytes AS size_bytes_before"
 
 
 def _parts(pool: ThreadPoolExecutor, kind: Kind, record: SnapshotRecord, places: Sequence[Place]) -> Iterator[pa.Table]:

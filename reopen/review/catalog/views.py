@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from reopen.review.catalog.rows import RECORDS
+from reopen.review.catalog.deltas import SAME_NAME
+from reopen.review.catalog.rows import FACTS, RECORDS
 from reopen.review.catalog.tables import INNER, OPEN
 
 
@@ -29,13 +30,37 @@ def age_seconds(instant: str) -> str:
     return f"(epoch_us(now()) - epoch_us({instant})) / 1e6"
 
 
-# A name is its bytes; the text is only how it is shown.
-SAME_NAME = "{0}.path = {1}.path AND {0}.path_raw IS NOT DISTINCT FROM {1}.path_raw"
 SAW_CHANGE = (
     "CASE WHEN v.first_position = r.position AND r.manifest_snapshot = r.snapshot THEN v.change ELSE 'unchanged' END"
 )
 
-_CHANGE = "added, modified, metadata or removed, against the snapshot before"
+_SEEN = "added, modified, metadata or unchanged, against the snapshot before it, which may have expired since"
+_OF_ENTRIES = {
+    "change": _SEEN,
+    "path_raw": "the name's bytes where it is not UTF-8; path shows them with \\xNN",
+    "read_state": "ok, changed_while_read or unreadable",
+    "chunks": "how many chunks hold the content",
+    "content": "equal for equal content in one vault; null without content",
+    "link_group": "equal for names of one file (hard links); else null",
+    "error": "why it could not be read; else null",
+}
+
+COMMON: Mapping[str, str] = MappingProxyType(
+    {
+        "seq": "the snapshot's number in its dataset: the order of snapshots, whatever clocks say",
+        "vault": "the vault's id, which its replicas share",
+        "signer": "the id of the key that signed it; `reopen keys list` says whose it is",
+        "path_raw": "the name's bytes where it is not UTF-8; path shows them with \\xNN",
+        "consistent_at": "the instant that the copy stands for; for files, the start of the scan",
+        "verdict": "met, missed (an objective) or failed",
+        "rto_seconds": "how soon it has to run again, as agreed",
+        "rpo_seconds": "how much may be lost, as agreed",
+        "rta_seconds": "how long it took until it ran again and was checked; null where it did not",
+        "rpa_seconds": "how old the data was that it ran again from",
+        "evidence": "the digest of the signed record; `reopen evidence list` shows them",
+    }
+)
+"""What columns of these names mean in every view that says nothing else of them."""
 
 _BY_RECOVERY = f"""
     SELECT number, evidence, kind, scenario, site, started_at, finished_at,
@@ -50,10 +75,10 @@ _BY_RECOVERY = f"""
 
 INNER_VIEWS: Mapping[str, str] = MappingProxyType(
     {
-        "chain": f"""SELECT *,
-                lag(snapshot) OVER chain AS previous_snapshot, lag(position) OVER chain AS previous_position
-            FROM {INNER}.records WHERE position IS NOT NULL
-            WINDOW chain AS (PARTITION BY series ORDER BY position, seq, snapshot)""",
+        # Of records that share a manifest the first is the one that differs from the snapshot before.
+        "heads": f"""SELECT * FROM {INNER}.records
+            WHERE position IS NOT NULL
+            QUALIFY row_number() OVER (PARTITION BY series, position ORDER BY seq, snapshot) = 1""",
         # The recovery points: which snapshot of a dataset would be recovered from, over all copies, and over those away
         # from the primary. Of the checks that read every byte or found damage the newest decides.
         "points": f"""WITH proven AS (
@@ -102,42 +127,33 @@ VIEWS: Mapping[str, View] = MappingProxyType(
                     v.read_state, v.error, v.path_raw, r.seq, r.consistent_at, r.vault
                 FROM {INNER}.records r JOIN {INNER}.versions v
                     ON v.series = r.series AND v.first_position <= r.position AND r.position < v.end_position""",
-            columns={
-                "change": "added, modified, metadata or unchanged, against the snapshot before",
-                "path_raw": "the name's bytes where it is not UTF-8; path shows them with \\xNN",
-                "read_state": "ok, changed_while_read or unreadable",
-                "chunks": "how many chunks hold the content",
-                "content": "equal for equal content in one vault; null without content",
-            },
+            columns=_OF_ENTRIES | {"type": "file, dir, symlink or special (a device, socket or pipe)"},
         ),
         "files": View(
             comment="One row a file or symlink a snapshot.",
             sql="SELECT * FROM entries WHERE type IN ('file', 'symlink')",
-            columns={"change": "added, modified, metadata or unchanged, against the snapshot before"},
+            columns=_OF_ENTRIES | {"type": "file or symlink"},
         ),
         "changes": View(
-            comment="One row an entry that differs from the snapshot before, with what was removed.",
-            sql=f"""SELECT r.dataset, r.snapshot, v.path, v.type, v.size_bytes, v.change, v.path_raw, r.seq,
-                    r.consistent_at, r.vault, b.size_bytes AS size_bytes_before,
-                    v.size_bytes - coalesce(b.size_bytes, 0) AS grown_bytes
-                FROM {INNER}.records r
+            comment="One row an entry that differs from the snapshot before, of those still there; removed ones too.",
+            sql=f"""SELECT r.dataset, r.snapshot, v.path, v.type, v.size_bytes, v.difference AS change, v.path_raw,
+                    r.seq, r.consistent_at, r.vault, v.size_bytes_before,
+                    CASE WHEN v.difference = 'added' THEN v.size_bytes
+                        ELSE v.size_bytes - v.size_bytes_before END AS grown_bytes
+                FROM {INNER}.heads r
                 JOIN {INNER}.versions v ON v.series = r.series AND v.first_position = r.position
-                LEFT JOIN {INNER}.versions b
-                    ON b.series = v.series AND b.end_position = v.first_position AND {SAME_NAME.format("b", "v")}
-                WHERE v.change <> 'unchanged' AND r.manifest_snapshot = r.snapshot
+                WHERE v.difference <> 'unchanged'
                 UNION ALL
                 SELECT r.dataset, r.snapshot, v.path, v.type, v.size_bytes, 'removed', v.path_raw, r.seq,
                     r.consistent_at, r.vault, v.size_bytes, -v.size_bytes
-                FROM {INNER}.chain r
+                FROM {INNER}.heads r
                 JOIN {INNER}.versions v ON v.series = r.series AND v.end_position = r.position
-                WHERE r.previous_position < r.position AND NOT EXISTS (
-                    SELECT 1 FROM {INNER}.versions n
-                    WHERE n.series = v.series AND n.first_position = v.end_position
-                        AND {SAME_NAME.format("n", "v")})""",
+                WHERE v.is_removed""",
             columns={
-                "change": _CHANGE,
+                "change": "added, modified (its content), metadata (only its mode, owner or time) or removed; in the "
+                "first snapshot that is left, what it was beside one that expired",
                 "size_bytes": "after the change; of what was removed, before",
-                "size_bytes_before": "null where it was not there before",
+                "size_bytes_before": "null where it was not there before, or nobody knows it any more",
                 "grown_bytes": "negative where it shrank or was removed",
             },
         ),
@@ -161,7 +177,26 @@ VIEWS: Mapping[str, View] = MappingProxyType(
         ),
         "facts": View(
             comment="One row a signed fact of the ledger, whatever its kind; body is JSON.",
-            sql=f"SELECT * EXCLUDE (level, result) FROM {INNER}.facts ORDER BY stated_at, name",
+            sql=f"SELECT {', '.join(FACTS.names)} FROM {INNER}.facts ORDER BY stated_at, name",
+            columns={
+                "kind": "verified, clean, drilled, read, expired, held, released or retired",
+                "snapshot": "empty where it is about the whole dataset, or about packs",
+                "name": "of the signed object in the vault, below ledger/",
+                "body": "what it says beside that, as it was signed",
+            },
+        ),
+        "retention": View(
+            comment="One row a signed decision to keep or to let go: what, when, why and by whose key; oldest first.",
+            sql=f"""SELECT stated_at AS decided_at, kind AS decision, dataset, nullif(snapshot, '') AS snapshot, seq,
+                    consistent_at, reason, signer, vault
+                FROM {INNER}.facts WHERE kind IN ('expired', 'held', 'released', 'retired')
+                ORDER BY stated_at, name""",
+            columns={
+                "decision": "held (must stay), released (a hold ended), expired (let go), retired (the dataset ended)",
+                "snapshot": "null where it is about the whole dataset",
+                "reason": "as it was given to hold, release or retire; of what expired, why nothing kept it",
+                "consistent_at": "of a snapshot that expired: the instant that it stood for",
+            },
         ),
         "copies": View(
             comment="One row a snapshot a site that holds it.",
@@ -317,24 +352,15 @@ VIEWS: Mapping[str, View] = MappingProxyType(
         ),
         "churn_by_folder": View(
             comment="One row a folder: how often something in it changed, first snapshots left out; busiest first.",
-            sql=f"""WITH seen AS (
-                    SELECT v.series, v.path, v.size_bytes, v.change, v.first_position AS position
-                    FROM {INNER}.versions v
-                    WHERE v.type IN ('file', 'symlink') AND v.change IN ('added', 'modified')
-                    UNION ALL
-                    SELECT v.series, v.path, v.size_bytes, 'removed', v.end_position FROM {INNER}.versions v
-                    WHERE v.type IN ('file', 'symlink') AND v.end_position < {OPEN} AND NOT EXISTS (
-                        SELECT 1 FROM {INNER}.versions n WHERE n.series = v.series
-                            AND n.first_position = v.end_position AND {SAME_NAME.format("n", "v")})),
-                firsts AS (SELECT series, any_value(dataset) AS dataset, min(position) AS first, max(position) AS last,
-                        count(DISTINCT position) - 1 AS steps
-                    FROM {INNER}.records WHERE position IS NOT NULL GROUP BY series)
-                SELECT f.dataset, parse_dirpath(s.path, 'forward_slash') AS folder, count(*) AS changes,
-                    count(*) FILTER (s.change = 'added') AS added, count(*) FILTER (s.change = 'modified') AS modified,
-                    count(*) FILTER (s.change = 'removed') AS removed,
-                    count(DISTINCT s.path) AS files, count(DISTINCT s.position) AS snapshots,
-                    CAST(sum(s.size_bytes) FILTER (s.change <> 'removed') AS BIGINT) AS rewritten_bytes
-                FROM seen s JOIN firsts f USING (series) WHERE s.position > f.first
+            sql="""SELECT c.dataset, parse_dirpath(c.path, 'forward_slash') AS folder, count(*) AS changes,
+                    count(*) FILTER (c.change = 'added') AS added, count(*) FILTER (c.change = 'modified') AS modified,
+                    count(*) FILTER (c.change = 'removed') AS removed,
+                    count(DISTINCT c.path) AS files, count(DISTINCT c.seq) AS snapshots,
+                    CAST(sum(c.size_bytes) FILTER (c.change <> 'removed') AS BIGINT) AS rewritten_bytes
+                FROM changes c JOIN (
+                    SELECT vault, dataset, min(seq) AS first_seq FROM snapshots
+                    WHERE entries_state = 'loaded' GROUP BY vault, dataset) f USING (vault, dataset)
+                WHERE c.seq > f.first_seq AND c.type IN ('file', 'symlink') AND c.change <> 'metadata'
                 GROUP BY ALL ORDER BY changes DESC, rewritten_bytes DESC""",
             columns={
                 "folder": "empty for the dataset's root",

@@ -12,6 +12,8 @@ import duckdb
 import pytest
 
 from reopen.errors import Corrupt, InvalidInput
+from reopen.protect.retain.holds import place_hold, release_hold
+from reopen.protect.retain.stubs import stub_body
 from reopen.review.catalog.named import NAMED, find_question
 from reopen.review.catalog.plain import plain_duckdb
 from reopen.review.catalog.query import Catalog
@@ -111,6 +113,25 @@ def test_facts_holds_the_body_as_json(history: Archive) -> None:
     with Catalog(sources(history.vault)) as catalog:
         assert rows(catalog, "SELECT kind, body ->> 'reason' FROM facts") == [("retired", "moved")]
         assert rows(catalog, "SELECT count(*) FROM datasets WHERE retired_at IS NOT NULL") == [(1,)]
+
+
+def test_retention_tells_who_decided_what_and_why(history: Archive) -> None:
+    record = history.vault.records("papers")[0]
+    hold = place_hold(history.vault, "papers", record, "case 4711").hold
+    release_hold(history.vault, hold.id, "settled")
+    history.vault.record_fact(
+        "expired", dataset="papers", snapshot=record.id, body=stub_body(record, ("kept by no rule", "and old"))
+    )
+    with Catalog(sources(history.vault)) as catalog:
+        found = rows(catalog, "SELECT decision, snapshot, seq, reason FROM retention ORDER BY decided_at")
+        assert found == [
+            ("held", record.id, 1, "case 4711"),
+            ("released", record.id, None, "settled"),
+            ("expired", record.id, 1, "kept by no rule; and old"),
+        ]
+        [(at, signer)] = rows(catalog, "SELECT consistent_at, signer FROM retention WHERE decision = 'expired'")
+    assert at == record.consistent_at
+    assert signer == history.vault.keyring.signer("retention").id
 
 
 def test_every_instant_is_in_utc_with_its_zone(catalog: Catalog) -> None:
@@ -237,7 +258,7 @@ def test_every_named_question_has_an_answer_in_plain_sql(catalog: Catalog, kept:
     words = {"time": "2200-01-01", "since": "2000-01-01", "a": first, "b": last, "path": "one", "dataset": "papers"}
     for name, question in NAMED.items():
         sql, values = find_question(name, [words[parameter.name] for parameter in question.parameters])
-        empty = name in ("drills", "last-night")
+        empty = name in ("drills", "last-night", "proven-restores", "retention")
         assert (catalog.query(sql, values).num_rows == 0) is empty, name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,7 @@ import pytest
 from reopen.review.catalog.file import open_in_memory
 from reopen.review.catalog.sync import execute_refresh, plan_refresh
 from reopen.review.catalog.tables import INNER, OPEN
+from reopen.review.difference import compare_snapshots
 from tests.review.catalog.kept import entries_in, entries_of, sources
 from tests.review.history import Archive
 
@@ -70,6 +72,11 @@ def test_a_history_that_grew_and_expired_piece_by_piece_reads_as_one_that_is_tak
             refresh(fresh, archive)
             check(fresh, archive)
             assert {view: rows(connection, view) for view in VIEWS} == {view: rows(fresh, view) for view in VIEWS}
+        for before, after in pairwise(archive.vault.records()):
+            sql = "SELECT path, change, type FROM changes WHERE snapshot = ?"
+            found = connection.execute(sql, [after.id]).fetchall()
+            compared = compare_snapshots(archive.vault, before, after).select(["path", "change", "type"])
+            assert sorted(found) == sorted(tuple(row.values()) for row in compared.to_pylist())
 
 
 def test_an_entry_that_stays_as_it_is_costs_one_row(archive: Archive, tmp_path: Path) -> None:
