@@ -20,6 +20,7 @@ from reopen.recover.book import Block, Heading, Items, Paragraph, Table, Typed, 
 from reopen.recover.byhand import restore_command, without_failover, without_reopen
 from reopen.recover.clocks import Measured
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
+from reopen.sizes import size_text
 
 __all__ = ["Surroundings", "restore_command", "runbook", "runbook_html", "summary"]
 
@@ -132,8 +133,8 @@ def _head(plan: RecoveryPlan, around: Surroundings | None) -> list[Block]:
     blocks.append(
         Paragraph(
             text=f"As if the failure were at {to_the_second(plan.failed_at)}, declared "
-            f"{to_the_second(plan.declared_at)}. Vault {plan.vault}. Recovery points: {plan.selector}. "
-            f"Plan {plan.digest}, shape {plan.shape}."
+            f"{to_the_second(plan.declared_at)}. Recovery points: {plan.selector}. Vault `{plan.vault}`. "
+            f"Plan `{plan.digest}`, shape `{plan.shape}`."
         )
     )
     return blocks
@@ -162,14 +163,14 @@ def _overview(plan: RecoveryPlan) -> list[Block]:
                 str(tier),
                 ", ".join(dataset.name for dataset in datasets),
                 f"{sum(point.files for point in points):,}",
-                f"{sum(point.size_bytes for point in points):,}",
+                size_text(sum(point.size_bytes for point in points)),
                 _text(min(dataset.objective.rto for dataset in datasets)),
                 _foreseen(datasets),
                 _text(min(dataset.objective.rpo for dataset in datasets)),
                 lost,
             )
         )
-    head = ("tier", "datasets", "files", "bytes", "RTO", "foreseen (half, 19 of 20)", "RPO", "data lost, at worst")
+    head = ("tier", "datasets", "files", "size", "RTO", "expected (half, 19 of 20)", "RPO", "data lost, at worst")
     return [Heading(level=2, text="What comes back, and how soon it has to"), Table(head=head, rows=tuple(rows))]
 
 
@@ -244,8 +245,9 @@ def _tier(plan: RecoveryPlan, number: int) -> list[Block]:
     points = [dataset.point for dataset in datasets if dataset.point is not None]
     files, size = sum(point.files for point in points), sum(point.size_bytes for point in points)
     rto = min(dataset.objective.rto for dataset in datasets)
-    title = f"Tier {number}: {len(datasets)} datasets, {files} files, {size} bytes, within {_text(rto)}"
-    blocks: list[Block] = [Heading(level=2, text=title)]
+    count = f"{len(datasets)} dataset{'' if len(datasets) == 1 else 's'}"
+    title = f"Tier {number}: {count}, {files:,} file{'' if files == 1 else 's'}, {size_text(size)}, within {_text(rto)}"
+    blocks: list[Block] = [Heading(level=3, text=title)]
     for place, dataset in enumerate(datasets, start=1):
         blocks += _dataset(place, dataset)
     return blocks
@@ -254,7 +256,7 @@ def _tier(plan: RecoveryPlan, number: int) -> list[Block]:
 def _dataset(number: int, dataset: PlannedDataset) -> list[Block]:
     objective = f"RTO {_text(dataset.objective.rto)}, RPO {_text(dataset.objective.rpo)}"
     needs = f", after {', '.join(dataset.depends_on)}" if dataset.depends_on else ""
-    blocks: list[Block] = [Items(items=(f"**{dataset.name}** ({objective}){needs}",), numbered=True, first=number)]
+    blocks: list[Block] = [Heading(level=4, text=f"{number}. {dataset.name} ({objective}){needs}")]
     if dataset.raised_by:
         needed = ", ".join(dataset.raised_by)
         text = f"Its contract says tier {dataset.stated_tier}; it is raised because {needed} need it."

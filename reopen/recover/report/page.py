@@ -11,7 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reopen.recover.report.words import instant_text, plain_text, seconds_text, size_text, span_text
+from reopen.recover.report.words import (
+    instant_text,
+    key_text,
+    plain_text,
+    seconds_text,
+    short_text,
+    size_text,
+    span_text,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,8 +42,8 @@ def page_template(folder: Path, name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "instant": instant_text, "plain": plain_text, "seconds": seconds_text, "size": size_text, "span": span_text,
-        "ticks": _ticks,
+        "instant": instant_text, "key": key_text, "plain": plain_text, "seconds": seconds_text,
+        "size": size_text, "span": span_text, "short": short_text, "ticks": _ticks,
     }  # fmt: skip
     return environment.get_template(name)
 

@@ -181,6 +181,8 @@ def _loss(dataset: PlannedDataset) -> str:
     loss = dataset.loss
     if loss is None or loss.unknown:
         return f"unknown: {loss.unknown}" if loss is not None else "unknown"
+    if loss.against and loss.files == 0 and not (loss.rows or loss.removed):
+        return f"nothing: it has all that snapshot {loss.against} has"
     counts = [
         "files unknown" if loss.files is None else f"{loss.files:,} files added or changed",
         "" if loss.size_bytes is None else size_text(loss.size_bytes),
@@ -208,8 +210,12 @@ def _steps(evidence: Evidence) -> list[dict[str, Any]]:
     ]
 
 
-def _readiness(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """The checks of the target before the first step, worst first."""
-    checks = evidence.readiness.get("checks", ())
+def _readiness(evidence: Evidence) -> Mapping[str, list[Mapping[str, Any]]]:
+    """The checks of the target before the first step: what is open, worst first, and what passed. Empty where nobody
+    looked."""
+    found = evidence.readiness.get("checks", ())
+    checks: list[Mapping[str, Any]] = [{"dataset": "", "what_to_do": "", **check} for check in found]
     order = {"fail": 0, "warn": 1}
-    return sorted(checks, key=lambda check: order.get(str(check.get("verdict")), 2))
+    failed = sorted((c for c in checks if c["verdict"] in order), key=lambda check: order[check["verdict"]])
+    passed = [check for check in checks if check["verdict"] not in order]
+    return {"open": failed, "passed": passed} if checks else {}

@@ -7,6 +7,7 @@ mark and dashes, not by colour alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,13 +84,13 @@ def plot_trend(identifier: str, trend: Trend) -> Plot:
     return Plot(
         id=identifier,
         title=trend.title,
-        note=trend.note,
+        note=trend.note + _cut(known, top, trend.unit),
         description=_description(trend, text),
         curves=curves,
         ticks_x=tuple(_tick_x(start, now, number) for number in range(TICKS_X + 1)),
         ticks_y=_ticks_y(trend.unit, top),
         limit_y=None if trend.limit is None else _y(trend.limit, top),
-        head=("until", *trend.series),
+        head=("until (UTC)", *trend.series),
         rows=tuple(
             (end.strftime("%Y-%m-%d %H:%M"), *(_cell(values[at], text) for values in trend.series.values()))
             for at, end in enumerate(trend.ends)
@@ -110,6 +111,7 @@ def plot_recoveries(
         _recovered(place, tier, {n: tiers[tier][n] for n in numbers if n in tiers[tier]}, numbers, top)
         for place, tier in enumerate(sorted(tiers))
     )
+    count = "1 recovery" if len(numbers) == 1 else f"{len(numbers)} recoveries"
     lost = sum(share is None for found in tiers.values() for number, (_, share) in found.items() if number in numbers)
     worst = f"; the most that one took is {share_text(max(values))} of an RTO" if values else ""
     rows = []
@@ -124,8 +126,8 @@ def plot_recoveries(
         id=identifier,
         title="Time until open, as a share of the RTO",
         note="Every drill and failover, the newest on the right: of each tier the dataset that took the largest share "
-        "of its RTO. A cross is a tier that did not reopen as a whole.",
-        description=f"{len(numbers)} recoveries{worst}; a tier did not reopen as a whole {_times(lost)}.",
+        "of its RTO. A cross is a tier that did not reopen as a whole." + _cut(values, top, "share"),
+        description=f"{count}{worst}; {_not_whole(lost)}.",
         curves=curves,
         ticks_x=tuple(
             Tick(at=_place(number, numbers), label=f"no. {number}")
@@ -133,7 +135,7 @@ def plot_recoveries(
         ),
         ticks_y=_ticks_y("share", top),
         limit_y=_y(1.0, top),
-        head=("recovery", *(f"tier {tier}" for tier in sorted(tiers))),
+        head=("recovery (UTC)", *(f"tier {tier}" for tier in sorted(tiers))),
         rows=tuple(rows),
     )
 
@@ -143,8 +145,16 @@ def share_text(share: float) -> str:
     return f"{share:.1f} times" if share >= 2 else f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.1f}%"
 
 
-def _times(count: int) -> str:
-    return {0: "never", 1: "once"}.get(count, f"{count} times")
+def _not_whole(count: int) -> str:
+    if not count:
+        return "every tier reopened as a whole each time"
+    return f"{'once' if count == 1 else f'{count} times'} a tier did not reopen as a whole"
+
+
+def _cut(values: Sequence[float], top: float, unit: str) -> str:
+    """What a reader has to know where a value lies beyond the upper edge."""
+    over = unit == "share" and any(value > top for value in values)
+    return f" What is above {100 * top:.0f}% is drawn at the edge." if over else ""
 
 
 def _recovered(
@@ -202,7 +212,14 @@ def _ticks_y(unit: str, top: float) -> tuple[Tick, ...]:
     if unit == "share":
         steps = (0.0, 0.5, 1.0) if top < 2 else (0.0, 1.0, 2.0) if top < 3 else (0.0, 1.0, 2.0, 3.0, 4.0)
         return tuple(Tick(at=_y(step, top), label=f"{100 * step:.0f}%") for step in steps if step <= top)
-    return tuple(Tick(at=_y(top * share, top), label=size_text(top * share)) for share in (0.0, 0.5, 1.0))
+    step = _round_step(top)
+    return tuple(Tick(at=_y(step * n, top), label=size_text(step * n)) for n in range(int(top / step) + 1))
+
+
+def _round_step(top: float) -> float:
+    """The largest of 1, 2 and 5 by a power of ten of which at least two lie below the upper edge."""
+    power = 10.0 ** math.floor(math.log10(max(top, 2.0)))
+    return next((step for step in (5 * power, 2 * power, power) if 2 * step <= top), power / 2)
 
 
 def _tick_x(start: datetime, now: datetime, number: int) -> Tick:
@@ -233,7 +250,8 @@ def _description(trend: Trend, text: Callable[[float], str]) -> str:
             continue
         least, most = text(min(known)), text(max(known))
         said.append(f"{name}: from {text(known[0])} to {text(known[-1])} now, between {least} and {most}")
-    return "; ".join(said) + "."
+    text_of_all = "; ".join(said)
+    return f"{text_of_all[:1].upper()}{text_of_all[1:]}."
 
 
 def _cell(value: float | None, text: Callable[[float], str], *, none: str = "unknown") -> str:

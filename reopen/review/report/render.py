@@ -42,9 +42,16 @@ def render(report: Report) -> str:
         expected=EXPECTED,
         primary=standing.status.control.primary,
         check="" if report.head is None else how_to_check(report.head),
+        history_problem=standing.history.message if isinstance(standing.history, ReopenError) else "",
         head_problem=standing.head.message if isinstance(standing.head, ReopenError) else "",
         share=share_text,
         used=_used,
+        behind=[
+            (dataset.name, site, count, dataset.lag_seconds[site])
+            for dataset in standing.status.datasets
+            for site, count in dataset.behind.items()
+            if count
+        ],
     )
 
 

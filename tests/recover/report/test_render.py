@@ -16,9 +16,19 @@ from reopen.recover.outlook import Loss, Predicted
 from reopen.recover.plan import PlannedDataset
 from reopen.recover.report.picture import BEFORE_PERCENT, draw
 from reopen.recover.report.render import render, report_name
-from reopen.recover.report.words import plain_text, seconds_text
+from reopen.recover.report.words import NAME_MAX, key_text, plain_text, seconds_text, short_text
 from reopen.storage.local import LocalStore
-from tests.recover.business import NOON, FakeVerbs, TickingClock, Told, context_of, fail_over, plan_of
+from tests.recover.business import (
+    NOON,
+    FakeVerbs,
+    TickingClock,
+    Told,
+    context_of,
+    contracts_of,
+    fail_over,
+    plan_of,
+    vault_of,
+)
 from tests.recover.test_history import drilled
 
 HOSTILE = "<script>alert('x')</script>"
@@ -251,8 +261,50 @@ def test_the_report_is_written_beside_the_evidence_and_is_the_same_when_made_aga
         assert store.get(report_name(record)).decode() == render(record)
 
 
+def test_what_was_looked_at_before_names_its_dataset_and_the_open_ones_stand_first(tmp_path: Path) -> None:
+    drilled(tmp_path, LocalStore(tmp_path / "control"), "looked")
+    (record,) = read_evidence(LocalStore(tmp_path / "control"))
+    checks = [
+        {"name": "exposure", "area": "freshness", "verdict": "ok", "value": "9s", "dataset": "orders"},
+        {"name": "drill", "area": "drift", "verdict": "warn", "value": "never", "what_to_do": "Run `reopen drill`."},
+    ]
+    looked = replace(record.evidence, readiness={**record.evidence.readiness, "checks": checks})
+
+    words = page_of(replace(record, evidence=looked)).words
+
+    assert "drill drift – ! warn never Run reopen drill ." in words
+    assert words.index("drill drift") < words.index("1 check of readiness passed")
+    assert "exposure freshness orders ✓ ok 9s" in words
+
+
+def test_a_long_name_is_shortened_in_the_picture_alone(tmp_path: Path) -> None:
+    name = "customer-relationship-management-archive-of-2019"
+    plan = plan_of(contracts_of({name: (1, ())}), vault_of((name,)))
+    fail_over(LocalStore(tmp_path), context_of(FakeVerbs()), plan)
+    (record,) = read_evidence(LocalStore(tmp_path))
+
+    assert short_text("orders") == "orders"
+    assert len(short_text(name)) == NAME_MAX
+    page = render(record)
+    assert f">{short_text(name)}<tspan" in page
+    assert name in page
+
+
+def test_a_recovery_that_lost_nothing_says_so(tmp_path: Path) -> None:
+    plan = plan_of()
+    loss = Loss(against="00aa", site="production", files=0, size_bytes=0, rows=0, removed=0)
+    fail_over(
+        LocalStore(tmp_path), context_of(FakeVerbs()),
+        replace(plan, datasets=(replace(plan.datasets[0], loss=loss), *plan.datasets[1:])),
+    )  # fmt: skip
+    (record,) = read_evidence(LocalStore(tmp_path))
+
+    assert "nothing: it has all that snapshot 00aa has" in page_of(record).words
+
+
 def test_amounts_are_short() -> None:
     assert [seconds_text(seconds) for seconds in (0, 0.44, 9.96, 61, 3600, 90061)] == [
         "0s", "0.4s", "10s", "1m 1s", "1h", "1d 1h"
     ]  # fmt: skip
     assert plain_text({"a": [1, None], "b": True, "c": ""}) == "a: 1, –; b: yes; c: –"
+    assert [key_text(key) for key in ("rpo_zero", "accepted_risks")] == ["RPO zero", "accepted risks"]

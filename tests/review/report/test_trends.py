@@ -88,7 +88,7 @@ def test_a_recovery_that_failed_is_a_cross_and_not_a_figure() -> None:
     (first, *_) = plot.curves
     assert [spot.bad for spot in first.spots] == [False, False, True]
     assert plot.rows[-1][1] == "did not reopen"
-    assert "a tier did not reopen as a whole once" in plot.description
+    assert "once a tier did not reopen as a whole" in plot.description
 
 
 def test_more_than_four_times_an_objective_is_drawn_at_the_edge_and_told_in_words() -> None:
