@@ -26,6 +26,8 @@ from reopen.contracts import Contracts
 from reopen.contracts.model import Dataset, Location, Objective, SourceKind, Temperature
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
+from reopen.protect.retain.holds import place_hold, release_hold
+from reopen.protect.retain.stubs import stub_body
 from reopen.protect.snapshot import execute_snapshot
 from reopen.review.catalog.named import find_question
 from reopen.review.catalog.query import Catalog, refresh_file
@@ -42,7 +44,7 @@ HEAD = """\
 # Worked reviews
 
 What people ask of the history of their data, and how. Everything on this page was asked of a small history that
-`python -m reference.reviews` makes, and a test asks it all again: two datasets, five nights, a standby. It is Friday,
+`python -m reference.reviews` makes, and a test asks it all again: three datasets, five nights, a standby. It is Friday,
 2026-11-20, seven in the morning.
 
 `reopen sql NAME` asks a question that has a name (`reopen sql --list` shows all), `reopen sql "SELECT …"` any other. The
@@ -54,8 +56,23 @@ REVIEWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "What changed last night?",
         ("reopen sql last-night",),
         (
-            "The newest snapshot of each dataset against the one before. `reopen sql changed-since 2026-11-18` counts what changed "
-            "over more than one night."
+            "The newest snapshot of each dataset against the one before. A dataset that had no snapshot last night shows the night "
+            "before: `reopen sql datasets` says when each newest one was."
+        ),
+    ),
+    (
+        "How much changed this week?",
+        ("reopen sql changed-since 2026-11-18",),
+        "Counted from the snapshots of that day on. Where retention has let snapshots go, what changed between those that are left.",
+    ),
+    (
+        "Was somebody at our data?",
+        ("reopen sql mass-changes",),
+        (
+            "Snapshots that saw at least four files, and a fifth of all, change or go at once. On Thursday three quarters of the desk's did, "
+            "and what was new did not compress: `stored_share` is what it takes in the vault by what it is. Encrypted data looks so; "
+            "a new folder of photos does, too. `reopen diff` shows the names, `reopen report` says what looks encrypted and why, and "
+            "`reopen drill --scenario ransomware` recovers from the snapshot before."
         ),
     ),
     (
@@ -93,6 +110,30 @@ REVIEWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         (
             "If the primary were lost at this moment: `added` files are lost, of `modified` ones an older version comes back, `removed` "
             "ones come back. What changed since the newest snapshot is lost too, and no vault knows it."
+        ),
+    ),
+    (
+        "Which copies are proven?",
+        (
+            (
+                'reopen sql "SELECT dataset, snapshot, level, verified_at, ok FROM verifications '
+                "WHERE dataset = 'documents' ORDER BY verified_at DESC LIMIT 3\""
+            ),
+            "reopen sql unverified",
+        ),
+        (
+            "A signed statement a check; `level` says whether stored bytes were read (`stored`) or content was opened (`content`). A snapshot "
+            "that was restored and ran is proven best: `reopen sql proven-restores` lists those of drills and failovers, "
+            "with what was checked and how long it took; `reopen sql drills` the drills. Here there was none yet."
+        ),
+    ),
+    (
+        "Who touched retention, and what was let go?",
+        ("reopen sql retention",),
+        (
+            "Every hold, its end, and every snapshot that expired, signed by the key named last; `reopen keys list` says whose it is. What prune "
+            "removes afterwards are bytes that no snapshot names any more, so it decides nothing and is not listed: what "
+            "could be restored before a prune can be restored after it."
         ),
     ),
     (
@@ -166,7 +207,8 @@ def _review(catalog: Catalog, title: str, commands: tuple[str, ...], says: str) 
     for command in commands:
         _, _, question, *words = shlex.split(command)
         statement, values = find_question(question, words)
-        shown = table_of(catalog.query(statement, values)).for_pipe(COLUMNS * 2) or ""
+        answer = catalog.query(statement, values)
+        shown = (table_of(answer).for_pipe(COLUMNS * 2) or "") + ("" if answer.num_rows else "\nno rows")
         lines = "\n".join(line.rstrip() for line in shown.rstrip().splitlines())
         blocks.append(f"```console\n$ {command}\n{lines}\n```")
     body = "\n\n".join(blocks)
@@ -208,13 +250,14 @@ _NIGHTS = (
 
 
 class _History:
-    """Two datasets, five nights, and a standby that does not get the documents of the last one."""
+    """Three datasets, five nights, and a standby that does not get the documents of the last one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._draw = Random(20261120)
         self._clock = FixedClock(NOW)
-        keys = make_keys()
+        # Keys too are the same each time: one of them is on the page.
+        keys = make_keys(Random(20261116).randbytes)
         save_key(folder / "keys", keys.recovery, keys.pins)
         for key in keys.signing:
             save_key(folder / "keys", key, keys.pins)
@@ -222,10 +265,12 @@ class _History:
         create_vault(open_store(str(folder / "vault")), keys, created_at=NOW - timedelta(days=6))
         self._datasets = {
             "orders": self._dataset("orders", tier=1, rpo=timedelta(hours=12)),
+            "desk": self._dataset("desk", tier=3, rpo=timedelta(days=1)),
             "documents": self._dataset("documents", tier=3, rpo=timedelta(days=1)),
         }
         for number, night in enumerate(_NIGHTS, 1):
             self._night(number, night)
+        self._keep_and_let_go()
 
     def sources(self) -> Sources:
         """Both sites' vaults, and the contracts."""
@@ -252,6 +297,13 @@ class _History:
         for name in night.removed:
             (self._folder / "data/documents" / name).unlink()
         self._write("orders/orders.csv", 20_000 + 1_500 * number, at)
+        for letter in range(1, 9):
+            letters = self._folder / f"data/desk/letter-{letter}.txt"
+            if number == 1:
+                self._write(f"desk/{letters.name}", 24_000, at, text=True)
+            elif number == 4 and letter <= 6:
+                letters.unlink()
+                self._write(f"desk/{letters.name}.locked", 24_000, at)
         vault = self._vault("vault")
         for name, dataset in self._datasets.items():
             # Folders change when something in them does; the page is about files.
@@ -265,14 +317,32 @@ class _History:
                 break
             execute_replicate(plan_replicate(vault, open_store(str(self._folder / "replica"))))
 
+    def _keep_and_let_go(self) -> None:
+        """A hold that ended, one that stands, and a snapshot that expired at the primary."""
+        self._clock = FixedClock(NOW - timedelta(days=3))
+        vault = self._vault("vault")
+        contracts = vault.records("documents")[0]
+        ended = place_hold(vault, "documents", contracts, "case 4711").hold
+        self._clock = FixedClock(NOW - timedelta(days=1))
+        vault = self._vault("vault")
+        release_hold(vault, ended.id, "case 4711 is settled")
+        place_hold(vault, "desk", vault.records("desk")[2], "before the letters were locked")
+        self._clock = FixedClock(NOW - timedelta(hours=1))
+        vault = self._vault("vault")
+        oldest = vault.records("orders")[0]
+        body = stub_body(oldest, ("kept by no rule (daily 4)",))
+        vault.record_fact("expired", dataset="orders", snapshot=oldest.id, body=body)
+        vault.store.delete(oldest.name)
+
     def _verify(self, vault: Vault, record: SnapshotRecord) -> None:
         body = {"level": "stored", "result": "ok"}
         vault.record_fact("verified", dataset=record.dataset, snapshot=record.id, body=body)
 
-    def _write(self, name: str, size_bytes: int, at: datetime) -> None:
+    def _write(self, name: str, size_bytes: int, at: datetime, *, text: bool = False) -> None:
         path = self._folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(Random(f"{name} {at}").randbytes(size_bytes))
+        noise = Random(f"{name} {at}").randbytes(size_bytes)
+        path.write_bytes((noise[:200] * (size_bytes // 200 + 1))[:size_bytes] if text else noise)
         written = (at - timedelta(hours=8)).timestamp()
         os.utime(path, (written, written))
 

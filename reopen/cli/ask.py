@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reopen.desk.session import Session
+    from reopen.review.catalog.query import Catalog
     from reopen.review.catalog.sources import Place, Sources
     from reopen.vault import Vault
 
@@ -48,7 +49,8 @@ def register(app: typer.Typer) -> None:
 def sql(
     face: Face,
     query: Annotated[
-        str | None, typer.Argument(metavar="QUERY", help="A named question, or a statement in DuckDB's dialect.")
+        str | None,
+        typer.Argument(metavar="QUERY", help="A named question, a view's name, or a statement in DuckDB's SQL."),
     ] = None,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="WORD", help="What the named question takes, in its order.")
@@ -71,7 +73,7 @@ def sql(
         typer.Option("--vault", metavar="SITE", help="May be repeated; only these, from memory. Else all."),
     ] = None,
 ) -> Answer:
-    """Ask the history: in SQL, or a question that has a name. Without one, views and macros are listed.
+    """Ask the history: a question that has a name, a view, or SQL. Without one, views and macros are listed.
 
     The catalog in this site's own folder is brought up to date first. It holds names of files in clear text, as
     readable as the keys beside it; where no key is kept, or with --memory, nothing is written. --json and --format
@@ -102,6 +104,9 @@ def sql(
     sources = sources_of(session, vaults)
     with Catalog(sources, path, progress=face.progress(), note=face.note) as opened:
         table = opened.query(statement, values)
+        if not table.num_rows and values.get("dataset") and not _is_dataset(session, opened, values["dataset"]):
+            # Raises, with the names that there are: no rows would look like an answer.
+            session.dataset(values["dataset"])
     return _printed(face, table, chosen, out)
 
 
@@ -212,6 +217,13 @@ def _is_known(name: str, contracts: Iterable[str], places: Iterable[Place]) -> b
     )
 
 
+def _is_dataset(session: Session, catalog: Catalog, name: str) -> bool:
+    """Whether there is or was a dataset of this name."""
+    if name in session.contracts_or_none.datasets:
+        return True
+    return bool(catalog.query("SELECT 1 FROM snapshots WHERE dataset = $name LIMIT 1", {"name": name}).num_rows)
+
+
 def _keeps_keys(session: Session) -> bool:
     """Whether the keys that open manifests lie on this machine anyway; where they do not, no names are left either."""
     return any(session.keys_folder.glob("*.key"))
@@ -241,6 +253,8 @@ def _rows(face: Face, table: pa.Table, form: Format) -> Answer:
     if form is Format.JSON and not face.json:
         return Answer(value=None, show=[Lines(_json_lines(table))])
     show: list[RenderableType] = [table_of(table)]
+    if not table.num_rows:
+        show.append("no rows")
     if table.num_rows > ROWS_SHOWN_MAX:
         show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
     return Answer(value=table.to_pylist() if face.json else [], show=show, bare=True)
@@ -319,4 +333,5 @@ def _is_number(field: pa.Field) -> bool:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(plain(value))
+    # Most instants are of whole seconds, and six noughts in each make a table too wide.
+    return "" if value is None else str(plain(value)).replace(".000000Z", "Z")

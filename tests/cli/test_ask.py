@@ -69,6 +69,9 @@ def test_sql_answers_named_questions_with_their_words(two: Place) -> None:
     ("words", "says"),
     [
         (("lost-new",), "lost-now"),
+        (("exposur",), "exposure"),
+        (("exposure", "papers"), "WHERE dataset = 'papers'"),
+        (("changed-since", "last week"), "'last week'"),
         (("history",), "path"),
         (("diff", "nothing", "nowhere"), "no snapshot begins with"),
         (("diff", "", ""), "Write more"),
@@ -84,6 +87,13 @@ def test_a_question_that_is_asked_wrongly_exits_with_2_and_says_how(
 ) -> None:
     error = two.json("sql", *words, code=2)["error"]
     assert says in error["message"] + error["hint"]
+
+
+def test_the_name_of_a_view_is_a_question_and_an_unknown_dataset_is_none(two: Place) -> None:
+    assert [row["seq"] for row in two.json("sql", "snapshots")] == [1, 2]
+    assert two.run("sql", "last-night", "papers").stdout.count("papers") == 3
+    assert "no rows" in two.run("sql", "retention", "papers").stdout
+    assert "papers" in two.json("sql", "last-night", "paper", code=4)["error"]["hint"]
 
 
 def test_sql_prints_and_writes_every_format(two: Place) -> None:

@@ -4,7 +4,8 @@ Invariants
     F1  Nobody but its owner may read it (0600), nor what DuckDB writes beside it: it holds the names of files in clear
         text.
     F2  One process writes at a time, by DuckDB's own lock. Who comes second is told so (:class:`CatalogBusy`).
-    F3  A file that is no catalog is never written to. One of another layout is emptied and made anew.
+    F3  A file that is no catalog is never written to. One of an older layout is emptied and made anew; one of a newer
+        is left as it is, unless it is to be made anew.
     F4  A crash leaves a file that DuckDB opens: every change is a transaction.
 """
 
@@ -25,14 +26,15 @@ from reopen.review.catalog.tables import INNER, LAYOUT, create_tables, get_meta,
 from reopen.review.catalog.views import COMMON, INNER_VIEWS, VIEWS
 
 STORAGE_VERSION = "v1.0.0"
-"""The oldest DuckDB that reads the file; what later ones compress better is not worth a reviewer who cannot open it."""
+"""The oldest form; what later ones compress better is not worth a reviewer who cannot open it. DuckDB 1.1 reads it."""
 MEMORY_LIMIT = "1GB"
 """What DuckDB takes while it refreshes or answers; what does not fit goes to a folder beside the file."""
 
 _UNWRITABLE = re.compile(
-    "Permission denied|Read-only file system|No space left|Not a directory|Is a directory|No such file"
+    "Permission denied|Read-only file system|No space left on device|No space left|Not a directory|Is a directory"
+    "|No such file or directory"
 )
-_LOCKED = re.compile(r"Could not set lock on file.*?(\(PID (\d+)\)|$)", re.DOTALL)
+_LOCKED = re.compile(r"Could not set lock on file(?:.*?held in (\S+) \(PID (\d+)\))?", re.DOTALL)
 
 
 class CatalogBusy(Transient):
@@ -51,6 +53,12 @@ class NotACatalog(InvalidInput):
     """The file is somebody else's."""
 
     kind = "not-a-catalog"
+
+
+class NewerCatalog(NotACatalog):
+    """A newer Reopen made the file. This one cannot read it, and does not take it away from that one."""
+
+    kind = "catalog-of-newer"
 
 
 @contextlib.contextmanager
@@ -129,6 +137,13 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, rebuild: bool
             raise NotACatalog(
                 f"{path} is a DuckDB database and no catalog of Reopen; it is left as it is.",
                 hint="Name another file with --to.",
+            )
+        layout = get_meta(connection, "layout") if is_ours else None
+        if layout is not None and not rebuild and int(layout) > LAYOUT:
+            raise NewerCatalog(
+                f"{path} was made by a newer Reopen (layout {layout}; this one reads {LAYOUT}).",
+                hint="Use that Reopen, or name another file with --to. --rebuild makes it anew with this one.",
+                file=path,
             )
         if rebuild or not _is_catalog(connection):
             connection.execute("BEGIN")
@@ -217,10 +232,12 @@ def _translated(error: duckdb.Error, path: Path) -> ReopenError:
     text = str(error).strip()
     locked = _LOCKED.search(text)
     if locked is not None or "different configuration than existing connections" in text:
-        who = f"process {locked[2]}" if locked is not None and locked[2] else "another connection of this process"
+        who = "another process" if locked is not None else "another connection of this process"
+        if locked is not None and locked[2]:
+            who = f"process {locked[2]} ({Path(locked[1]).name})"
         return CatalogBusy(
             f"{path} is open in {who}.",
-            hint="Wait for it, close that DuckDB, or name another file with --to.",
+            hint="Wait for it, close that DuckDB, or name another file with --to; `reopen sql --memory` needs no file.",
             file=path,
         )
     first = text.splitlines()[0] if text else type(error).__name__
@@ -228,10 +245,9 @@ def _translated(error: duckdb.Error, path: Path) -> ReopenError:
         return NotACatalog(
             f"{path} is no DuckDB database; it is left as it is.", hint="Name another file with --to.", file=path
         )
-    if re.search(
-        r"Permission denied|Read-only file system|No space left|Not a directory|Is a directory|No such f", text
-    ):
-        return _unwritable(path, first.removesuffix("."))
+    unwritable = _UNWRITABLE.search(text)
+    if unwritable is not None:
+        return _unwritable(path, unwritable[0].lower())
     return CatalogDamaged(
         f"the catalog {path} cannot be used: {first}",
         hint="It is a cache: `reopen catalog --rebuild` puts the file aside and makes another.",

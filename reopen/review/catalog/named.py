@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from reopen.errors import InvalidInput
+from reopen.review.catalog.views import VIEWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Question:
         return " ".join(f"<{item.name}>" if item.default is None else f"[{item.name}]" for item in self.parameters)
 
 
+_INSTANT = "a day or an instant (UTC unless it has an offset)"
 _DATASET = Parameter(name="dataset", meaning="one dataset; all when left out", default="")
 _OF_DATASET = "($dataset = '' OR dataset = $dataset)"
 _NEWEST = "seq = (SELECT max(s.seq) FROM snapshots s WHERE s.dataset = {0}.dataset)"
@@ -50,7 +53,7 @@ NAMED: Mapping[str, Question] = MappingProxyType(
         ),
         "changed-since": Question(
             answers="How much changed in each dataset since an instant?",
-            parameters=(Parameter(name="since", meaning="an instant (UTC unless it has an offset)"), _DATASET),
+            parameters=(Parameter(name="since", meaning=_INSTANT), _DATASET),
             sql=f"""SELECT dataset, change, count(*) AS files, CAST(sum(grown_bytes) AS BIGINT) AS grown_bytes,
                     count(DISTINCT snapshot) AS snapshots FROM changes
                 WHERE type <> 'dir' AND epoch_us(consistent_at) >= epoch_us(CAST($since AS TIMESTAMPTZ))
@@ -148,7 +151,7 @@ NAMED: Mapping[str, Question] = MappingProxyType(
                     round(stored_bytes / nullif(new_raw_bytes, 0), 2) AS stored_share
                 FROM (SELECT *, lag(files) OVER (PARTITION BY vault, dataset ORDER BY seq, snapshot) AS files_before
                     FROM snapshots)
-                WHERE files_before > 0 AND modified + removed >= 0.2 * files_before AND {_OF_DATASET}
+                WHERE files_before > 0 AND modified + removed >= greatest(4, 0.2 * files_before) AND {_OF_DATASET}
                 ORDER BY changed_share DESC, consistent_at DESC LIMIT 50""",
         ),
         "retention": Question(
@@ -171,7 +174,7 @@ NAMED: Mapping[str, Question] = MappingProxyType(
             answers="What did a dataset hold at an instant?",
             parameters=(
                 Parameter(name="dataset", meaning="the dataset"),
-                Parameter(name="time", meaning="an instant (UTC unless it has an offset)"),
+                Parameter(name="time", meaning=_INSTANT),
             ),
             sql="SELECT path, size_bytes, modified_at, snapshot FROM files_at($dataset, CAST($time AS TIMESTAMPTZ)) "
             "ORDER BY path",
@@ -190,12 +193,14 @@ NAMED: Mapping[str, Question] = MappingProxyType(
 
 
 def find_question(text: str, words: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The statement and its values for what was typed: a name with its words, or SQL as it is.
+    """The statement and its values for what was typed: a name with its words, the name of a view, or SQL as it is.
 
     :raises InvalidInput: no such name, or words that the question does not take.
     """
     question = NAMED.get(text)
     if question is None:
+        if text in VIEWS and not words:
+            return f"FROM {text}", {}
         if any(character.isspace() for character in text) or text.endswith(";"):
             if words:
                 raise InvalidInput(
@@ -203,10 +208,16 @@ def find_question(text: str, words: Sequence[str]) -> tuple[str, dict[str, str]]
                     hint="Quote the statement as one word; only named questions take words.",
                 )
             return text, {}
-        near = get_close_matches(text, NAMED, n=1)
+        if text in VIEWS:
+            raise InvalidInput(
+                f"{text} is a view and takes no {words[0]!r}.",
+                hint=f"Write: reopen sql \"FROM {text} WHERE dataset = '{words[0]}'\"",
+            )
+        near = get_close_matches(text, [*NAMED, *VIEWS], n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise InvalidInput(
-            f"there is no question {text!r}.", hint=f"{hint}`reopen sql --list` shows them; SQL has more than one word."
+            f"there is no question and no view {text!r}.",
+            hint=f"{hint}`reopen sql --list` shows the questions, `reopen sql` the views; SQL has more than one word.",
         )
     if len(words) > len(question.parameters):
         raise InvalidInput(
@@ -220,5 +231,20 @@ def find_question(text: str, words: Sequence[str]) -> tuple[str, dict[str, str]]
                 f"{text} needs {parameter.name}: {parameter.meaning}.",
                 hint=f"Write: reopen sql {text} {question.usage}",
             )
-        values[parameter.name] = value
+        values[parameter.name] = _instant(text, value) if parameter.meaning == _INSTANT else value
     return question.sql, values
+
+
+def _instant(name: str, text: str) -> str:
+    """A time as DuckDB takes it in any version.
+
+    :raises InvalidInput: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} is no day and no instant, which {name} needs.",
+            hint="Write 2026-11-22, '2026-11-22 03:00' (UTC) or 2026-11-22T03:00+01:00.",
+        ) from error
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()

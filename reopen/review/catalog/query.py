@@ -12,6 +12,7 @@ The catalog is for looking. Only a verify or a restore checks that the content i
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -212,12 +213,17 @@ def _answer(
 
 
 def _translated(error: Exception) -> ReopenError:
-    text = str(error).strip()
-    hint = f"Views: {', '.join(VIEWS)}; `DESCRIBE files` shows a view's columns."
+    # "Catalog Error" is DuckDB's word for its own catalog, and would be taken for ours.
+    text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).strip())
+    hint = "Statements are in DuckDB's SQL; `reopen sql --list` shows questions that have names."
     if "read-only mode" in text:
         hint = "The catalog is read-only here; copy what you need with CREATE TEMP TABLE, or --out."
     elif "More than one row returned by a subquery" in text:
         return InvalidInput("more than one snapshot's id begins so.", hint="Write more of the id.")
     elif "no snapshot begins with" in text:
         hint = "`reopen snapshots` lists the ids."
+    elif "Table with name" in text or "Function with name" in text:
+        hint = "`reopen sql` without a question lists the views and macros."
+    elif "Referenced column" in text or "does not have a column" in text:
+        hint = '`reopen sql "DESCRIBE files"` shows the columns of a view.'
     return InvalidInput(f"DuckDB cannot answer: {text}", hint=hint)

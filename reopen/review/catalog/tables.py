@@ -14,7 +14,7 @@ What a version is beside the one before it, and whether anything came after it, 
 Invariants
     T1  ``first_position < end_position``, and both are positions of records that are there (or :data:`OPEN`).
     T2  At any position a series has at most one version of a name.
-    T3  No type needs an extension of DuckDB, and the file is of a storage version that DuckDB 1.0 reads.
+    T3  No type needs an extension of DuckDB, and the file is of a form that DuckDB 1.1 reads (1.0 does not).
 """
 
 from __future__ import annotations

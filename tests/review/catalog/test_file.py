@@ -168,6 +168,7 @@ def test_who_comes_second_is_told_and_a_question_is_answered_from_memory(history
             assert catalog.query("SELECT count(*) AS n FROM files WHERE path = 'one'").to_pylist() == [{"n": 4}]
         holder.communicate()
     assert refused.value.exit_code == 8
+    assert Path(sys.executable).resolve().name in refused.value.message
     assert "Answered from memory" in notes[0]
 
 
@@ -225,6 +226,21 @@ def test_a_catalog_of_another_layout_is_made_anew(history: Archive) -> None:
     assert open_for_reading(path) is None
     _, done = refresh_file(sources(history.vault), path)
     assert done.manifests_read == 4
+
+
+def test_a_catalog_of_a_newer_reopen_is_left_to_it(history: Archive) -> None:
+    path = history.folder / "catalog.duckdb"
+    refresh_file(sources(history.vault), path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"UPDATE {INNER}.meta SET value = '999' WHERE key = 'layout'")
+    with pytest.raises(InvalidInput, match="newer Reopen") as refused:
+        refresh_file(sources(history.vault), path)
+    assert "--rebuild" in refused.value.hint
+    notes: list[str] = []
+    with Catalog(sources(history.vault), path, note=notes.append) as catalog:
+        assert catalog.query("FROM snapshots").num_rows == 4
+    assert "Answered from memory" in notes[0]
+    assert refresh_file(sources(history.vault), path, rebuild=True)[1].manifests_read == 4
 
 
 def test_a_choice_of_datasets_leaves_out_the_others_and_is_kept(history: Archive) -> None:
