@@ -180,6 +180,11 @@ SELECT database_name, view_name, comment FROM duckdb_views() WHERE NOT internal;
 The file holds names, sizes and times of files in clear text, and no content. It is made for its owner alone (mode 0600); give it
 to whom you would show a listing. `reopen catalog --to FILE --dataset orders` leaves out the rest. While a DuckDB has it open, a
 refresh waits, and is refused with exit code 8; `reopen sql` then answers from memory.
+
+## When the vault does not answer
+
+`reopen sql` lists the vault before each answer, and refuses one that it cannot bring up to date. On the day when the vault is what was
+lost, `reopen sql --as-is files-lost` asks the catalog as it was left, and says of when that is. It needs no key.
 """
 SNIPPET = """\
 import duckdb

@@ -64,6 +64,9 @@ def sql(
     memory: Annotated[
         bool, typer.Option("--memory", help="Read the vaults afresh; leave no catalog file behind.")
     ] = False,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Ask the catalog file as it was left; read no vault. For when none answers.")
+    ] = False,
     serving: Annotated[
         bool, typer.Option("--serving", help="Ask the tables that serve now (serving.duckdb), not the history.")
     ] = False,
@@ -100,10 +103,17 @@ def sql(
     from reopen.review.catalog.named import find_question
 
     statement, values = find_question(query, words or ())
-    path = None if memory or vaults or not _keeps_keys(session) else session.settings.home / CATALOG_FILE
+    if as_is and (memory or vaults):
+        raise InvalidInput("--as-is asks the file and no vault.", hint="Leave out --memory and --vault.")
+    in_file = as_is or not (memory or vaults or not _keeps_keys(session))
+    path = session.settings.home / CATALOG_FILE if in_file else None
     sources = sources_of(session, vaults)
-    with Catalog(sources, path, progress=face.progress(), note=face.note) as opened:
-        table = opened.query(statement, values)
+    with Catalog(sources, path, progress=face.progress(), note=face.note, as_is=as_is) as opened:
+        if out is not None:
+            schema, batches = opened.batches(statement, values)
+            return _written(schema, batches, chosen, out)
+        shown = chosen is Format.TABLE and not face.json
+        table = opened.query(statement, values, rows_max=ROWS_SHOWN_MAX + 1 if shown else None)
         if not table.num_rows and values.get("dataset") and not _is_dataset(session, opened, values["dataset"]):
             # Raises, with the names that there are: no rows would look like an answer.
             session.dataset(values["dataset"])
@@ -119,7 +129,7 @@ def _check_form(form: Format, out: Path | None) -> None:
 
 def _printed(face: Face, table: pa.Table, form: Format, out: Path | None) -> Answer:
     _check_form(form, out)
-    return _rows(face, table, form) if out is None else _written(table, form, out)
+    return _rows(face, table, form) if out is None else _written(table.schema, iter(table.to_batches()), form, out)
 
 
 def _ask_serving(session: Session, query: str | None) -> pa.Table:
@@ -249,14 +259,14 @@ def _questions() -> Answer:
 
 def _rows(face: Face, table: pa.Table, form: Format) -> Answer:
     if form is Format.CSV and not face.json:
-        return Answer(value=None, show=[Lines(_csv_lines(table))])
+        return Answer(value=None, show=[Lines(_csv_lines(table.schema, table.to_batches()))])
     if form is Format.JSON and not face.json:
-        return Answer(value=None, show=[Lines(_json_lines(table))])
+        return Answer(value=None, show=[Lines(_json_lines(table.to_batches()))])
     show: list[RenderableType] = [table_of(table)]
     if not table.num_rows:
         show.append("no rows")
     if table.num_rows > ROWS_SHOWN_MAX:
-        show.append(f"the first {ROWS_SHOWN_MAX:,} of {table.num_rows:,} rows; --csv and --json print all.")
+        show.append(f"the first {ROWS_SHOWN_MAX:,} rows; --csv and --json print all, --out writes them into a file.")
     return Answer(value=table.to_pylist() if face.json else [], show=show, bare=True)
 
 
@@ -268,8 +278,8 @@ def table_of(table: pa.Table) -> Table:
     )
 
 
-def _written(table: pa.Table, form: Format, out: Path) -> Answer:
-    """Write rows into a file; without --format its name says how."""
+def _written(schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Format, out: Path) -> Answer:
+    """Write rows into a file as they come; without --format its name says how."""
     ending = out.suffix.lower().removeprefix(".")
     if form is Format.TABLE:
         if ending not in ("csv", "json", "parquet"):
@@ -277,21 +287,31 @@ def _written(table: pa.Table, form: Format, out: Path) -> Answer:
                 f"{out} does not say in which format.", hint="Let it end in .csv, .json or .parquet, or give --format."
             )
         form = Format(ending)
+    rows = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        for batch in batches:
+            rows += batch.num_rows
+            yield batch
+
     try:
         if form is Format.PARQUET:
             import pyarrow.parquet as pq
 
-            pq.write_table(table, out, compression="zstd")
+            with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+                for batch in counted():
+                    writer.write_batch(batch)
         else:
-            lines = _csv_lines(table) if form is Format.CSV else _json_lines(table)
+            lines = _csv_lines(schema, counted()) if form is Format.CSV else _json_lines(counted())
             with out.open("w", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise TargetUnwritable(
             f"{out} cannot be written: {error.strerror or error}.", hint="Name a file in a folder that can be written."
         ) from error
-    value = {"file": str(out), "format": form.value, "rows": table.num_rows}
-    return Answer(value=value, show=[f"{out}: {count_text(table.num_rows, 'row')}, {form.value}"])
+    value = {"file": str(out), "format": form.value, "rows": rows}
+    return Answer(value=value, show=[f"{out}: {count_text(rows, 'row')}, {form.value}"])
 
 
 def _key_answer(vaults: Iterable[Vault]) -> Answer:
@@ -302,27 +322,31 @@ def _key_answer(vaults: Iterable[Vault]) -> Answer:
     return Answer(value=value, show=[Lines("\n".join(statements) for statements in scripts.values())])
 
 
-def _csv_lines(table: pa.Table) -> Iterator[str]:
+def _csv_lines(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
     def line(cells: Iterable[object]) -> str:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="").writerow(cells)
         return buffer.getvalue()
 
-    yield line(table.column_names)
-    for batch in table.to_batches(max_chunksize=10_000):
+    yield line(schema.names)
+    for batch in batches:
         for row in batch.to_pylist():
             yield line("" if value is None else plain(value) for value in row.values())
 
 
-def _json_lines(table: pa.Table) -> Iterator[str]:
+def _json_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
     """One array, a row a line, so that no size is too large to write."""
     import json
 
-    last = table.num_rows - 1
     yield "["
-    rows = (row for batch in table.to_batches(max_chunksize=10_000) for row in batch.to_pylist())
-    for number, row in enumerate(rows):
-        yield json.dumps(plain(row)) + ("" if number == last else ",")
+    before: str | None = None
+    for batch in batches:
+        for row in batch.to_pylist():
+            if before is not None:
+                yield f"{before},"
+            before = json.dumps(plain(row))
+    if before is not None:
+        yield before
     yield "]"
 
 

@@ -78,6 +78,7 @@ def test_sql_answers_named_questions_with_their_words(two: Place) -> None:
         (("drills", "papers"), "papers"),
         (("SELECT 1", "papers"), "papers"),
         (("SELECT 1", "--format", "parquet"), "Parquet"),
+        (("SELECT 1", "--as-is", "--memory"), "--as-is"),
         (("SELECT 1", "--out", "rows"), "format"),
         (("files-at", "papers", "yesterday"), "yesterday"),
     ],
@@ -94,6 +95,35 @@ def test_the_name_of_a_view_is_a_question_and_an_unknown_dataset_is_none(two: Pl
     assert two.run("sql", "last-night", "papers").stdout.count("papers") == 3
     assert "no rows" in two.run("sql", "retention", "papers").stdout
     assert "papers" in two.json("sql", "last-night", "paper", code=4)["error"]["hint"]
+
+
+def test_what_was_known_is_asked_when_no_vault_answers_but_only_by_name(two: Place) -> None:
+    """The vault is gone: a question is refused, names the way, and --as-is says of when its answer is."""
+    two.run("catalog")
+    vault = two.folder / ".reopen/vault"
+    vault.rename(vault.with_name("elsewhere"))
+    try:
+        assert "--as-is" in two.json("sql", "files-lost", code=4)["error"]["hint"]
+        asked = two.run("sql", "--as-is", "files-lost")
+        assert "no vault was read" in asked.stderr
+        assert "one" in asked.stdout
+        (two.folder / ".reopen/catalog.duckdb").unlink()
+        assert "reopen catalog" in two.json("sql", "--as-is", "files-lost", code=4)["error"]["hint"]
+    finally:
+        vault.with_name("elsewhere").rename(vault)
+
+
+def test_a_long_answer_is_cut_for_people_and_whole_in_a_file(two: Place) -> None:
+    shown = two.run("sql", "SELECT range AS n FROM range(120_000) ORDER BY n DESC").stdout
+    assert "the first 1,000 rows" in shown
+    assert "119000" in shown
+    assert "118999" not in shown
+    for ending in ("csv", "json", "parquet"):
+        out = two.folder / f"long.{ending}"
+        assert two.json("sql", "SELECT range AS n FROM range(120_000) ORDER BY n", "--out", str(out))["rows"] == 120_000
+    assert pq.read_table(two.folder / "long.parquet").column("n").to_pylist() == list(range(120_000))
+    assert json.loads((two.folder / "long.json").read_text())[-1] == {"n": 119_999}
+    assert (two.folder / "long.csv").read_text().splitlines()[50_000:50_002] == ["49999", "50000"]
 
 
 def test_sql_prints_and_writes_every_format(two: Place) -> None:

@@ -1,7 +1,8 @@
 """Owns asking a catalog: a file that is brought up to date first, or one in memory that is made of what is asked for.
 
 Invariants
-    Q1  An answer is as new as the listing that was made for it; what a question does not need is not read.
+    Q1  An answer is as new as the listing that was made for it; what a question does not need is not read. Only who
+        asks for the file as it is gets an older one, and is told of when it is.
     Q2  Who finds the file in use, damaged, foreign or not to be written is answered from memory and told so.
     Q3  A question about entries is refused while the manifest of a snapshot cannot be read: an answer that leaves out
         files looks like an answer. Plain DuckDB on the file answers without them; ``snapshots`` says which.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,8 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from reopen.errors import Corrupt, InvalidInput, ReopenError, TargetUnwritable
+from reopen.clock import to_text
+from reopen.errors import Corrupt, InvalidInput, NotFound, ReopenError, TargetUnwritable
 from reopen.progress import SILENT, Progress
 from reopen.review.catalog.file import (
     CatalogBusy,
@@ -43,6 +45,8 @@ from reopen.review.catalog.views import VIEWS
 BUSY_SECONDS = 5.0
 """How long a question waits for another process that refreshes; then it is answered from memory."""
 _LOOK_SECONDS = 0.05
+BATCH_ROWS = 50_000
+"""Rows of a long answer that are held at a time."""
 
 
 class Catalog:
@@ -50,6 +54,7 @@ class Catalog:
 
     :param path: the file; None for memory.
     :param note: told what people should know of the way to an answer (Q2).
+    :param as_is: whether the file is asked as it is, and no vault.
     """
 
     def __init__(
@@ -60,12 +65,14 @@ class Catalog:
         progress: Progress = SILENT,
         note: Callable[[str], None] = lambda text: None,
         busy_seconds: float = BUSY_SECONDS,
+        as_is: bool = False,
     ) -> None:
         self._sources = sources
         self._path = path
         self._progress = progress
         self._note = note
         self._busy_seconds = busy_seconds
+        self._as_is = as_is
         self._temporary = tempfile.TemporaryDirectory(prefix="reopen-catalog-", ignore_cleanup_errors=True)
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -74,6 +81,8 @@ class Catalog:
 
         :raises ReopenError: a source that it needs cannot be read.
         """
+        if self._as_is:
+            return self._as_it_is()
         if self._path is not None:
             try:
                 return self._of_file(self._path, needs)
@@ -90,21 +99,36 @@ class Catalog:
             self._tell_waiting(done.waiting if needs.entries else 0)
         return self._connection
 
-    def query(self, sql: str, values: Mapping[str, object] | Sequence[object] | None = None) -> pa.Table:
+    def query(
+        self, sql: str, values: Mapping[str, object] | Sequence[object] | None = None, *, rows_max: int | None = None
+    ) -> pa.Table:
         """The result of a statement as an Arrow table; empty for one that has none.
 
         :param values: of the statement's parameters (``$name`` or ``?``).
+        :param rows_max: how many of the first rows are wanted; all when left out.
         :raises InvalidInput: DuckDB does not understand the statement, or cannot carry it out.
         :raises Corrupt: a part of the history is missing or damaged (Q3).
         """
-        needs = Needs.of(sql)
-        connection = self.connection(needs)
-        if needs.entries or needs.profiles:
-            self._check_whole(connection)
+        relation = self._asked(sql, values)
+        if relation is None:
+            return pa.table({})
         try:
-            return _answer(connection, sql, values)
+            return (relation if rows_max is None else relation.limit(rows_max)).to_arrow_table()
         except (duckdb.Error, pa.ArrowException) as error:
             raise _translated(error) from error
+
+    def batches(
+        self, sql: str, values: Mapping[str, object] | None = None
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The same as batches, for a result of any length: columns, then rows as they come. The catalog stays open."""
+        relation = self._asked(sql, values)
+        if relation is None:
+            return pa.schema([]), iter(())
+        try:
+            reader = relation.to_arrow_reader(BATCH_ROWS)
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise _translated(error) from error
+        return reader.schema, _read(reader)
 
     def close_connection(self) -> None:
         """Let go of the file, or of what is in memory."""
@@ -125,6 +149,32 @@ class Catalog:
     ) -> None:
         self.close()
 
+    def _asked(
+        self, sql: str, values: Mapping[str, object] | Sequence[object] | None
+    ) -> duckdb.DuckDBPyRelation | None:
+        """A statement, not yet carried out; None where it was and has no result, which the types do not say."""
+        needs = Needs.of(sql)
+        connection = self.connection(needs)
+        if needs.entries or needs.profiles:
+            self._check_whole(connection)
+        try:
+            relation: duckdb.DuckDBPyRelation | None = connection.sql(sql, params=values or None)
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise _translated(error) from error
+        return relation
+
+    def _as_it_is(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            self._connection = None if self._path is None else open_for_reading(self._path)
+            if self._connection is None:
+                where = "in memory" if self._path is None else f"in {self._path}"
+                raise NotFound(
+                    f"there is no catalog {where} that could be asked as it is.",
+                    hint="`reopen catalog` builds one, where a vault can be read.",
+                )
+            self._note(f"asked as it was at {_known_at(self._connection)}; no vault was read.")
+        return self._connection
+
     def _of_file(self, path: Path, needs: Needs) -> duckdb.DuckDBPyConnection:
         """The file, refreshed if anything is new. What is read only is shared, so an empty plan disturbs nobody."""
         until = time.monotonic() + self._busy_seconds
@@ -132,7 +182,7 @@ class Catalog:
             try:
                 self._connection = self._connection or open_for_reading(path)
                 if self._connection is not None and get_meta(self._connection, "datasets") == "":
-                    plan = plan_refresh(self._connection, self._sources, needs)
+                    plan = self._planned(self._connection, needs)
                     if plan.is_empty:
                         self._tell(plan, needs)
                         return self._connection
@@ -146,6 +196,14 @@ class Catalog:
                 if time.monotonic() > until:
                     raise
                 time.sleep(_LOOK_SECONDS)
+
+    def _planned(self, connection: duckdb.DuckDBPyConnection, needs: Needs) -> RefreshPlan:
+        try:
+            return plan_refresh(connection, self._sources, needs)
+        except ReopenError as error:
+            # What was lost with the vault may be asked at the very moment that matters; but never by mistake.
+            error.hint = f"{error.hint} With --as-is the catalog of {_known_at(connection)} is asked.".strip()
+            raise
 
     def _tell(self, plan: RefreshPlan, needs: Needs) -> None:
         if "control" in plan.problems and needs.control and not needs.everywhere:
@@ -204,12 +262,17 @@ def describe_views() -> Mapping[str, str]:
     return views | {f"{name}({', '.join(macro.parameters)})": macro.comment for name, macro in MACROS.items()}
 
 
-def _answer(
-    connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, object] | Sequence[object] | None
-) -> pa.Table:
-    # A statement without a result gives None, which the types do not say.
-    relation: duckdb.DuckDBPyRelation | None = connection.sql(sql, params=values or None)
-    return pa.table({}) if relation is None else relation.to_arrow_table()
+def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise _translated(error) from error
+
+
+def _known_at(connection: duckdb.DuckDBPyConnection) -> str:
+    """When the vault was read that was read longest ago."""
+    [(instant,)] = connection.execute("SELECT min(read_at) FROM sites").fetchall()
+    return "an unknown time" if instant is None else to_text(instant.replace(microsecond=0))
 
 
 def _translated(error: Exception) -> ReopenError:
