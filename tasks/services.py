@@ -20,6 +20,14 @@ SHUTDOWN_SECONDS = 5
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 """Where the server keeps who holds which slot. In its memory, Prefect's default, a server that is killed forgets until
 when they are held, and the slots of runs that died meanwhile stay taken."""
+TIDYING: Mapping[str, str] = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
+}
+"""What the server lets go of, every hour: runs that ended 30 days ago with their logs and artifacts, events after two
+days. By default it keeps runs for ever and events for a week; a run leaves some 200 kB of events and 5 kB of itself, so
+a watch every minute would fill a disk. What a run found is in the vault, the epoch log and the evidence."""
 DATABASE_SECONDS_MAX = 30
 """How long a request waits for the database. On a busy machine SQLite answered 503 after Prefect's own 10 s."""
 _NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
@@ -52,6 +60,7 @@ def server_environment(folder: Path, port: int) -> Mapping[str, str]:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
         "PREFECT_SERVER_DATABASE_TIMEOUT": str(DATABASE_SECONDS_MAX),
+        **TIDYING,
         **os.environ,
     }
     for name in _NOT_FOR_SERVERS:

@@ -28,8 +28,9 @@ from typer.core import TyperCommand, TyperGroup
 from reopen.cli.coercion import spare_pydantic
 from reopen.cli.completion import offer
 from reopen.cli.helptext import make_readable, name_kinds
+from reopen.cli.streams import answering
 from reopen.cli.text import Table, plain, printable
-from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError
+from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError, TargetUnwritable
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -131,9 +132,7 @@ class Face:
         if self.verbose:
             traceback.print_exception(error, file=sys.stderr)
         hint = "" if self.verbose else "Run with --verbose for the traceback."
-        unexpected = ReopenError(f"unexpected: {text.splitlines()[0]}", hint=hint)
-        show_error(unexpected, as_json=self.json)
-        return unexpected.exit_code
+        return self.fail(ReopenError(f"unexpected: {text.splitlines()[0]}", hint=hint))
 
     @property
     def schema(self) -> str:
@@ -203,20 +202,20 @@ def _runner(function: Callable[..., Answer], name: str) -> Callable[..., None]:
 
 def _run(face: Face, function: Callable[..., Answer], arguments: Mapping[str, Any]) -> int:
     try:
-        return face.finish(function(face, **arguments))
+        answer = function(face, **arguments)
+        try:
+            with answering():
+                face.finish(answer)
+        except TargetUnwritable as error:
+            show_error(error, as_json=False)
+            return error.exit_code
+        return answer.exit_code
     except ReopenError as error:
         return face.fail(error)
     except KeyboardInterrupt:
-        show_error(
-            Interrupted("interrupted.", hint="What was stored is kept; run the command again."), as_json=face.json
-        )
-        return EXIT_INTERRUPTED
+        return face.fail(Interrupted("interrupted.", hint="What was stored is kept; run the command again."))
     except (typer.Exit, typer.Abort, typer.TyperException):
         raise
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Without this Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except Exception as error:  # noqa: BLE001 - F3: the last place where an error can still be told in one line.
         return face.fail_unexpectedly(error)
 
@@ -267,7 +266,10 @@ class ReopenGroup(CommandGroup):
         """Run with these arguments (the process's when None) and exit with the command's code."""
         given = list(sys.argv[1:] if args is None else args)
         try:
-            code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+            # A command's own answer is out by then; this is for what Typer prints: help, version, completion.
+            code: Any = EXIT_OK
+            with answering():
+                code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.TyperException as error:
             if not standalone_mode:
                 raise
@@ -279,16 +281,24 @@ class ReopenGroup(CommandGroup):
                 show_error(wrong, as_json="--json" in given)
         except typer.Abort:
             code = EXIT_INTERRUPTED
+        except TargetUnwritable as error:
+            show_error(error, as_json=False)
+            code = error.exit_code
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else EXIT_OK)
 
 
 def show_error(error: ReopenError, *, as_json: bool) -> None:
-    """Print an error: as JSON on standard output, else as ``error: …`` and ``hint: …`` on standard error."""
+    """Print an error: as JSON on standard output, else, or where that does not take it, as ``error: …`` and ``hint: …``
+    on standard error."""
     if as_json:
-        print_json({"schema": ERROR_SCHEMA, "error": plain(error.as_dict())})
-        return
+        try:
+            with answering():
+                print_json({"schema": ERROR_SCHEMA, "error": plain(error.as_dict())})
+            return
+        except TargetUnwritable:
+            pass
     message = "\n".join(printable(line) for line in error.message.splitlines())
     _say(message, stderr=True, label=("error: ", "bold red"))
     if error.hint:

@@ -26,11 +26,10 @@ def main(args: list[str] | None = None) -> Any:
     sys.meta_path.insert(0, _NoPandas())
     # numpy's linear algebra would start a thread a core, which spin and which we have no use for.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # A file name may hold what the locale cannot show. Where there is no such stream, or a test put one of its own
-    # there, it stays as it is.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    # Before anything opens a file.
+    from reopen.cli.streams import open_streams
+
+    open_streams()
     from reopen.cli.tree import app
 
     try:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from reopen.cli.stopping import Stopping
+from reopen.cli.streams import heard_or_not
 from reopen.cli.text import count_text, duration_text, instant_text, plain, printable
 from reopen.clock import SYSTEM_CLOCK
 from reopen.desk.session import Session, open_session
@@ -58,7 +59,7 @@ def watch_on(face: Face, *, every: timedelta | None, tell: bool) -> Answer:
             began = SYSTEM_CLOCK.elapsed_seconds()
             seen, session = _seen(face, session, stop, tell=tell)
             looks += 1
-            with stop.whole():
+            with stop.whole(), heard_or_not():
                 _say(face, seen, before)
             before = seen
             period = every or session.settings.watch.every

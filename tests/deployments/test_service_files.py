@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.services import TIDYING, server_environment
 from tests.services.files import (
     ROOT,
     UNITS,
@@ -225,3 +226,11 @@ def test_a_secret_that_cannot_be_read_stops_the_command(tmp_path: Path) -> None:
     )
     assert run.returncode != 0
     assert run.stdout == b""
+
+
+def test_every_server_lets_go_of_what_is_old() -> None:
+    """Prefect keeps runs for ever unless it is told otherwise, and a watch every minute would fill the disk."""
+    servers = [compose_services()[f"{site}-server"] for site in ("production", "standby")]
+    for service in (*servers, unit_service("reopen-server")):
+        assert {name: service.environment.get(name) for name in TIDYING} == TIDYING
+    assert {name: server_environment(Path("/nowhere"), 4200)[name] for name in TIDYING} == TIDYING

@@ -21,6 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from reopen.errors import Transient
+
 BYTES = 4096
 """What is read: one page, so that a disk or a server has answered and not only a cache of names."""
 AT_ONCE_MAX = 8
@@ -77,16 +79,22 @@ def send_canaries(
 
 
 def send_canary(perch: Perch, *, seconds_max: float, command: Sequence[str] = _COMMAND) -> Song:
-    """Read at one place."""
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(),
-        # A group of its own, so that whatever it started dies with it.
-        start_new_session=True,
-    )
+    """Read at one place. :raises Transient: no reader can be started here, which says nothing of the place."""
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            # A group of its own, so that whatever it started dies with it.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Transient(
+            f"{command[0]} cannot be started to read at {perch.name}: {error.strerror}.",
+            hint="This machine may be out of processes or memory.",
+        ) from error
     try:
         output, _ = child.communicate(json.dumps(asdict(perch)).encode(), timeout=seconds_max)
     except subprocess.TimeoutExpired:
