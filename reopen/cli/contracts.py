@@ -30,11 +30,14 @@ def register(app: typer.Typer) -> None:
     def lint(face: Face) -> Answer:
         """Find everything that is wrong with the contracts. Exit 2 when there is an error."""
         from reopen.contracts import Severity, lint_contracts
+        from reopen.desk.places import place_problems
 
         settings = face.session.settings
         problems = lint_contracts(
             settings.contracts, base=settings.base, sites=tuple(settings.sites), tiers=settings.tiers
         )
+        if not any(problem.severity is Severity.ERROR for problem in problems):
+            problems = (*problems, *place_problems(settings, face.session.contracts))
         errors = sum(problem.severity is Severity.ERROR for problem in problems)
         warnings = len(problems) - errors
         value = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
-from reopen.cli.text import Table, count_text, duration_text, make_table, plain, size_text
+from reopen.cli.text import Table, count_text, duration_text, make_table, plain, printable, size_text
 from reopen.errors import (
     EXIT_NEGATIVE,
     EXIT_OK,
@@ -37,6 +37,9 @@ PANEL = "Keep copies"
 
 WORST_FIRST: tuple[type[ReopenError], ...] = (Internal, Corrupt, Refused, Conflict, NotFound, InvalidInput, Transient)
 """Of several failures, whose exit code the command has: the one that needs a person most."""
+
+UNREAD_NAMED_MAX = 5
+"""So many files that could not be read are named; the others are counted."""
 
 DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="All when none is named.")]
 WorkersOption = Annotated[
@@ -96,6 +99,7 @@ def snapshot(
     show: list[RenderableType] = [
         _planned_table(ordered) if dry_run else _taken_table(ordered),
         *(f"{name}: {error}" for name, error in errors.items()),
+        *(line for row in ordered for line in _unread_lines(opened, row)),
     ]
     return Answer(value=value, show=show, exit_code=_worst_code(ordered, errors.values()))
 
@@ -153,6 +157,26 @@ def _taken_row(result: SnapshotResult) -> dict[str, Any]:
         "note": result.note,
         "seconds": round(result.seconds, 3),
     }
+
+
+def _unread_lines(vault: Vault, row: dict[str, Any]) -> Iterator[str]:
+    """Which files a snapshot could not read, the first few by name, and what to do about it."""
+    count = row["totals"]["unreadable"] if "totals" in row else 0
+    if not count:
+        return
+    import pyarrow.compute as pc
+
+    manifest = vault.manifest(vault.find(row["dataset"], row["snapshot"])).select(["path", "read_state", "error"])
+    unread = manifest.filter(pc.equal(manifest.column("read_state"), "unreadable")).slice(0, UNREAD_NAMED_MAX)
+    for entry in unread.to_pylist():
+        yield f"{row['dataset']}: {printable(entry['path'])}: {printable(entry['error'] or 'unreadable')}"
+    if count > UNREAD_NAMED_MAX:
+        listed = f"`reopen ls {row['dataset']} --at {row['snapshot']}` marks all of them"
+        yield f"{row['dataset']}: and {count - UNREAD_NAMED_MAX:,} more; {listed}"
+    yield (
+        f"{row['dataset']}: without {'it' if count == 1 else 'them'} this snapshot is no recovery point. Hint: let "
+        "this user read what is named, or `exclude` it in the contract, and take the snapshot again."
+    )
 
 
 def _planned_table(rows: Sequence[dict[str, Any]]) -> Table:

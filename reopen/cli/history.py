@@ -171,6 +171,8 @@ def _listing(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         when = (row["modified_at"] or "-")[:19].replace("T", " ")
         target = f" -> {printable(row['link_target'])}" if row["link_target"] is not None else ""
         state = "" if row["read_state"] == "ok" else f"  ({row['read_state']}: {printable(row['error'] or '')})"
+        if row["type"] == "special":
+            state = "  (a pipe, socket or device: nothing of it is copied)"
         yield f"{mode} {row['size_bytes']:>14,} {when:<19} {printable(row['path'])}{target}{state}"
 
 

@@ -136,10 +136,10 @@ def restore(
         f"written {result.written_files:,} ({size_text(result.written_bytes)}), "
         f"right already {result.unchanged_files:,}, deleted {result.deleted:,}, left out {result.left_out:,}"
     )
-    show: list[RenderableType] = [
-        f"restored {what} to {to}: {amount} in {duration_text(result.seconds)}",
-        counts,
-    ]
+    show: list[RenderableType] = [f"restored {what} to {to}: {amount} in {duration_text(result.seconds)}", counts]
+    if result.left_out:
+        marked = f"`reopen ls {dataset} --at {record.id}` marks them"
+        show.append(f"left out is what could not be read, and pipes, sockets and devices; {marked}")
     return Answer(value=value, show=show)
 
 
@@ -429,6 +429,9 @@ def _role_lines(result: FailoverResult) -> list[RenderableType]:
     if result.diverged:
         named = ", ".join(f"{found['dataset']} {found['snapshot']}" for found in result.diverged)
         lines.append(f"kept for review, written at {result.primary} without the role: {named}")
+    for _, outcome in sorted(result.outcomes.items()):
+        kept = outcome.details.get("pointer", {}).get("kept", {})
+        lines += [f"{name}: what stood in its place before is kept in {place}" for name, place in kept.items()]
     return lines
 
 

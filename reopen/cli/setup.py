@@ -1,4 +1,4 @@
-"""Owns ``reopen init``: settings, an example of a contract, keys and a vault. It never overwrites anything.
+"""Owns ``reopen init``: settings, a first contract, keys and a vault. It never overwrites anything.
 
 Order: settings, folder of contracts, keys, vault. Running it again after any interruption makes what is missing; only
 keys without a vault are left to the user, because a vault cannot be made from key files.
@@ -7,12 +7,15 @@ keys without a vault are left to the user, because a vault cannot be made from k
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reopen.cli.face import Answer, Face, command
+from reopen.cli.first_contract import EXAMPLE_FILE, place_of, write_contract, write_example, write_new
 from reopen.cli.text import make_table
 from reopen.config import FILE_NAME, FILE_VARIABLE, Settings, default_settings_text, load_settings
 from reopen.errors import Conflict
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from reopen.storage import ObjectStore
 
 PANEL = "Set up"
-EXAMPLE_NAME = "documents.odcs.yaml.example"
 
 KEY_PURPOSES = {
     "recovery": "opens every copy; keep it in another place too: without it nothing can be restored",
@@ -37,10 +39,18 @@ KEY_PURPOSES = {
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "init", panel=PANEL, example="reopen init --folder /srv/reopen")
+    @command(app, "init", panel=PANEL, example="reopen init --folder ~/protected --protect ~/Documents")
     def init(
         face: Face,
         folder: Annotated[Path, typer.Option("--folder", help="Where reopen.toml goes, if there is none.")] = Path(),
+        protect: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--protect",
+                metavar="FOLDER",
+                help="Write the contract of this folder of yours, with objectives to begin from; may be repeated.",
+            ),
+        ] = None,
         append_only: Annotated[
             bool,
             typer.Option(
@@ -52,10 +62,14 @@ def register(app: typer.Typer) -> None:
     ) -> Answer:
         """Make settings, a contract to begin from, keys and a vault. What exists is kept as it is."""
         steps: list[tuple[str, str, str]] = []
-        file, is_new = _write_settings(face, folder)
+        places = [place_of(each, _settings_file(face, folder).parent) for each in protect or ()]
+        file, is_new = _write_settings(_settings_file(face, folder))
         steps.append(("settings", "written" if is_new else "kept", str(file)))
         settings = load_settings(file)
-        steps.append(("contracts", *_write_example(settings)))
+        if places:
+            steps += [("contract", *write_contract(settings, place)) for place in places]
+        else:
+            steps.append(("contracts", *write_example(settings)))
         steps += make_vault(settings, append_only)
         keys = [
             {"role": path.name.split("-")[0], "file": str(path), "purpose": KEY_PURPOSES[path.name.split("-")[0]]}
@@ -75,7 +89,7 @@ def register(app: typer.Typer) -> None:
         }
         return Answer(
             value=value,
-            show=[make_table(("what", "", "where"), steps), *warnings, *_advice(keys, recovery, settings.contracts)],
+            show=[make_table(("what", "", "where"), steps), *warnings, *_advice(settings, keys, recovery, steps)],
         )
 
 
@@ -102,7 +116,9 @@ def _describe_store(settings: Settings) -> tuple[dict[str, object], list[Rendera
     return described, warnings
 
 
-def _advice(keys: list[dict[str, str]], recovery: list[str], folder: Path) -> list[RenderableType]:
+def _advice(
+    settings: Settings, keys: list[dict[str, str]], recovery: list[str], steps: Sequence[tuple[str, str, str]]
+) -> list[RenderableType]:
     lines: list[RenderableType] = []
     if keys:
         lines += ["", make_table(("key file", "what it is for"), [(Path(k["file"]).name, k["purpose"]) for k in keys])]
@@ -112,35 +128,38 @@ def _advice(keys: list[dict[str, str]], recovery: list[str], folder: Path) -> li
             f"The recovery key is {recovery[0]}",
             "Copy it to another place now. Whoever has it can read every copy; without it nobody can.",
         ]
-    lines += ["", f"Next: describe your data in {folder}, then `reopen contracts lint` and `reopen snapshot`."]
+    if not {"written", "made", "made append-only"} & {done for _, done, _ in steps}:
+        lines += ["", f"{settings.path} was there already; `reopen init --folder FOLDER` begins in a place of its own."]
+    return [*lines, "", *_next_steps(settings, has_keys=bool(keys))]
+
+
+def _next_steps(settings: Settings, *, has_keys: bool) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if Path.cwd() != settings.base:
+        lines.append(
+            f"Commands take the settings of the folder where they are typed: cd {shlex.quote(str(settings.base))}"
+        )
+    if settings.here.role == "standby" and not has_keys:
+        lines.append("Next: copy the recovery key and the verifier key to the folder of keys, then `reopen ready`.")
+    elif any(settings.contracts.glob("*.odcs.yaml")):
+        lines.append("Next: `reopen contracts lint`, `reopen snapshot`, `reopen replicate`.")
+    else:
+        lines.append(
+            f"Next: copy {EXAMPLE_FILE} to {EXAMPLE_FILE.removesuffix('.example')} there, say in it where your data "
+            "lives, then `reopen contracts lint`."
+        )
     return lines
 
 
-def _write_settings(face: Face, folder: Path) -> tuple[Path, bool]:
+def _settings_file(face: Face, folder: Path) -> Path:
     named = os.environ.get(FILE_VARIABLE)
     file = face.config or (Path(named) if named else folder / FILE_NAME)
-    file = Path.cwd() / file.expanduser()
+    return Path.cwd() / file.expanduser()
+
+
+def _write_settings(file: Path) -> tuple[Path, bool]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    return file, _write_new(file, default_settings_text())
-
-
-def _write_new(path: Path, text: str) -> bool:
-    """Write a file unless there is one; whether it was written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_example(settings: Settings) -> tuple[str, str]:
-    folder = settings.contracts
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.glob("*.odcs.yaml")):
-        return "kept", str(folder)
-    # Under another suffix, so that it is not in force before somebody has made it true.
-    return ("written" if _write_new(folder / EXAMPLE_NAME, EXAMPLE) else "kept"), str(folder / EXAMPLE_NAME)
+    return file, write_new(file, default_settings_text())
 
 
 def make_vault(settings: Settings, append_only: bool) -> list[tuple[str, str, str]]:
@@ -190,58 +209,7 @@ def _make_new(settings: Settings, store: ObjectStore, append_only: bool) -> list
         save_key(settings.keys, key, keys.pins)
     settings.home.mkdir(parents=True, exist_ok=True)
     # The home often lies in a work tree, and its keys must not be committed.
-    _write_new(settings.home / ".gitignore", "*\n")
+    write_new(settings.home / ".gitignore", "*\n")
     features = (APPEND_ONLY,) if append_only else ()
     create_vault(store, keys, created_at=SYSTEM_CLOCK.now(), optional_features=features)
     return [("keys", "made", str(settings.keys)), ("vault", "made append-only" if append_only else "made", store.url)]
-
-
-EXAMPLE = """\
-# A contract says what must survive and how soon. Copy this file to <dataset>.odcs.yaml and make it true, then run
-# `reopen contracts lint`. The form is the Open Data Contract Standard 3.2.
-apiVersion: v3.2.0
-kind: DataContract
-id: documents
-# The name of the dataset, as all commands take it.
-name: documents
-version: 1.0.0
-status: active
-description:
-  purpose: Letters, manuals and scans.
-
-# Where the data lives, at each site of reopen.toml. Relative paths count from the folder of reopen.toml. A table names
-# its files, as in path: data/orders/*.parquet with format: parquet (or csv), and has a `schema` to be checked against.
-servers:
-  - server: production
-    type: local
-    path: data/documents
-    format: mixed
-  - server: standby
-    type: local
-    path: standby/documents
-    format: mixed
-
-slaProperties:
-  # How much data may be lost, as time. Left out, the tier's default in reopen.toml counts.
-  - {property: recoveryPointObjective, value: 24, unit: h}
-  # How long it may take until it runs again.
-  - {property: recoveryTimeObjective, value: 4, unit: h}
-  # When snapshots are taken.
-  - {property: frequency, value: 12, unit: h, scheduler: cron, schedule: '20 1,13 * * *'}
-  # How long copies are kept.
-  - {property: retention, value: 90, unit: d}
-
-# Who owns it, and who is told.
-team:
-  name: office
-support:
-  - {channel: office, tool: email, url: 'mailto:office@example.org'}
-
-customProperties:
-  # Tier 1 reopens first.
-  - {property: tier, value: 3, vendor: reopen}
-  # Datasets that must serve before this one can:
-  # - {property: dependsOn, value: [customer], vendor: reopen}
-  # Files that are not protected, in gitignore's notation:
-  - {property: exclude, value: ['*.tmp'], vendor: reopen}
-"""

@@ -76,7 +76,7 @@ def _find(path: Path | None) -> Path:
     if not file.is_file():
         raise NotFound(
             f"There is no settings file {file} ({said_by}).",
-            hint=f"`reopen init` writes one; {FILE_VARIABLE} or an option can name another.",
+            hint=f"`reopen init` writes one; else go to its folder, or name it by --config or {FILE_VARIABLE}.",
             file=file,
         )
     return file

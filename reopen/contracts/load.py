@@ -119,8 +119,10 @@ def _read(
         if path.suffix in (".yaml", ".yml") and path not in files
     ]
     if not files:
-        message = "The folder of contracts is empty."
-        hint = f"Write one {SUFFIX} file for each dataset that must survive."
+        message = "There is no contract in this folder."
+        example = next((path.name for path in sorted(folder.iterdir()) if path.name.endswith(f"{SUFFIX}.example")), "")
+        hint = f"Write one {SUFFIX} file for each dataset that must survive"
+        hint += f": copy {example} to {example.removesuffix('.example')}, and make it true." if example else "."
         return [], ordered([*problems, _folder_problem(folder, message, hint)])
     drafts: list[Draft] = []
     broken: set[str] = set()

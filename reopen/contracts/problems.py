@@ -65,8 +65,11 @@ class ContractError(InvalidInput):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = ordered(problems)
         count = len(self.problems)
-        heading = "The contracts have 1 error:" if count == 1 else f"The contracts have {count} errors:"
-        super().__init__("\n".join([heading, *(str(problem) for problem in self.problems)]), problems=count)
+        if count == 1:
+            message = f"The contracts have 1 error: {self.problems[0]}"
+        else:
+            message = "\n".join([f"The contracts have {count} errors:", *map(str, self.problems)])
+        super().__init__(message, problems=count)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.problems,)

@@ -64,7 +64,10 @@ def read_locations(reader: Reader, name: str, sites: Collection[str], base: Path
             formats[site] = str(server.get("format", "")).lower()
     for first, second in combinations(sorted(by_site), 2):
         if overlap(by_site[first].url, by_site[second].url):
-            message = f"The sites {first!r} and {second!r} share the place {by_site[second].url!r}."
+            one, other = by_site[first].url, by_site[second].url
+            message = f"The sites {first!r} and {second!r} share the place {other!r}."
+            if one != other:
+                message = f"The places of the sites {first!r} and {second!r}, {one!r} and {other!r}, lie in each other."
             reader.error(places[second], message, "Give each site a place of its own.", value=by_site[second].url)
     if len(set(formats.values())) > 1:
         stated = ", ".join(f"{site}: {form or 'none'}" for site, form in formats.items())

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reopen.contracts.model import Dataset
-from reopen.errors import Corrupt, NotFound
+from reopen.contracts.servers import overlap
+from reopen.errors import Corrupt, InvalidInput, NotFound
 from reopen.protect.lease import newest_seq
 from reopen.protect.profiles import matches
 from reopen.sources.files import FileSource, open_source
@@ -128,7 +129,14 @@ def plan_snapshot(
     :param cache: this site's memory of the index; ``None`` reads all of it from the vault.
     :param processes: how many processes may scan a large tree; 0 stands for one a core.
     :raises NotFound: the dataset's folder does not exist, or the contract has no location at the site.
+    :raises InvalidInput: the vault lies in the dataset's folder, or the folder in the vault.
     """
+    if overlap(dataset.location(site).url, vault.store.url):
+        raise InvalidInput(
+            f"{vault.store.url}, the vault, and {dataset.location(site).url}, the place of {dataset.name}, lie in each "
+            "other, so each snapshot would copy the copies.",
+            hint="Name a place for the vault in the settings that is in no dataset's folder, or correct the contract.",
+        )
     source = open_source(dataset.location(site).url, include=dataset.include, exclude=dataset.exclude)
     parent = vault.newest(dataset.name)
     started_at = vault.clock.now()

@@ -49,6 +49,7 @@ def test_an_incomplete_snapshot_exits_with_3_and_counts_what_it_lacks(place: Pla
     ran = place.run("snapshot", code=3)
     assert "incomplete" in ran.stdout
     assert "1 unreadable" in ran.stdout
+    assert "without it this snapshot is no recovery point. Hint: " in ran.stdout
 
 
 def test_a_damaged_local_copy_of_the_index_costs_time_and_is_told(place: Place) -> None:

@@ -47,6 +47,7 @@ def test_the_example_of_a_contract_is_right_once_it_is_renamed(tmp_path: Path) -
     place.run("init")
     example = tmp_path / "data_contracts/documents.odcs.yaml.example"
     example.rename(example.with_suffix(""))
+    (tmp_path / "data/documents").mkdir(parents=True)
     assert place.json("contracts", "lint")["problems"] == []
 
 
@@ -74,3 +75,47 @@ def test_init_at_the_standby_makes_no_vault_because_the_replica_comes_from_the_p
     assert result.exit_code == 0
     assert "made by `reopen replicate`" in result.stdout
     assert not (tmp_path / ".reopen/keys").exists()
+
+
+def test_init_says_what_to_type_next_where_there_is_no_contract_and_where_there_is_one(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    assert "copy documents.odcs.yaml.example to documents.odcs.yaml there" in place.run("init").stdout
+    example = tmp_path / "data_contracts/documents.odcs.yaml.example"
+    example.rename(example.with_suffix(""))
+    again = place.run("init").stdout
+    assert "was there already" in again
+    assert "Next: `reopen contracts lint`, `reopen snapshot`, `reopen replicate`." in again
+
+
+def test_a_folder_of_the_users_is_protected_by_init_and_snapshot_alone(tmp_path: Path) -> None:
+    data = tmp_path / 'my "office": # Büro'
+    data.mkdir()
+    (data / "letter").write_text("dear all")
+    place = Place(folder=tmp_path / "protected")
+    found = place.json("init", "--protect", str(data))
+    file = tmp_path / "protected/data_contracts/my-office-buro.odcs.yaml"
+    assert ["contract", "written", str(file)] in [list(step.values()) for step in found["steps"]]
+    assert place.json("contracts", "lint")["problems"] == []
+    [row] = place.json("snapshot")["datasets"]
+    assert (row["dataset"], row["state"], row["totals"]["files"]) == ("my-office-buro", "complete", 1)
+    before = snapshot_of(tmp_path / "protected")
+    assert {step["done"] for step in place.json("init", "--protect", str(data))["steps"]} == {"kept"}
+    assert snapshot_of(tmp_path / "protected") == before
+
+
+def test_a_folder_that_cannot_be_protected_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path / "protected")
+    absent = place.run("init", "--protect", str(tmp_path / "absent"), code=4)
+    assert "so there is nothing to protect" in absent.stderr
+    around = place.run("init", "--protect", str(tmp_path), code=2)
+    assert "lie in each other" in around.stderr
+    assert not (tmp_path / "protected").exists()
+
+
+def test_two_folders_of_one_name_do_not_share_a_contract(tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side / "papers").mkdir(parents=True)
+    place = Place(folder=tmp_path / "protected")
+    place.run("init", "--protect", str(tmp_path / "a/papers"))
+    refused = place.run("init", "--protect", str(tmp_path / "b/papers"), code=6)
+    assert "names another folder" in refused.stderr

@@ -380,7 +380,7 @@ def test_a_missing_folder_and_an_empty_one_have_messages_of_their_own(folder: Fo
     folder.write({})
     problem = folder.only()
     assert (problem.file, problem.line) == (folder.path, None)
-    assert problem.message == "The folder of contracts is empty."
+    assert problem.message == "There is no contract in this folder."
     folder.path.rmdir()
     folder.path.write_text("")
     assert folder.only().message == "The folder of contracts is not a folder."
