@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.cli.helped import TREE
 
@@ -20,14 +21,26 @@ PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - MADE - {
 COMMON = {"--json", "--config", "--quiet", "-q", "--verbose", "--help", "-h", "--version"}
 
 
-def typed(page: Path) -> Iterator[str]:
-    """What stands in blocks and in code as a line that begins with the program."""
+REASONED = {"approve", "commit", "failback", "failover", "retire", "rollback"}
+"""These refuse to act without ``--reason``, which only their own code knows."""
+BEFORE = re.compile(r"(?:(?:[\d*/,]+ +){5})?(?:[A-Z_]+=\S+ +)*(?:\$ )?(?=reopen )")
+"""The times of a crontab, variables, a prompt: what may stand before the program on its line."""
+
+
+def pasted(page: Path) -> Iterator[str]:
+    """The command lines in the blocks of a page, which people paste as they are."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     for line in "\n".join(blocks).splitlines():
         for part in re.split(r"&&|\|", line.partition(" #")[0]):
-            if part.strip().removeprefix("$ ").startswith("reopen "):
-                yield part.strip().removeprefix("$ ")
+            if found := BEFORE.match(part.strip()):
+                yield part.strip()[found.end() :]
+
+
+def typed(page: Path) -> Iterator[str]:
+    """What stands in blocks and in code as a line that begins with the program."""
+    yield from pasted(page)
+    text = page.read_text(encoding="utf-8")
     words = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     yield from re.findall(r"`(reopen [^`]+)`", words)
 
@@ -51,6 +64,37 @@ def faults(line: str) -> list[str]:
         return [f"{line}: {' '.join(path)} has no such command"] if words and words[0].islower() else []
     known = COMMON | {name for item in command.params for name in (*item.opts, *item.secondary_opts)}
     return [f"{line}: {' '.join(path)} has no option {option}" for option in given if option not in known]
+
+
+def refusal(line: str) -> str:
+    """Why the program would refuse a pasted line before it looks at any file; empty when it would not."""
+    words = shlex.split(line.replace("…", "x"), comments=True)[1:]
+    if words[:1] == ["--config"]:
+        del words[:2]
+    path: list[str] = []
+    while words and (*path, words[0]) in TREE:
+        path.append(words.pop(0))
+    if not path:
+        return ""
+    if path[0] in REASONED and "--reason" not in words:
+        return f"{line}: {path[0]} wants --reason"
+    try:
+        TREE[tuple(path)].make_context(" ".join(path), words)
+    except typer.BadParameter as error:
+        return f"{line}: {error.format_message()}"
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_has_people_paste_is_not_refused(page: Path) -> None:
+    assert [said for line in pasted(page) if (said := refusal(line))] == []
+
+
+def test_a_line_that_would_be_refused_is_found() -> None:
+    assert refusal("reopen drill --scenario ransomware") == ""
+    assert refusal("reopen commit") == "reopen commit: commit wants --reason"
+    assert "gentle" in refusal("reopen verify --level gentle")
+    assert refusal("reopen restore --to /srv/orders").startswith("reopen restore --to /srv/orders: ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
