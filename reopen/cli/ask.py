@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.face import Answer, Face, Lines, command
-from reopen.cli.text import Table, count_text, make_table, plain, size_text
+from reopen.cli.text import Table, count_text, instant_text, make_table, plain, size_text
 from reopen.errors import InvalidInput, TargetUnwritable
 
 if TYPE_CHECKING:
@@ -357,5 +358,9 @@ def _is_number(field: pa.Field) -> bool:
 
 
 def _cell(value: object) -> str:
-    # Most instants are of whole seconds, and six noughts in each make a table too wide.
-    return "" if value is None else str(plain(value)).replace(".000000Z", "Z")
+    """As people read it: instants to the second, as everywhere; the other formats have every digit."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return instant_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(plain(value))
