@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from dataclasses import replace
@@ -174,7 +175,7 @@ def _up_answer(bringing: Bringing, services: Services) -> Answer:
         "",
         f"The page:  {_page(services)}",
         f"Logs:      {folder / LOGS}",
-        f"To stop:   reopen --config {config} down",
+        f"To stop:   reopen --config {shlex.quote(str(config))} down",
     ]
     return Answer(value=value, show=show)
 
