@@ -15,13 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from reopen import durations
 from reopen.config.events import Event
 from reopen.config.faults import Fault, faults_error
+from reopen.urls import SECRET_HINT, holds_secret
 
 PREFIX = "REOPEN_"
 _DELIMITER = "__"
@@ -69,6 +70,13 @@ def _told(value: object) -> object:
     raise PydanticCustomError("told", "no channels")
 
 
+def _place(value: str) -> str:
+    """A path or URL, without what may not be shown."""
+    if holds_secret(value):
+        raise PydanticCustomError("secret", "a secret")
+    return value
+
+
 def _address(value: object) -> str:
     """An address of a web server, or a variable of the environment that holds one."""
     text = value.strip() if isinstance(value, str) else None
@@ -80,7 +88,7 @@ def _address(value: object) -> str:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Wait = Annotated[timedelta, BeforeValidator(_wait)]
 WaitOrAuto = Annotated[timedelta | None, BeforeValidator(_wait_or_auto)]
-Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_place)]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMGT]B|[KMGT]iB)$")]
 Rate = Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]*(\.[0-9]+)? ?([KMGkmg]i?)?B/s)?$")]
@@ -401,6 +409,9 @@ def _fault(details: Mapping[str, Any]) -> Fault:
             message = 'The value is not allowed; allowed: a list of URLs, { only = [URLs] } or "off".'
         case "address":
             message = "The value is not allowed; allowed: http://…, https://…, or ${NAME} of the environment."
+        case "secret":
+            message = "The URL holds a password or key, and URLs are printed and stored in plain text."
+            hint = SECRET_HINT
         case "count":
             message = f"{shown} is no count; allowed: whole numbers from 1, -1 for all."
         case "literal_error":

@@ -31,6 +31,7 @@ from reopen.contracts.document import Place
 from reopen.contracts.model import Location, TableFormat
 from reopen.contracts.problems import did_you_mean, shown
 from reopen.contracts.reader import Reader
+from reopen.urls import SECRET_HINT, holds_secret
 
 SERVER_TYPES = ("local", "s3", "custom")
 
@@ -137,6 +138,10 @@ def _location(reader: Reader, server: Mapping[str, Any], place: Place, site: str
     if not written:
         message = f"The server of the site {site!r} does not say where the data is."
         reader.error(place, message, "Add 'location' (a URL) or 'path'.")
+        return None
+    if holds_secret(str(written)):
+        message = f"The URL of the site {site!r} holds a password or key, and contracts are stored in plain text."
+        reader.error((*place, key), message, SECRET_HINT)
         return None
     if kind == "s3" and not str(written).startswith("s3://"):
         message = f"{shown(written)} is no S3 location."

@@ -21,6 +21,7 @@ from reopen.storage.locked import LockedS3Store, split_lock_settings
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
 from reopen.storage.patience import FOR_SMALL, PATIENCE, Patience
 from reopen.storage.sftp import SFTP_SCHEMES, SftpStore
+from reopen.urls import refuse_secret
 
 __all__ = [
     "Capabilities",
@@ -60,8 +61,9 @@ def open_store(url: str, *, patience: Patience = PATIENCE) -> ObjectStore:
     """The store behind a path or URL; nothing is read or made yet.
 
     :param patience: how long and how often a remote one is asked.
-    :raises InvalidInput: a scheme that no installed package serves, or a query that nobody knows.
+    :raises InvalidInput: a scheme that no installed package serves, a query that nobody knows, or a secret in the URL.
     """
+    refuse_secret(url)
     store = _store_at(url, patience)
     for watcher in _watchers:
         watcher.append(store.url)

@@ -25,6 +25,7 @@ from reopen.errors import (
 from reopen.ids import system_random
 from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
 from reopen.storage.objects import OBJECT_SCHEMES
+from reopen.urls import refuse_secret
 
 
 def scheme_of(url: str) -> str:
@@ -50,10 +51,12 @@ def local_path(url: str) -> str | None:
 def open_filesystem(url: str) -> tuple[Any, str]:
     """An fsspec file system and the root path within it for any URL that fsspec knows.
 
-    :raises InvalidInput: unknown scheme, or a scheme whose package is not installed (the message names it).
+    :raises InvalidInput: unknown scheme, a scheme whose package is not installed (the message names it), or a secret in
+        the URL. :raises Transient: a server that is asked at once does not answer.
     """
     import fsspec
 
+    refuse_secret(url)
     scheme = scheme_of(url)
     try:
         if scheme in OBJECT_SCHEMES:
@@ -63,10 +66,13 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         filesystem, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise InvalidInput(
-            f"{url} cannot be opened: {error}",
+            f"{url} cannot be opened: {str(error).rstrip('.')}.",
             hint="Install the fsspec package for this scheme, or use a local path.",
             url=url,
         ) from error
+    except OSError as error:
+        # Some file systems connect as soon as they are made.
+        raise Transient(f"{url} did not answer: {error.strerror or error}.", url=url) from error
     return filesystem, root.rstrip("/")
 
 

@@ -77,7 +77,7 @@ def split_lock_settings(url: str) -> tuple[str, LockSettings | None]:
     days, mode = values.pop("object_lock_days", ""), values.pop("object_lock_mode", "governance").upper()
     hint = "Write s3://bucket/prefix?object_lock_days=30, and &object_lock_mode=compliance or governance if wanted."
     if values or not days.isdecimal() or not 1 <= int(days) <= _DAYS_MAX or mode not in ("GOVERNANCE", "COMPLIANCE"):
-        raise InvalidInput(f"the query of {url} asks for something that is not known.", hint=hint, url=url)
+        raise InvalidInput(f"the query of {base} asks for something that is not known.", hint=hint, url=base)
     return base, LockSettings(period=timedelta(days=int(days)), mode="COMPLIANCE" if mode[0] == "C" else "GOVERNANCE")
 
 
