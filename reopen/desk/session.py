@@ -155,14 +155,19 @@ class Session:
         self._vaults[site] = vault
 
     def keyring_for(self, store: ObjectStore) -> Keyring:
-        """The keys of this site; where there is no key file, the recovery key that the passphrase in the file named by
-        ``REOPEN_PASSPHRASE_FILE`` opens in the store. Nothing of it is written down."""
+        """The keys of this site, and where no recovery key is among them, the one that the passphrase in the file named
+        by ``REOPEN_PASSPHRASE_FILE`` opens in the store. Nothing of it is written down.
+
+        :raises Conflict: the passphrase is of another vault than the key files are.
+        """
         named = os.environ.get("REOPEN_PASSPHRASE_FILE")
-        if not named or any(self.keys_folder.glob("*.key")):
+        has_files = any(self.keys_folder.glob("*.key"))
+        if not named or (has_files and self.keyring.can_read_content):
             return self.keyring
         from reopen.vault.passphrase import open_with_passphrase, read_passphrase_file
 
-        return open_with_passphrase(store, read_passphrase_file(Path(named)))
+        opened = open_with_passphrase(store, read_passphrase_file(Path(named)))
+        return self.keyring.joined_by(opened) if has_files else opened
 
     def notes(self) -> tuple[str, ...]:
         """What people should know of the key files that were read."""

@@ -119,7 +119,8 @@ class ContentKeys:
         if not self._keyring.can_read_content:
             raise Refused(
                 "reading content needs a recovery key, and none is here.",
-                hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it.",
+                hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it, or "
+                "REOPEN_PASSPHRASE_FILE to a file with its passphrase.",
             )
         for slot in slots:
             if slot.salt in self._ciphers:
@@ -138,8 +139,9 @@ class ContentKeys:
             raw = encoded if codec == CODEC_RAW else _decompress(encoded, raw_length)
         except (InvalidTag, zstandard.ZstdError, ValueError) as error:
             raise Corrupt(
-                f"frame {counter} of pack {name} does not open: {type(error).__name__}.",
-                hint="`reopen verify --level content` lists what is affected; a replica may hold a good copy.",
+                f"frame {counter} of pack {name} does not open: its bytes are not what was written.",
+                hint="`reopen verify --level content` lists what is affected; `reopen repair --from SITE` takes the "
+                "pack from a replica.",
                 pack=name,
                 frame=counter,
             ) from error
@@ -157,7 +159,8 @@ def _compress(raw: bytes | memoryview) -> tuple[int, bytes | memoryview]:
         return CODEC_RAW, raw
     if not _equal(_decompress(encoded, len(raw)), raw):
         raise Internal(
-            "a compressed frame does not decode to what went in; the memory or processor of this host is faulty."
+            "a compressed frame does not decode to what went in; the memory or processor of this host is faulty.",
+            hint="Nothing of it was stored. Test the memory of this host, and take the snapshot on another one.",
         )
     return CODEC_ZSTD, encoded
 

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from reopen.errors import Corrupt, Refused
+from reopen.errors import Conflict, Corrupt, Refused
 from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage.canonical import JsonObject
 
@@ -284,6 +284,19 @@ class Keyring:
         ring._barred = dict(barred)
         ring.grants = grants
         return ring
+
+    def joined_by(self, other: Keyring) -> Keyring:
+        """These keys and the recovery keys of another ring of the same vault.
+
+        :raises Conflict: it is of another vault.
+        """
+        if other.pins.vault_id != self.pins.vault_id:
+            raise Conflict(
+                f"the key files here belong to vault {self.pins.vault_id}, and the passphrase to a key of vault "
+                f"{other.pins.vault_id}.",
+                hint="Use the passphrase of this vault, or set REOPEN_KEYS to the folder with the keys of that one.",
+            )
+        return Keyring(self.pins, signing=self._signing, recovery=(*self._recovery, *other._recovery), notes=self.notes)
 
     @property
     def can_read_content(self) -> bool:

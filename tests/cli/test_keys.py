@@ -125,6 +125,31 @@ def test_only_the_store_and_a_passphrase_are_left(
     assert place.json("keys", "test")["ok"]
 
 
+def test_a_passphrase_opens_the_copies_where_other_keys_are(
+    place: Place, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the worst day the file of the passphrase may be named where production's own key files still lie."""
+    place.run("snapshot")
+    paper, keys = place.folder / "paper", place.folder / ".reopen/keys"
+    paper.write_text(place.json("keys", "passphrase")["passphrase"])
+    move_key(place, "recovery", "gone")
+    told = place.run("restore", "papers", "--to", str(tmp_path / "back"), code=7).stderr
+    assert "REOPEN_PASSPHRASE_FILE" in told
+    monkeypatch.setenv("REOPEN_PASSPHRASE_FILE", str(paper))
+    place.run("restore", "papers", "--to", str(tmp_path / "back"))
+    assert differences(place.folder / "data/papers", tmp_path / "back") == []
+    place.run("snapshot")
+    monkeypatch.setenv("REOPEN_PASSPHRASE_FILE", str(place.folder / "none"))
+    assert "none cannot be read" in place.run("restore", "papers", "--to", str(tmp_path / "no"), code=2).stderr
+    monkeypatch.setenv("REOPEN_PASSPHRASE_FILE", str(paper))
+    other = Place(folder=tmp_path_factory.mktemp("other"))
+    other.run("init")
+    shutil.rmtree(keys)
+    shutil.copytree(other.folder / ".reopen/keys", keys)
+    next(keys.glob("recovery-*")).unlink()
+    assert "belong to vault" in place.run("restore", "papers", "--to", str(tmp_path / "no"), code=6).stderr
+
+
 def test_a_wrong_passphrase_a_typing_error_and_nobody_to_ask_are_told(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
