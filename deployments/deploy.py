@@ -85,7 +85,10 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
                 f"the Prefect server at {url} does not let us in ({code}).",
                 hint="Set PREFECT_API_AUTH_STRING to the server's user:password.",
             ) from error
-        raise Conflict(f"the Prefect server at {url} refused: {error.response.text[:500]}") from error
+        raise Conflict(
+            f"the Prefect server at {url} refused ({code}): {error.response.text[:500]}",
+            hint="If it is of another version than the Prefect here, bring both to the same one.",
+        ) from error
     except (httpx.TransportError, RuntimeError) as error:
         # Prefect reports a server that it cannot reach as a RuntimeError when it asks for its version.
         if isinstance(error, RuntimeError) and "reach" not in str(error):

@@ -43,9 +43,11 @@ def drill(request: DrillRequest) -> DrillResult:
     problem = (
         broken
         if result.passed
-        else result.clean_up.problem or result.finding or f"the drill {result.measured.verdict} its objectives"
+        else result.clean_up.problem
+        or result.finding
+        or f"the drill {result.measured.verdict} its objectives: {result.measured.problem}"
     )
-    return concluded(result, problem)
+    return concluded(result, problem, hint=result.measured.hint)
 
 
 def wish_of(request: DrillRequest) -> DrillWish:

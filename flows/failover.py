@@ -101,8 +101,8 @@ def failover(request: FailoverRequest) -> FailoverResult:
     publish_evidence(result.plan.kind, result.evidence, session.settings.control)
     problem = f"the chain of the evidence is broken: {result.broken}" if result.broken else "; ".join(result.undone)
     if result.verdict is not Verdict.MET:
-        problem = f"the failover {result.verdict} its objectives"
-    return concluded(result, problem)
+        problem = f"the failover {result.verdict} its objectives: {result.measured.problem}"
+    return concluded(result, problem, hint=result.measured.hint)
 
 
 def recover_in_order(

@@ -41,12 +41,14 @@ class BadFinding(ReopenError):
         self.result = result
 
 
-def concluded(result: R, problem: str = "") -> R:
-    """What a flow returns: its result, or a failed state that carries it when there is a ``problem``."""
+def concluded(result: R, problem: str = "", *, hint: str = "") -> R:
+    """What a flow returns: its result, or a failed state that carries it when there is a ``problem``; ``hint`` is the
+    next step for who reads that in the UI."""
     if not problem:
         return result
     # Prefect takes a returned state for the run's own, and raises its data at the caller.
-    return cast("R", Failed(message=problem, data=BadFinding(problem, result=result)))
+    finding = BadFinding(problem, result=result, hint=hint)
+    return cast("R", Failed(message=str(finding), data=finding))
 
 
 def not_needed(text: str) -> State[Any]:

@@ -43,8 +43,9 @@ class SnapshotsTaken:
     def problem(self) -> str:
         """What is wrong, in a line; empty when nothing is."""
         incomplete = [result.record.dataset for result in self.results if result.record.state != "complete"]
-        texts = [f"{name}: {error.message}" for name, error in self.failed.items()]
-        return "; ".join([*texts, *(f"{name} is incomplete: files could not be read" for name in incomplete)])
+        texts = [f"{name}: {error}" for name, error in self.failed.items()]
+        missing = "is incomplete: files could not be read. Hint: Its artifact names them; make them readable."
+        return "; ".join([*texts, *(f"{name} {missing}" for name in incomplete)])
 
 
 @flow(name="snapshot", timeout_seconds=seconds_max(), task_runner=threads(SHARDS_AT_ONCE), persist_result=False)

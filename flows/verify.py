@@ -11,6 +11,7 @@ from flows.outcome import concluded, describe_run, warn
 from flows.requests import VerifyRequest
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.heartbeat import Job, heartbeat
+from reopen.protect.verify.findings import NEXT_HINT
 from reopen.protect.verify.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
@@ -51,7 +52,7 @@ def verify(request: VerifyRequest) -> VerifyResult:
     if result.ok:
         session.witness.remember(vault)
     publish_verification(result)
-    return concluded(result, "" if result.ok else f"{len(result.findings)} findings")
+    return concluded(result, result.problem, hint=NEXT_HINT)
 
 
 def lines(result: VerifyResult) -> list[str]:

@@ -33,12 +33,14 @@ class ReopenError(Exception):
     """Base of all expected failures.
 
     :param message: what is wrong and where, one sentence.
-    :param hint: the next step for the reader, one sentence; empty when there is none.
+    :param hint: the next step for the reader, one sentence; empty when the place that raises knows none.
     :param context: ids and values for logs and ``--json`` (``dataset="orders"``, ``pack="3fa1…"``).
     """
 
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    usual_hint: ClassVar[str] = ""
+    """The next step where nobody knows a better one."""
 
     def __init__(self, message: str, *, hint: str = "", **context: object) -> None:
         super().__init__(message)
@@ -47,7 +49,12 @@ class ReopenError(Exception):
         self.context = context
 
     def __str__(self) -> str:
-        return f"{self.message} Hint: {self.hint}" if self.hint else self.message
+        return f"{self.message} Hint: {self.next_step}" if self.next_step else self.message
+
+    @property
+    def next_step(self) -> str:
+        """What to tell people to do: the hint, or the usual one of the kind. Whoever knows better looks at ``hint``."""
+        return self.hint or self.usual_hint
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (task runners, the validator's child); the default reduce drops keywords.
@@ -58,7 +65,7 @@ class ReopenError(Exception):
         return {
             "kind": self.kind,
             "message": self.message,
-            "hint": self.hint,
+            "hint": self.next_step,
             "context": {key: str(value) for key, value in self.context.items()},
         }
 
@@ -86,6 +93,7 @@ class Corrupt(ReopenError):
 
     kind = "corrupt"
     exit_code = 5
+    usual_hint = "`reopen verify` names all that is damaged; `reopen repair --from SITE` takes it from a replica."
 
 
 class Conflict(ReopenError):
@@ -119,6 +127,7 @@ class Transient(ReopenError):
 
     kind = "transient"
     exit_code = 8
+    usual_hint = "Look at the network and the service behind it, then run the same command again."
 
 
 class Internal(ReopenError):
@@ -126,6 +135,7 @@ class Internal(ReopenError):
 
     kind = "internal"
     exit_code = 1
+    usual_hint = "This is a fault of Reopen. Keep what this command printed, and report it."
 
 
 class SourceUnreadable(NotFound):

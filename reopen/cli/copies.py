@@ -251,7 +251,9 @@ def retire(
         hint = f"Datasets in this vault: {', '.join(opened.datasets()) or 'none'}."
         raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
     if any(fact.kind == "retired" for fact in opened.facts("retired", dataset)):
-        raise Conflict(f"{dataset} is retired already.", dataset=dataset)
+        raise Conflict(
+            f"{dataset} is retired already.", hint="Nothing is left to do; its copies stay.", dataset=dataset
+        )
     snapshots = len(opened.records(dataset))
     shown = (
         f"{dataset} is protected no more:",

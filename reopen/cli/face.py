@@ -301,8 +301,8 @@ def show_error(error: ReopenError, *, as_json: bool) -> None:
             pass
     message = "\n".join(printable(line) for line in error.message.splitlines())
     _say(message, stderr=True, label=("error: ", "bold red"))
-    if error.hint:
-        _say(printable(error.hint), stderr=True, label=("hint: ", "bold"))
+    if error.next_step:
+        _say(printable(error.next_step), stderr=True, label=("hint: ", "bold"))
 
 
 def print_json(value: object) -> None:

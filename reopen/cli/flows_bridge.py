@@ -39,7 +39,8 @@ def run_flow(face: Face, name: str, **fields: Any) -> Any:
         request = getattr(requests, f"{name.capitalize()}Request")(config=face.config, **given)
     except ValueError as error:
         # pydantic's error is one; its text names the field and what it takes.
-        raise InvalidInput(f"the flow's request is wrong: {error}") from error
+        hint = "Correct the option that is named, or leave out --flow: the command does the same without."
+        raise InvalidInput(f"the flow's request is wrong: {error}", hint=hint) from error
     embedded = importlib.import_module("tasks.environment").embedded
     shown_on = importlib.import_module("tasks.watching").shown_on
     try:

@@ -118,7 +118,7 @@ def list_entries(
     rows = list(_entries(opened, record, tuple(patterns or ())))
     if patterns and not rows:
         raise NotFound(
-            f"nothing in snapshot {record.id} of {dataset} matches {', '.join(patterns)}.",
+            f"nothing in snapshot {record.id} of {dataset} matches {', '.join(map(repr, patterns))}.",
             hint=f"`reopen ls {dataset} --at {record.id}` lists everything.",
         )
     value = {

@@ -492,4 +492,4 @@ def parse_duration(text: str) -> timedelta:
     try:
         return durations.parse(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r} is a bad duration: {error}; allowed: {durations.ALLOWED_TEXT}.") from error
+        raise InvalidInput(f"{text!r} is a bad duration: {error}.", hint=f"Write {durations.ALLOWED_TEXT}.") from error

@@ -75,6 +75,7 @@ def verify(
     With --sample, --max-bytes or --older-than the structure is checked whole, and of the packs only some are read: the
     least recently verified first, by what the ledger remembers. `reopen status` shows how much was read lately.
     """
+    from reopen.protect.verify.findings import NEXT_HINT
     from reopen.protect.verify.verify import Level, verify_vault
 
     chosen = _sample(level, sample, max_bytes, older_than)
@@ -130,6 +131,8 @@ def verify(
         f"{size_text(result.checked_bytes)} read in {duration_text(result.seconds)}; "
         f"{count_text(result.facts, 'fact')} signed"
     )
+    if result.findings:
+        show.append(NEXT_HINT)
     value = {"vault": opened.id, "ok": result.ok, **plain(result)}
     return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
 

@@ -20,7 +20,7 @@ from reopen.cli.streams import heard_or_not
 from reopen.cli.text import count_text, duration_text, instant_text, plain, printable
 from reopen.clock import SYSTEM_CLOCK
 from reopen.desk.session import Session, open_session
-from reopen.errors import EXIT_OK, ReopenError
+from reopen.errors import EXIT_OK, Internal, ReopenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def _seen(face: Face, session: Session, stop: Stopping, *, tell: bool) -> tuple[
     except ReopenError as error:
         return _failed(error), session
     except Exception as error:  # noqa: BLE001 - L1: a watch that ends by a surprise would miss the disaster.
-        return _failed(ReopenError(f"unexpected: {type(error).__name__}: {error}")), session
+        return _failed(Internal(f"unexpected: {type(error).__name__}: {error}")), session
     ok = answer.exit_code == EXIT_OK
     acted = (bool(answer.value["relief"]), bool(answer.value["left"]), bool(answer.value["heartbeat_problem"]))
     if found is None:

@@ -26,6 +26,10 @@ from reopen.ids import RandomBytes, new_id, system_random
 from reopen.storage.base import ObjectStore, proven
 from reopen.storage.canonical import decode, encode
 
+CHANGED_HINT = (
+    "It was changed after it was written. Keep it as it is, and look who could write there; a copy of the control "
+    "store may have it as it was."
+)
 FORMAT = 1
 LOST_RACES_MAX = 64
 """A writer that lost this often meets more writers than a failover ever has; it says so instead of trying for ever."""
@@ -102,7 +106,8 @@ class Chain:
             for name in sorted(names - {link.name for link in links}):
                 raise Corrupt(
                     f"{name} stands in {self._store.url} and {self.name(len(links) + 1)} before it is missing.",
-                    hint="A part of the chain was removed; nothing is appended to it. Restore the object by its name.",
+                    hint="A record was removed, so nothing is appended. Put the object back from a copy of the control "
+                    "store, under its name; and look who could remove it.",
                     object=name,
                 )
             self._links = tuple(links)
@@ -183,7 +188,7 @@ class Chain:
         if problem is not None:
             raise Corrupt(
                 f"{name} in {self._store.url}: {problem.defect}: {problem.detail}.",
-                hint="The chain was changed after it was written; keep it as it is and look who could write there.",
+                hint=CHANGED_HINT,
                 object=name,
             )
         return link
@@ -204,7 +209,8 @@ def inspect_chain(store: ObjectStore, prefix: str) -> tuple[tuple[Link, ...], tu
             continue
         position = _number_in(info.name, prefix)
         if position != expected:
-            detail = f"{expected} to {position - 1} are gone" if position > expected else "its name is not its number's"
+            gone = f"{expected} is gone" if position - 1 == expected else f"{expected} to {position - 1} are gone"
+            detail = gone if position > expected else "its name is not its number's"
             problems.append(ChainProblem(name=f"{prefix}/{expected:010d}.json", defect=Defect.MISSING, detail=detail))
             expected, prev_known = max(position, expected), False
         problem = judge_link(link, number=expected, prev=prev if prev_known else link.prev)
@@ -237,7 +243,7 @@ def parse_link(data: bytes, name: str) -> Link:
         or not isinstance(nonce, str)
         or not isinstance(body, dict)
     ):
-        raise Corrupt(f"{name} is not a link of a chain.", object=name)
+        raise Corrupt(f"{name} is not a link of a chain.", hint=CHANGED_HINT, object=name)
     return Link(name=name, number=number, prev=prev, nonce=nonce, digest=digest(data), body=body)
 
 

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from reopen.clock import from_text, to_text
-from reopen.control.chain import Link
+from reopen.control.chain import CHANGED_HINT, Link
 from reopen.control.values import Instant, from_json, later, stored, to_json
 from reopen.errors import Corrupt, MadeByNewer
 
@@ -314,11 +314,11 @@ def record_of(link: Link) -> Record:
         or not isinstance(by, str)
         or not isinstance(raw, dict)
     ):
-        raise Corrupt(f"{link.name} is not a record of the epoch log.", object=link.name)
+        raise Corrupt(f"{link.name} is not a record of the epoch log.", hint=CHANGED_HINT, object=link.name)
     try:
         at = from_text(str(body["at"]))
     except ValueError as error:
-        raise Corrupt(f"{link.name} has no valid time: {error}.", object=link.name) from error
+        raise Corrupt(f"{link.name} has no valid time: {error}.", hint=CHANGED_HINT, object=link.name) from error
     value: Value | Unknown
     if kind in KINDS:
         value = from_json(KINDS[kind], raw, link.name)

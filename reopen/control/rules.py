@@ -39,6 +39,7 @@ from reopen.errors import Conflict, Internal, Refused
 
 RISK_OLD_PRIMARY = "old-primary-may-write"
 """The risk of a cooperative fence: writers that are not ours, or that cannot reach the log, go on at the old site."""
+_OTHER_HINT = "Another process acts as well: `reopen status` shows who is primary; run the command again to go on."
 
 V = TypeVar("V", bound=Value)
 
@@ -256,7 +257,8 @@ def check_append(records: Sequence[Record], value: Value, *, by: str) -> None:
         case Intent():
             _check_holder(records, value.epoch, value.term, by)
             if value.attempt != attempts(records, value.plan, value.step) + 1:
-                raise Conflict(f"attempt {value.attempt} of {value.step} was begun before.", step=value.step)
+                message = f"attempt {value.attempt} of {value.step} was begun before."
+                raise Conflict(message, hint=_OTHER_HINT, step=value.step)
         case Outcome():
             _check_holder(records, value.epoch, value.term, by)
             _check_outcome(records, value)
@@ -332,7 +334,8 @@ def _check_outcome(records: Sequence[Record], value: Outcome) -> None:
     if not begun:
         raise Internal(f"{outcome.step} has an outcome and was never begun.")
     if settled:
-        raise Conflict(f"attempt {outcome.attempt} of {outcome.step} has an outcome already.", step=outcome.step)
+        message = f"attempt {outcome.attempt} of {outcome.step} has an outcome already."
+        raise Conflict(message, hint=_OTHER_HINT, step=outcome.step)
 
 
 def _check_decision(records: Sequence[Record], value: Decision) -> None:
@@ -363,10 +366,12 @@ def _check_decision(records: Sequence[Record], value: Decision) -> None:
 
 def _check_promotion(records: Sequence[Record], value: Promotion) -> None:
     if value.plan != pinned_plan(records):
-        raise Conflict("the plan of this promotion is not the one that is pinned.", group=value.group)
+        message = "the plan of this promotion is not the one that is pinned."
+        raise Conflict(message, hint=_OTHER_HINT, group=value.group)
     expected = next_promotion_number(records)
     if value.number != expected:
-        raise Conflict(f"promotion {value.number} cannot follow; the next is {expected}.", group=value.group)
+        message = f"promotion {value.number} cannot follow; the next is {expected}."
+        raise Conflict(message, hint=_OTHER_HINT, group=value.group)
     ended = outcomes(records, value.plan)
     for member in value.members:
         step = ended.get(f"validate:{member.dataset}")

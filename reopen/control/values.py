@@ -126,7 +126,8 @@ def from_json(kind: type[T], value: Mapping[str, Any], name: str) -> T:
             ) from error
         raise Corrupt(
             f"{name} is not a valid {kind.__name__.lower()}: {places[0]}: {faults[0]['msg']}.",
-            hint="It was written by another version of Reopen, or it was changed.",
+            hint="It was changed, or another version of Reopen wrote it. Keep it as it is; for evidence, "
+            "`reopen evidence verify` shows what was changed.",
             object=name,
         ) from error
     return result

@@ -93,7 +93,9 @@ def choice_of(text: str) -> Choice:
         return Choice(text)
     except ValueError as error:
         allowed = ", ".join(Choice)
-        raise InvalidInput(f"{text!r} is no decision; allowed: {allowed}.", hint="`reopen decide --help`") from error
+        raise InvalidInput(
+            f"{text!r} is no decision; allowed: {allowed}.", hint="`reopen decide --help` says what each of them does."
+        ) from error
 
 
 def _find(steps: Sequence[Undecided], wanted: str) -> Undecided:

@@ -139,7 +139,10 @@ def _lasting_files(session: Session) -> dict[str, bytes]:
         found = {f"contracts/{path.name}": path.read_bytes() for path in sorted(settings.contracts.glob(f"*{SUFFIX}"))}
         text = redacted(settings.path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise NotFound(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise NotFound(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            hint="Give this user the right to read it, or correct its place in the settings.",
+        ) from error
     found["settings.toml"] = text.encode() or b"# Left out: an address that may be a secret could not be removed.\n"
     found["requirements.txt"] = requirements(_carried("requirements.lock").decode()).encode()
     found |= {name: _carried(name) for name in ("vault-format.md", *_PROGRAM)}

@@ -73,7 +73,10 @@ def choose_move(
     plan = plan_of_wish(session, wish, scenario=scenario, prepares=True, quiesce_max=quiesce_max)
     if not plan.datasets:
         reasons = "; ".join(f"{item.dataset}: {item.reason}" for item in plan.left_out) or "there is no contract"
-        raise Conflict(f"there is nothing to move to {plan.target_site}: {reasons}.")
+        raise Conflict(
+            f"there is nothing to move to {plan.target_site}: {reasons}.",
+            hint="`reopen status` shows what serves where.",
+        )
     after = partial(plan_of_wish, session, wish, scenario=scenario)
     plan = foreseen_move(session, plan, home=wish.vault or plan.target_site, after=after)
     return Chosen(plan=plan, log=log, begun=False, note=note)
@@ -201,7 +204,8 @@ def plan_to_approve(session: Session, named: str | None) -> tuple[EpochLog, Reco
     fitting = [digest for digest in log.plans() if digest.startswith(named)]
     if len(fitting) != 1:
         raise NotFound(
-            f"{len(fitting)} plans in the control store begin with {named!r}.",
+            f"{len(fitting) or 'no'} plan{'' if not fitting else 's'} in the control store begin"
+            f"{'' if fitting else 's'} with {named!r}.",
             hint="The digest stands in the message that asks for approval; 16 letters of it are enough.",
         )
     return log, read_plan(log.load_plan(fitting[0]), fitting[0])

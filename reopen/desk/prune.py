@@ -22,7 +22,9 @@ class Pruned:
     def problem(self) -> str:
         """What needs a person, in a line; empty when nothing does."""
         unreadable = self.result.unreadable if self.result is not None else ()
-        return f"{len(unreadable)} packs could not be read and stay; verify and repair the vault" if unreadable else ""
+        if not unreadable:
+            return ""
+        return f"{len(unreadable)} packs could not be read and stay. Hint: `reopen repair --from SITE` mends the vault."
 
 
 def prune_at(

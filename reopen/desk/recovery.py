@@ -314,7 +314,15 @@ def _paced(vault: Vault, rate: str) -> Vault:
 
 
 def fence_of(*, asserted: str, accepted_risks: Sequence[str], by: str | None) -> Fence:
-    """The fence as an operator gives it: asserted with a reason, else cooperative with the risks that are accepted."""
+    """The fence as an operator gives it: asserted with a reason, else cooperative with the risks that are accepted.
+
+    :raises InvalidInput: there is no risk of such a name; a misspelt one would look as if it had been accepted.
+    """
+    for risk in accepted_risks:
+        if risk != rules.RISK_OLD_PRIMARY:
+            raise InvalidInput(
+                f"{risk!r} is no risk; allowed: {rules.RISK_OLD_PRIMARY}.", hint="Correct --accept-risk."
+            )
     level = FenceLevel.ASSERTED if asserted else FenceLevel.COOPERATIVE
     return Fence(level=level, by=by or getpass.getuser(), why=asserted, accepted_risks=tuple(accepted_risks))
 

@@ -32,7 +32,7 @@ class Retained:
     def problem(self) -> str:
         """What needs a person, in a line; empty when nothing does."""
         found = [finding for item in self.plan.datasets for finding in item.findings]
-        return "; ".join([*(error.message for error in self.errors.values()), *found])
+        return "; ".join([*map(str, self.errors.values()), *found])
 
 
 def retain_at(

@@ -116,7 +116,10 @@ def inputs_of(session: Session) -> str:
         files = sorted(settings.contracts.glob(f"*{SUFFIX}"))
         read = [(path.name, path.read_bytes()) for path in files] + [("", settings.path.read_bytes())]
     except OSError as error:
-        raise NotFound(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise NotFound(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            hint="Give this user the right to read it, or correct its place in the settings.",
+        ) from error
     parts = [repr(around), session.primary(), *(f"{name} {digest(data)}" for name, data in read)]
     return digest(encode({"inputs": parts}))
 

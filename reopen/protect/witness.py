@@ -47,7 +47,8 @@ class Witness:
             raise Refused(
                 f"{vault.store.url} lacks {len(missing)} records that were seen in it before; the first is "
                 f"{missing[0]}.",
-                hint="Somebody rolled it back or removed them. Compare with the replica; nothing was changed.",
+                hint="Somebody rolled it back or removed them. `reopen repair --from SITE --dry-run` shows what a "
+                "replica would bring back; nothing was changed.",
                 object=missing[0],
             )
 

@@ -50,7 +50,7 @@ def give_approval(
     """
     if not by.strip() or not why.strip():
         raise InvalidInput(
-            "an approval needs who gives it, and why.", hint="Give the reason with --reason; it stands in the log."
+            "an approval needs a reason, and who gives it.", hint="Give the reason with --reason; it stands in the log."
         )
     if not plan.approvals:
         raise Conflict(
@@ -63,7 +63,10 @@ def give_approval(
         standing = approval_of(records, plan)
         if standing is not None and standing.granted is granted:
             said = "approved" if granted else "refused"
-            raise Conflict(f"plan {plan.digest[:16]} is {said} already, by {standing.by}: {standing.why}.")
+            raise Conflict(
+                f"plan {plan.digest[:16]} is {said} already, by {standing.by}: {standing.why}.",
+                hint="Nothing is left to do; the command that waits for it goes on when it is run again.",
+            )
         return value
 
     log.append(approval, by=identifier)

@@ -88,6 +88,17 @@ class Measured:
     datasets: tuple[DatasetResult, ...]
     tiers: tuple[TierResult, ...]
 
+    @property
+    def problem(self) -> str:
+        """Which datasets did not meet their objectives, and why, in a line; empty when all did."""
+        short = [result for result in self.datasets if result.verdict is not Verdict.MET]
+        return "; ".join(f"{item.name} {item.verdict}{f': {item.reason}' if item.reason else ''}" for item in short)
+
+    @property
+    def hint(self) -> str:
+        """What to do about the first of them that says so."""
+        return next((result.hint for result in self.datasets if result.hint), "")
+
 
 def measure(
     plan: RecoveryPlan,

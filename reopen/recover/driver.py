@@ -49,7 +49,7 @@ def execute_step(plan: RecoveryPlan, step: Step, context: RecoveryContext, journ
     except Superseded:
         raise
     except ReopenError as error:
-        report = Report(problem=error.message, hint=error.hint, details={"error": error.kind})
+        report = Report(problem=error.message, hint=error.next_step, details={"error": error.kind})
     except Exception as error:  # noqa: BLE001 - one dataset's surprise must not close the others; it is recorded.
         report = Report(problem=f"{type(error).__name__}: {error}", details={"error": "unexpected"})
     finished_at = context.clock.now()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reopen.control.chain import Chain, ChainProblem, Defect, Link
+from reopen.control.chain import CHANGED_HINT, Chain, ChainProblem, Defect, Link
 from reopen.control.records import StepOutcome
 from reopen.control.values import from_json, stored, to_json
 from reopen.errors import Corrupt, ReopenError
@@ -322,7 +322,7 @@ def stored_of(link: Link, *, before: int = 0) -> StoredEvidence:
     """
     value, signature = link.body.get("evidence"), link.body.get("signature")
     if not isinstance(value, dict) or not isinstance(signature, dict | None):
-        raise Corrupt(f"{link.name} is not a record of evidence.", object=link.name)
+        raise Corrupt(f"{link.name} is not a record of evidence.", hint=CHANGED_HINT, object=link.name)
     return StoredEvidence(
         name=link.name,
         number=before + link.number,

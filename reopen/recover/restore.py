@@ -95,7 +95,7 @@ def plan_restore(
     manifest = select(vault.manifest(record), patterns)
     if patterns and manifest.num_rows == 0:
         raise NotFound(
-            f"nothing in snapshot {record.id} of {record.dataset} matches {', '.join(patterns)}.",
+            f"nothing in snapshot {record.id} of {record.dataset} matches {', '.join(map(repr, patterns))}.",
             hint=f"`reopen ls {record.dataset} --at {record.id}` lists what is there.",
         )
     index = index_for_restore(vault, chunk_layout(manifest)[0])

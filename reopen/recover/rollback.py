@@ -174,7 +174,9 @@ def commit(log: EpochLog, *, by: str, why: str, orchestrator: str) -> Committed:
     :raises Conflict: no failover waits for it.
     """
     if not by.strip() or not why.strip():
-        raise InvalidInput("a commit needs who does it, and why.", hint="Give the reason with --reason.")
+        raise InvalidInput(
+            "a commit needs a reason, and who gives it.", hint="Give the reason with --reason; it stands in the log."
+        )
 
     def require_committable(records: Sequence[Record]) -> None:
         position = position_of(records)

@@ -394,7 +394,8 @@ def damage_error(plan: RestorePlan, damaged: Mapping[str, Corrupt], *, untaken: 
     """What to raise when files could not be had from the vault, by their paths; all the others were restored."""
     others = f" {untaken} more were not taken by the target." if untaken else ""
     return Corrupt(
-        f"{len(damaged)} of {plan.files} files of snapshot {plan.record.id} of {plan.record.dataset} are damaged in "
+        f"{len(damaged)} of {plan.files} files of snapshot {plan.record.id} of {plan.record.dataset} "
+        f"{'is' if len(damaged) == 1 else 'are'} damaged in "
         f"{plan.vault.store.url}: {_examples(damaged)} ({next(iter(damaged.values())).message.rstrip('.')}). "
         f"The others are in {plan.target_url}.{others}",
         hint="Restore into the same target from the replica (--vault SITE), only these are read; `reopen repair` helps "

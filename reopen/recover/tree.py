@@ -414,6 +414,8 @@ def target_error(error: Exception, path: str) -> ReopenError:
     if number in (errno.ENOSPC, errno.EDQUOT):
         hint = "Free space there, then run the same command again: it goes on where it stopped."
         return TargetUnwritable(f"the target is full: {path} was not written.", hint=hint, path=path)
+    if number == errno.EEXIST and not os.path.isdir(path):
+        return Conflict(f"{path} is there and is no folder.", hint="Name a folder, or another place for it.", path=path)
     if number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
         return Conflict(
             f"{path} is a folder, and the snapshot has a file or link there.",

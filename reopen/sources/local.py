@@ -88,6 +88,13 @@ class LocalFiles:
                     continue  # Removed since its parent was listed: it is recorded as it was then, empty.
                 raise self._no_root() from None
             except OSError as error:
+                if not prefix and error.errno == errno.ENOTDIR:
+                    raise SourceUnreadable(
+                        f"{self.url} is no folder.",
+                        hint="A dataset is a folder: correct the path of the contract's server. For one file in it, "
+                        "name the folder, and the file below `include`.",
+                        path=self.url,
+                    ) from error
                 if not prefix:
                     raise SourceUnreadable(
                         f"{self.url} cannot be listed: {error.strerror}.",

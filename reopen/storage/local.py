@@ -195,7 +195,7 @@ class LocalStore:
         if error.errno == errno.EIO:
             return Corrupt(
                 f"{name} in {self.url} cannot be read from the medium: {error.strerror}.",
-                hint="Replace the medium, then copy the object back from the replica.",
+                hint="Replace the medium; `reopen repair --from SITE` takes the object from a replica.",
                 object=name,
             )
         if error.errno in _NO_RIGHT:

@@ -160,7 +160,9 @@ class FilesPlace:
         except FileNotFoundError as error:
             raise NotFound(f"{name} is not in {self._url}.") from error
         except PermissionError as error:
-            raise Refused(f"{self._url} denies access to {name}.") from error
+            raise Refused(
+                f"{self._url} denies access to {name}.", hint="Check the account and its rights there."
+            ) from error
         except OSError as error:
             raise Transient(f"{name} in {self._url} cannot be read: {error}.") from error
 

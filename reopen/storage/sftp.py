@@ -444,7 +444,8 @@ class SftpStore:
 
         denied = VaultUnwritable if is_write else Refused
         number = error.errno if isinstance(error, OSError) else None
-        text = str(error) or type(error).__name__
+        # Paramiko's own errors are of OSError, and few have a number.
+        text = str(error).removeprefix("[Errno None] ") or type(error).__name__
         if isinstance(error, paramiko.BadHostKeyException) or "known_hosts" in text:
             return Refused(
                 f"{self._host} is not known, or shows another key than it did: {text}.",

@@ -123,7 +123,7 @@ def read_key_documents(store: ObjectStore, pins: Pins) -> KeyDocuments:
         if info.name != key_name(str(body.get("id"))):
             raise Refused(
                 f"{info.name} in {store.url} holds the key document of {body.get('id')}.",
-                hint="Somebody moved it; copy keys/ back from the replica.",
+                hint="Somebody moved it; `reopen repair --from SITE` takes keys/ from a replica.",
                 object=info.name,
             )
         try:
@@ -160,7 +160,8 @@ def open_root_document(
         data = store.get(info.name)
     except NotFound as error:
         raise NotFound(
-            f"{info.name} is listed in {store.url} and not there.", hint="Copy it back from the replica."
+            f"{info.name} is listed in {store.url} and not there.",
+            hint="`reopen repair --from SITE` takes it from a replica.",
         ) from error
     head = data[:16384]
     kind = next((kind for kind in kinds[:-1] if f'"kind":"{kind}"'.encode() in head), kinds[-1])
@@ -169,7 +170,7 @@ def open_root_document(
     if not signed or body.get("vault") != pins.vault_id:
         raise Refused(
             f"{info.name} in {store.url} is not signed by the vault's root key.",
-            hint=f"Somebody tried to change the keys; compare {info.name.partition('/')[0]}/ with the replica's.",
+            hint="Somebody tried to change the keys; `reopen repair --from SITE` takes it from a replica.",
             object=info.name,
         )
     check_requirements(body, info.name)

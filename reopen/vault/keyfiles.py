@@ -47,7 +47,8 @@ def save_key(folder: Path, key: AnyKey, pins: Pins) -> Path:
         _sync_folder(folder)
     except OSError as error:
         if isinstance(error, FileExistsError) and path.exists():
-            raise Conflict(f"{path} already exists; a key file is never replaced.", path=path) from error
+            hint = "Name another folder, or move that file elsewhere first."
+            raise Conflict(f"{path} already exists; a key file is never replaced.", hint=hint, path=path) from error
         raise TargetUnwritable(
             f"{path} cannot be written: {error.strerror}.",
             hint="Name a folder that can be written to and has space; nothing was changed in the vault.",
@@ -70,8 +71,8 @@ def load_keyring(folder: Path) -> Keyring:
     if not paths:
         raise NotFound(
             f"there is no key file in {folder}.",
-            hint="`reopen init` makes keys; at a standby, copy the recovery key there or set REOPEN_KEYS. "
-            "With a passphrase, set REOPEN_PASSPHRASE_FILE.",
+            hint="Copy the key files there, or set REOPEN_KEYS to the folder that holds them; with a passphrase, set "
+            "REOPEN_PASSPHRASE_FILE. For a new vault, `reopen init` makes them.",
             path=folder,
         )
     pins: Pins | None = None
@@ -102,7 +103,8 @@ def load_key(path: Path) -> tuple[AnyKey, Pins]:
             raise ValueError("not a regular file of a key file's size")
         return decode_key(path.read_bytes().strip(), path.name)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", path=path) from error
+        hint = "Give this user the right to read it; a key file belongs to whoever runs `reopen`, with mode 0600."
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", hint=hint, path=path) from error
     except (Corrupt, ValueError) as error:
         raise InvalidInput(
             f"{path} is not a key file that this version reads.",

@@ -27,6 +27,7 @@ from reopen.vault.keys import (
 from reopen.vault.trust import Trust
 
 FEATURES_KNOWN: frozenset[str] = frozenset()
+OPENING_HINT = "`reopen repair --from SITE` takes it from a replica; until then --vault SITE reads the copies there."
 
 
 def check_against_pins(body: JsonObject, signature: bytes, pins: Pins, url: str) -> None:
@@ -78,7 +79,7 @@ def _refusal() -> Refused:
     )
 
 
-def open_roots(keyring: Keyring, roots_of: Mapping[str, bytes]) -> Roots:
+def open_roots(keyring: Keyring, roots_of: Mapping[str, bytes], url: str) -> Roots:
     """The roots, by whichever key here opens them (O3); none for a keyring that holds pins alone.
 
     :raises Corrupt: what is sealed or wrapped for the keys here is damaged. :raises Conflict: they are of no use here.
@@ -101,8 +102,9 @@ def open_roots(keyring: Keyring, roots_of: Mapping[str, bytes]) -> Roots:
     if failed is not None:
         raise failed
     raise Conflict(
-        "none of the keys here is listed in the vault's keys/ folder.",
-        hint="The key was removed from the vault, or keys/ is incomplete; the recovery key opens it if any is left.",
+        f"none of the keys here is listed in keys/ of the vault in {url}.",
+        hint="If objects are missing there, `reopen repair --from SITE` takes them from a replica; if the key was "
+        "removed, the recovery key still opens the vault.",
     )
 
 

@@ -55,7 +55,8 @@ def check_stored(pack_id: str, data: bytes) -> None:
     if blake3(data).hexdigest() != pack_id:
         raise Corrupt(
             f"pack {pack_id} fails its digest.",
-            hint="Copy it back from a replica; `reopen verify --level content` lists the files that are affected.",
+            hint="`reopen verify --level content` lists the files that are affected; `reopen repair --from SITE` takes "
+            "it from a replica.",
             pack=pack_id,
         )
 

@@ -81,7 +81,10 @@ def read_passphrase_file(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", path=path) from error
+        hint = (
+            "REOPEN_PASSPHRASE_FILE or --passphrase-file has to name a file with the passphrase, readable by this user."
+        )
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", hint=hint, path=path) from error
     return read_passphrase(data.decode("utf-8", "replace"))
 
 

@@ -27,6 +27,9 @@ PACK_NAME = re.compile(r"packs/[0-9a-f]{2}/([0-9a-f]{64})")
 _RECORD_NAME = re.compile(r"snapshots/dataset=([a-z][a-z0-9_-]{0,62})/(\d{10})-([0-9a-f]{16})\.json")
 _OBJECT_NAME = re.compile(r"[a-z]+/[!-~]{1,1000}")
 
+OBJECT_HINT = "`reopen repair --from SITE` takes it from a replica; --at names an earlier snapshot."
+"""What to do where a part of a snapshot is damaged."""
+
 State = Literal["complete", "incomplete"]
 
 FACT_ROLES: Mapping[str, str] = {

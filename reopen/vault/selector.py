@@ -108,7 +108,8 @@ def candidates(
         problem, hint = f"{dataset} has no snapshot {selector}", listed
         if len({snapshot.id for snapshot in found}) > 1:
             ids = ", ".join(snapshot.id for snapshot in found)
-            raise InvalidInput(f"{selector!r} begins more than one snapshot of {dataset}: {ids}.")
+            message = f"{selector!r} begins more than one snapshot of {dataset}: {ids}."
+            raise InvalidInput(message, hint="Write more of the id.")
     if found:
         # ``seq`` is the order of snapshots; clocks are not.
         return tuple(sorted(found, key=lambda snapshot: snapshot.seq))

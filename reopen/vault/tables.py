@@ -28,6 +28,7 @@ from reopen.errors import Corrupt
 from reopen.storage.entries import ENTRY_FIELDS
 from reopen.vault.pack import FRAME_BYTES_MAX
 from reopen.vault.pages import check_pages, expanded_bytes
+from reopen.vault.record import OBJECT_HINT
 from reopen.vault.rows import check_index, check_manifest
 
 ROW_GROUP_ROWS_MAX = 20_000
@@ -163,7 +164,7 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise Corrupt(
             f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            hint="Restore the object from a replica, or name an earlier snapshot with --at.",
+            hint=OBJECT_HINT,
             object=name,
         ) from error
     if schema is MANIFEST:

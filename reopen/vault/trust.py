@@ -165,7 +165,10 @@ def parse_trust(body: JsonObject, name: str, data: bytes) -> Trust:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
     if statement_name(trust.number) != name:
-        raise Refused(f"{name} holds trust statement {trust.number}.", hint="Copy trust/ back from the replica.")
+        raise Refused(
+            f"{name} holds trust statement {trust.number}.",
+            hint="`reopen repair --from SITE` takes trust/ from a replica.",
+        )
     if not 1 <= len(trust.recipients) <= RECIPIENTS_MAX or trust.metadata_key < 1:
         raise Corrupt(f"{name} names {len(trust.recipients)} recipients and metadata key {trust.metadata_key}.")
     return trust
@@ -238,8 +241,8 @@ class ClosingLists:
 
     def _read(self, pin: Part) -> bytes:
         hint = (
-            "Without it nobody can tell what the key signed before it ended. Copy it back from a replica, or make it "
-            "anew with the root key: `reopen keys remove KEY_ID --relist`."
+            "Without it nobody can tell what the key signed before it ended. `reopen repair --from SITE` takes it "
+            "from a replica; with the root key, `reopen keys remove KEY_ID --relist` makes it anew."
         )
         try:
             data = self._store.get(pin.name)

@@ -35,9 +35,10 @@ from reopen.vault.create import VAULT_OBJECT, Parameters
 from reopen.vault.grants import SlotGrants
 from reopen.vault.keydocs import Certificate, KeyDocuments, read_key_documents
 from reopen.vault.keys import Keyring, Recipient, Roots, verify_signature
-from reopen.vault.opening import NoRoots, arrange, check_against_pins, open_roots
+from reopen.vault.opening import OPENING_HINT, NoRoots, arrange, check_against_pins, open_roots
 from reopen.vault.record import (
     FACT_ROLES,
+    OBJECT_HINT,
     Fact,
     Part,
     SnapshotRecord,
@@ -113,17 +114,27 @@ class Vault:
         try:
             data = store.get(VAULT_OBJECT)
         except NotFound as error:
-            hint = "Check the vault's URL in reopen.toml, or make one with `reopen init`."
+            hint = (
+                "Is its place right in the settings, and its disk mounted? `reopen init` makes a new vault, "
+                "`reopen replicate` a replica; --vault SITE reads the copies at another site."
+            )
             raise NotFound(f"there is no vault in {store.url}.", hint=hint) from error
-        body, _, signature = open_envelope(data, VAULT_OBJECT, "vault")
-        check_against_pins(body, signature, keyring.pins, store.url)
-        documents = read_key_documents(store, keyring.pins)
-        trust = read_trust(store, keyring.pins, metadata_key=int(body["metadata_key"]), seen=trust_seen)
+        try:
+            body, _, signature = open_envelope(data, VAULT_OBJECT, "vault")
+            check_against_pins(body, signature, keyring.pins, store.url)
+            documents = read_key_documents(store, keyring.pins)
+            trust = read_trust(store, keyring.pins, metadata_key=int(body["metadata_key"]), seen=trust_seen)
+        except MadeByNewer:
+            raise
+        except Corrupt as error:
+            # Who reads a document does not know whose it is; and `verify` helps nobody where no vault opens.
+            message = f"the vault in {store.url} does not open: {error.message}"
+            raise Corrupt(message, hint=OPENING_HINT, **error.context) from error
         return cls(
             store,
             arrange(keyring, documents.certificates, trust, SlotGrants(store, keyring.pins)),
             parameters=Parameters.from_json(body["parameters"]),
-            roots=open_roots(keyring, documents.roots),
+            roots=open_roots(keyring, documents.roots, store.url),
             key_documents=documents,
             trust=trust,
             clock=clock,
@@ -227,7 +238,7 @@ class Vault:
     ) -> None:
         """Refuse a body that no certified key of these roles signed, or not for its dataset (I1)."""
         certificate = self.certificates.get(signer)
-        hint = "Somebody without the right key wrote it; compare with the replica."
+        hint = "Somebody without the right key changed it; `reopen repair --from SITE` takes it from a replica."
         if certificate is None:
             raise Corrupt(f"{name} is signed by {signer}, which has no certificate in this vault.", hint=hint)
         if certificate.role not in roles or not certificate.covers(str(body.get("dataset", "*"))):
@@ -293,10 +304,11 @@ class Vault:
         data = self.store.get(part.name)
         if len(data) != part.size or blake3(data).hexdigest() != part.digest:
             raise Corrupt(
-                f"{part.name} is not what was written: {len(data)} bytes, {part.size} were pinned."
+                f"{part.name} in {self.store.url} is not what was written: it has {len(data)} bytes instead of "
+                f"{part.size}."
                 if len(data) != part.size
-                else f"{part.name} fails its digest.",
-                hint="Copy the object back from a replica, or name an earlier snapshot with --at.",
+                else f"{part.name} in {self.store.url} fails its digest.",
+                hint=OBJECT_HINT,
                 object=part.name,
             )
         return data

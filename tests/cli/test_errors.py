@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reopen.desk.session import Session
+from reopen.errors import Corrupt, Internal, Transient
 from tests.cli.place import Place
 
 
@@ -162,3 +164,53 @@ def test_a_terminal_gets_colours_unless_they_are_not_wanted(
     monkeypatch.setenv("NO_COLOR", not_wanted)
     assert ("\x1b[32m" in place.run("snapshots").stdout) == coloured
     assert ("\x1b[1;31m" in place.run("snapshots", "none", code=4).stderr) == coloured
+
+
+def test_an_error_whose_place_knows_no_next_step_has_the_usual_one_of_its_kind() -> None:
+    assert "reopen repair --from SITE" in Corrupt("x is damaged.").next_step
+    assert "run the same command again" in str(Transient("x did not answer."))
+    assert "report it" in str(Internal("x.").as_dict()["hint"])
+    assert Corrupt("x.", hint="Look.").next_step == "Look."
+    assert Corrupt("x.").hint == "", "whoever knows a better step than the usual one can tell"
+    assert pickle.loads(pickle.dumps(Corrupt("x.", hint="Look."))).hint == "Look."
+
+
+def test_a_vault_that_does_not_open_is_named_with_the_way_to_mend_it(place: Place) -> None:
+    place.run("snapshot")
+    place.run("replicate")
+    vault = place.folder / ".reopen/vault"
+    (vault / "vault.json").write_text("garbage")
+    told = place.run("snapshots", code=5).stderr
+    assert f"the vault in {vault} does not open: vault.json is not valid JSON" in told
+    assert "hint: `reopen repair --from SITE`" in told
+    place.run("repair", "--from", "standby")
+    shutil.rmtree(vault / "keys")
+    told = place.run("snapshots", code=6).stderr
+    assert f"none of the keys here is listed in keys/ of the vault in {vault}" in told
+    place.run("repair", "--from", "standby")
+    assert place.run("snapshots").exit_code == 0
+
+
+def test_a_file_where_a_folder_has_to_be_is_called_a_file(place: Place) -> None:
+    place.run("snapshot")
+    target = place.folder / "taken"
+    target.write_text("mine")
+    told = place.run("restore", "papers", "--to", str(target), code=6).stderr
+    assert f"{target} is there and is no folder" in told
+    assert target.read_text() == "mine"
+    data = place.folder / "data/papers"
+    shutil.rmtree(data)
+    data.write_text("a file")
+    assert f"{data} is no folder" in place.run("snapshot", code=4).stdout
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_its_place(place: Place) -> None:
+    (place.folder / "file").write_text("")
+    told = place.run("report", "--to", str(place.folder / "file/report.html"), code=7).stderr
+    assert "report.html cannot be written: Not a directory" in told
+
+
+def test_a_risk_that_is_misspelt_is_not_taken_for_accepted(place: Place) -> None:
+    risk = ("--accept-risk", "old-primary")
+    told = place.run("failover", "--reason", "fire", *risk, code=2).stderr
+    assert "'old-primary' is no risk; allowed: old-primary-may-write" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,23 @@ def test_the_flow_replicates_at_the_rate_of_the_settings(
     monkeypatch.setenv("REOPEN_LIMITS__REPLICATE_RATE", "500MB/s")
     result = replicate(ReplicateRequest(config=a_scene(tmp_path).production))
     assert (result.snapshots, rates) == (2, [500e6])
+
+
+def test_the_state_of_a_failed_run_says_what_is_wrong_where_and_what_to_do(
+    tmp_path: Path, prefect_harness: None
+) -> None:
+    """A finding, and a vault that does not open: both are read on the page of the run by who has only that."""
+    from flows.requests import VerifyRequest
+    from flows.verify import verify
+
+    scene = a_scene(tmp_path)
+    vault, request = scene.folder / "production/vault", VerifyRequest(config=scene.production)
+    next(path for path in (vault / "packs").rglob("*") if path.is_file()).unlink()
+    found = verify(request, return_state=True).message or ""
+    assert re.match(
+        r"\d+ findings, the first: packs/.*: missing: .* lists it\. Hint: `reopen repair --from SITE`", found
+    )
+    (vault / "vault.json").write_text("garbage")
+    broken = verify(request, return_state=True).message or ""
+    assert f"the vault in {vault} does not open: vault.json is not valid JSON" in broken
+    assert "Hint: `reopen repair --from SITE`" in broken

@@ -1,7 +1,8 @@
-"""What the README and the pages tell people to type are commands and options that exist."""
+"""What the README, the pages and our own messages tell people to type are commands and options that exist."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -95,6 +96,56 @@ def test_a_line_that_would_be_refused_is_found() -> None:
     assert refusal("reopen commit") == "reopen commit: commit wants --reason"
     assert "gentle" in refusal("reopen verify --level gentle")
     assert refusal("reopen restore --to /srv/orders").startswith("reopen restore --to /srv/orders: ")
+
+
+def told(path: Path) -> Iterator[tuple[int, str]]:
+    """The command lines in the texts of a module: errors, hints, notes and help. What is filled in stands as VALUE."""
+    text = path.read_text(encoding="utf-8")
+    nodes = list(ast.walk(ast.parse(text))) if "`reopen " in text else []
+    pieces = {id(piece) for node in nodes if isinstance(node, ast.JoinedStr) for piece in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            parts = [piece.value if isinstance(piece, ast.Constant) else "VALUE" for piece in node.values]
+            text = "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
+            text = node.value
+        else:
+            continue
+        for found in re.findall(r"`+(reopen\s[^`]+)`", text):
+            yield node.lineno, " ".join(found.split())
+
+
+def misuse(line: str) -> list[str]:
+    """What of a command line would not be taken. A line may leave out at its end what only its reader knows."""
+    words = shlex.split(line.replace("<this folder>", "FOLDER"))[1:]
+    path: list[str] = []
+    while words and (*path, words[0]) in TREE:
+        path.append(words.pop(0))
+    if not path or hasattr(TREE[tuple(path)], "commands"):
+        return faults(line)
+    try:
+        TREE[tuple(path)].make_context(" ".join(path), [word for word in words if word not in ("…", "...")])
+    except typer.TyperException as error:
+        is_short = type(error).__name__ in ("MissingParameter", "BadOptionUsage")
+        return [] if is_short else [f"{line}: {error.format_message()}"]
+    except typer.Exit:
+        return []  # --help
+    return []
+
+
+def test_what_our_own_messages_tell_people_to_type_exists_and_would_be_taken() -> None:
+    code = [path for room in ("reopen", "tasks", "flows", "deployments") for path in (ROOT / room).rglob("*.py")]
+    lines = {line: f"{path.name}:{number}" for path in code for number, line in told(path)}
+    assert len(lines) > 60, "the texts are found"
+    wrong = [f"{place}: {fault}" for line, place in sorted(lines.items()) for fault in misuse(line)]
+    assert wrong == []
+
+
+def test_what_would_not_be_taken_is_found() -> None:
+    assert misuse("reopen repair --from") == misuse("reopen hold VALUE --reason …") == []
+    assert misuse("reopen verify --level deep") != []
+    assert misuse("reopen status VALUE") != []
+    assert misuse("reopen replicate --from VALUE") != []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -347,7 +347,7 @@ def test_facts_come_oldest_first_and_may_be_about_a_dataset(vault: Vault) -> Non
 def test_a_part_that_is_not_what_was_pinned_is_corrupt(vault: Vault) -> None:
     """I3."""
     vault.store.put("m", [b"other"])
-    with pytest.raises(Corrupt, match="5 bytes, 1 were pinned"):
+    with pytest.raises(Corrupt, match="5 bytes instead of 1"):
         vault.get_pinned(Part(name="m", size=1, digest="00" * 32))
     with pytest.raises(Corrupt, match="fails its digest"):
         vault.get_pinned(Part(name="m", size=5, digest="00" * 32))

@@ -93,12 +93,15 @@ def plan_add_key(
         )
     wrong = [name for name in datasets if not DATASET_NAME.fullmatch(name)]
     if wrong:
-        raise InvalidInput(f"{wrong[0]!r} is no name of a dataset.")
+        hint = "Write lower-case letters, digits, - and _, as in the contract's name."
+        raise InvalidInput(f"{wrong[0]!r} is no name of a dataset.", hint=hint)
     if datasets and role == "recovery":
-        raise InvalidInput("a recovery key opens everything; it cannot be for some datasets.")
+        hint = "Leave out --dataset; writer, verifier and retention keys can be for some."
+        raise InvalidInput("a recovery key opens everything; it cannot be for some datasets.", hint=hint)
     trust = newest_trust(vault)
     if role == "recovery" and len(trust.recipients) >= RECIPIENTS_MAX:
-        raise Refused(f"there are {RECIPIENTS_MAX} recovery keys, and no pack has room for more.")
+        hint = "Take one away first: `reopen keys list` shows them, `reopen keys remove KEY_ID` ends one."
+        raise Refused(f"there are {RECIPIENTS_MAX} recovery keys, and no pack has room for more.", hint=hint)
     return AddKeyPlan(
         vault=vault,
         role=role,
@@ -179,7 +182,8 @@ def plan_rotate(
         raise NotFound(f"there is no {role} key {key_id or ''}to rotate.", hint="`reopen keys list` shows the keys.")
     old = held[0]
     if old.role != role:
-        raise InvalidInput(f"key {old.id} is a {old.role} key, not a {role} key.")
+        hint = f"Name its role (--role {old.role}), or another key: `reopen keys list` shows them."
+        raise InvalidInput(f"key {old.id} is a {old.role} key, not a {role} key.", hint=hint)
     reason = "stolen" if stolen else "rotated"
     plan_end_key(vault, old.id, reason=reason)
     successors = [

@@ -112,7 +112,8 @@ def plan_end_key(
         )
     ended = newest_trust(vault).ended.get(key_id)
     if ended is not None:
-        raise Conflict(f"key {key_id} has ended: it was {ended.reason}.", key=key_id)
+        hint = "Nothing is left to do; `reopen keys list` shows what became of each key."
+        raise Conflict(f"key {key_id} has ended: it was {ended.reason}.", hint=hint, key=key_id)
     return EndKeyPlan(vault=vault, others=tuple(others), certificate=certificate, reason=reason, successor=successor)
 
 
@@ -137,7 +138,7 @@ def execute_end_key(plan: EndKeyPlan, *, progress: Progress = SILENT) -> EndKeyR
         raise Refused(
             f"{len(found.unreadable)} documents cannot be read, so nobody knows whether key {key_id} signed them; the "
             f"first is {min(found.unreadable)}.",
-            hint="Copy them back from a replica or let `reopen repair` move them aside, then run this again.",
+            hint="`reopen repair --from SITE` takes them from a replica, or moves them aside; then run this again.",
         )
     closing = _store_list(vault, key_id, found.digests())
     ended = Ended(at=vault.clock.now(), reason=plan.reason, successor=plan.successor, closing=closing)
@@ -171,11 +172,15 @@ def relist(vault: Vault, key_id: str, *, others: Sequence[Vault] = (), progress:
     if ended.reason == "stolen":
         raise Refused(
             f"key {key_id} was stolen: what is there now may be the thief's.",
-            hint="Copy the list back from a replica; nobody else can tell what the key signed before.",
+            hint="`reopen repair --from SITE` takes the list from a replica; nobody else can tell what the key signed "
+            "before.",
         )
     found = _collect((vault, *others), certificate, progress)
     if found.unreadable:
-        raise Refused(f"{len(found.unreadable)} documents cannot be read; the first is {min(found.unreadable)}.")
+        raise Refused(
+            f"{len(found.unreadable)} documents cannot be read; the first is {min(found.unreadable)}.",
+            hint="`reopen repair --from SITE` takes them from a replica, or moves them aside; then run this again.",
+        )
     closing = _store_list(vault, key_id, found.digests() | _still_listed(vault, ended))
     following = replace(trust.following(), ended={**trust.ended, key_id: replace(ended, closing=closing)})
     number = store_trust(vault.store, following, root, vault.id, vault.clock.now()).number

@@ -47,7 +47,8 @@ def forget_passphrases(vault: Vault, key_id: str | None = None) -> tuple[str, ..
     stored = passphrase_keys(vault.store)
     names = [name for key, of_key in stored.items() for name in of_key if key_id in (None, key)]
     if not names:
-        raise NotFound(f"no recovery key lies in {vault.store.url} under a passphrase.")
+        hint = "Nothing is left to forget there; a replica has passphrases of its own (--vault SITE)."
+        raise NotFound(f"no recovery key lies in {vault.store.url} under a passphrase.", hint=hint)
     for name in names:
         vault.store.delete(name)
     return tuple(names)

@@ -194,7 +194,8 @@ def _records(vault: Vault) -> tuple[list[SnapshotRecord], set[str]]:
         except Corrupt as error:
             raise Refused(
                 f"{error.message} Nobody can tell what it needs. {NOTHING_CHANGED}",
-                hint="Copy it back from a replica; `reopen verify` names every record that cannot be believed.",
+                hint="`reopen repair --from SITE` takes it from a replica; `reopen verify` names every record that "
+                "cannot be believed.",
                 object=name,
             ) from error
         if record is not None:
@@ -217,7 +218,8 @@ def _refuse_gaps(vault: Vault, gaps: list[str]) -> None:
         raise Refused(
             f"{vault.store.url} lacks {len(gaps)} records that were seen in it before; the first is {gaps[0]}. "
             f"{NOTHING_CHANGED}",
-            hint="Nobody let them go: the vault was rolled back, or somebody removed them. Compare with a replica.",
+            hint="Nobody let them go: the vault was rolled back, or somebody removed them. "
+            "`reopen repair --from SITE --dry-run` shows what a replica would bring back.",
             object=gaps[0],
         )
 
@@ -248,7 +250,8 @@ def _named_tables(vault: Vault, records: list[SnapshotRecord], tables: list[Obje
         if size != part.size:
             raise Refused(
                 f"{name} is {'missing' if size is None else 'damaged'} in {vault.store.url}. {NOTHING_CHANGED}",
-                hint="Copy it back from a replica; `reopen verify` names the snapshots that need it.",
+                hint="`reopen repair --from SITE` takes it from a replica; `reopen verify` names the snapshots that "
+                "need it.",
                 object=name,
             )
     return frozenset(named)
@@ -272,7 +275,7 @@ def _needed_by(vault: Vault, record: SnapshotRecord) -> Prefixes:
         raise Refused(
             f"{error.message} So nobody can tell what snapshot {record.id} of {record.dataset} needs. "
             f"{NOTHING_CHANGED}",
-            hint="Copy the part back from a replica, or let the snapshot go.",
+            hint="`reopen repair --from SITE` takes it from a replica; else let the snapshot go.",
             dataset=record.dataset,
         ) from error
     return np.unique(prefixes_of(ids))

@@ -93,7 +93,8 @@ def release_hold(vault: Vault, hold_id: str, reason: str) -> Hold:
         holds = ", ".join(f"{hold.id} ({hold.dataset})" for hold in standing) or "none"
         raise NotFound(f"no hold that stands begins with {hold_id!r}.", hint=f"Holds in {vault.store.url}: {holds}.")
     if len(matching) > 1:
-        raise InvalidInput(f"{hold_id!r} begins {len(matching)} holds: {', '.join(hold.id for hold in matching)}.")
+        holds = ", ".join(f"{hold.id} ({hold.dataset})" for hold in matching)
+        raise InvalidInput(f"{hold_id!r} begins {len(matching)} holds: {holds}.", hint="Write more of the id.")
     [hold] = matching
     body = {"hold": hold.id, "reason": reason}
     vault.record_fact(RELEASED, dataset=hold.dataset, snapshot=hold.snapshot, body=body)

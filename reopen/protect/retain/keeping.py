@@ -200,7 +200,8 @@ def _stopped(name: str, read: History, rule: RetentionRule, guarded: bool) -> Re
         return Corrupt(
             f"nothing of {name} expires: {len(read.unbelievable)} of its records and facts cannot be believed, the "
             f"first: {first.message}",
-            hint="Look at it: it may be a damaged hold. Copy it back from the replica, or move it to aside/.",
+            hint="It may be a damaged hold. `reopen repair --from SITE` takes it from a replica; else look at it, and "
+            "move it to aside/.",
             dataset=name,
         )
     if guarded and rule.counts:
@@ -224,7 +225,8 @@ def _lost_holds(read: History, holds: Sequence[Hold], stubs: Mapping[str, Stub])
     present = {record.id for record in read.records}
     gone = {stub.snapshot: stub for stub in stubs.values() if stub.snapshot not in present}
     return [
-        f"{gone[hold.snapshot].record_name} is held ({hold.text}) and gone: copy it back from the replica"
+        f"{gone[hold.snapshot].record_name} is held ({hold.text}) and gone: `reopen repair --from SITE` takes "
+        "it from a replica"
         for hold in holds
         if hold.snapshot in gone
     ]

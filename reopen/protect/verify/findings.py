@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from reopen.errors import Corrupt, NotFound, ReopenError
 from reopen.protect.verify.packs import Level, Status
 
+NEXT_HINT = "`reopen repair --from SITE` takes what is damaged from a replica, and rebuilds the index from the packs."
+"""What to do about findings."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -51,6 +54,15 @@ class VerifyResult:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in a line; empty when nothing is."""
+        if not self.findings:
+            return ""
+        first, count = self.findings[0], len(self.findings)
+        found = f"{first.object}: {first.status}: {first.detail.rstrip('.')}."
+        return f"{count} finding{'s' if count > 1 else ''}, the first: {found}"
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from reopen.clock import SYSTEM_CLOCK
-from reopen.errors import ReopenError, Transient
+from reopen.errors import Internal, ReopenError, Transient
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def side_by_side(seconds: float, calls: Mapping[K, Callable[[], T]]) -> dict[K, 
             except ReopenError as error:
                 answers.put((key, error))
             except Exception as error:  # noqa: BLE001 - whatever a library raises is a finding about this place.
-                answers.put((key, ReopenError(f"unexpected: {type(error).__name__}: {error}")))
+                answers.put((key, Internal(f"unexpected: {type(error).__name__}: {error}")))
 
     for key, call in calls.items():
         threading.Thread(target=run, args=(key, call), name="reopen-look", daemon=True).start()

@@ -115,7 +115,7 @@ def nearest_existing(folder: Path) -> Path:
             return candidate
         if candidate.exists() or candidate.is_symlink():
             raise NotFound(f"{candidate} is no folder.", hint="Remove it, or name another place in the contract.")
-    raise NotFound(f"no folder above {folder} is there.")
+    raise NotFound(f"no folder above {folder} is there.", hint="Mount its disk, or correct the place in the contract.")
 
 
 def try_store(store: ObjectStore) -> Tried:
@@ -127,7 +127,8 @@ def try_store(store: ObjectStore) -> Tried:
     try:
         store.put(name, [PROBE])
         if store.get(name) != PROBE:
-            raise TargetUnwritable(f"{store.url} gave other bytes back than were written.", object=name)
+            hint = "Nothing restored there could be trusted: have the storage checked, or name another place."
+            raise TargetUnwritable(f"{store.url} gave other bytes back than were written.", hint=hint, object=name)
     except ReopenError as error:
         return Tried(where=store.url, problem=error.message, hint=error.hint)
     try:

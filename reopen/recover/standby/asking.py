@@ -58,7 +58,8 @@ def ask_serving(folder: str, sql: str, *, memory_limit: str) -> pa.Table:
                 text = str(error).strip()
                 # What our own reader raised comes with its traceback, and stands last.
                 told = text.splitlines()[-1] if text.startswith("Traceback ") else text
-                raise InvalidInput(f"what serves cannot answer this: {told}") from error
+                hint = "`reopen locate` shows what serves; its views are named after the datasets."
+                raise InvalidInput(f"what serves cannot answer this: {told}", hint=hint) from error
 
 
 def _confine(con: duckdb.DuckDBPyConnection, scratch: str) -> ReadOnlyObjects | None:

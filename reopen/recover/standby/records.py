@@ -23,6 +23,7 @@ from reopen.storage.canonical import decode, encode
 
 STAGED_PREFIX = "staged"
 SIGNED_PREFIX = b"reopen/v1/staged\0"
+_STAGE_HINT = "It counts for nothing; `reopen stage` prepares the version anew."
 
 Sign = Callable[[bytes], tuple[str, str]]
 """message -> (key id, signature as hex)."""
@@ -178,14 +179,15 @@ def _stored(data: bytes, name: str) -> StoredRecord:
     value = decode(data, name)
     body, signature = value.get("staged"), value.get("signature")
     if set(value) != {"staged", "signature"} or not isinstance(body, dict) or not isinstance(signature, dict | None):
-        raise Corrupt(f"{name} is not the record of a staged version.", object=name)
+        raise Corrupt(f"{name} is not the record of a staged version.", hint=_STAGE_HINT, object=name)
     record = from_json(StagedRecord, body, name)
     staged = record.staged
     if record_name(staged.site, staged.dataset, staged.version) != name:
-        raise Corrupt(f"{name} holds the record of another version, {staged.version} at {staged.site}.", object=name)
+        message = f"{name} holds the record of another version, {staged.version} at {staged.site}."
+        raise Corrupt(message, hint=_STAGE_HINT, object=name)
     if signature is None:
         return StoredRecord(record=record, key=None)
     try:
         return StoredRecord(record=record, key=str(signature["key"]), signature=bytes.fromhex(signature["value"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise Corrupt(f"{name} has a malformed signature.", object=name) from error
+        raise Corrupt(f"{name} has a malformed signature.", hint=_STAGE_HINT, object=name) from error

@@ -227,7 +227,7 @@ def execute_stage(
             try:
                 results[item.name] = run(item.name, call)
             except ReopenError as error:
-                results[item.name] = _failed(item, error.message, error.hint)
+                results[item.name] = _failed(item, error.message, error.next_step)
     return tuple(results.values())
 
 

@@ -136,7 +136,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, rebuild: bool
         if names and not is_ours:
             raise NotACatalog(
                 f"{path} is a DuckDB database and no catalog of Reopen; it is left as it is.",
-                hint="Name another file with --to.",
+                hint="Move it elsewhere, or name another file with --to.",
             )
         layout = get_meta(connection, "layout") if is_ours else None
         if layout is not None and not rebuild and int(layout) > LAYOUT:
@@ -243,7 +243,9 @@ def _translated(error: duckdb.Error, path: Path) -> ReopenError:
     first = text.splitlines()[0] if text else type(error).__name__
     if "not a valid DuckDB database file" in text:
         return NotACatalog(
-            f"{path} is no DuckDB database; it is left as it is.", hint="Name another file with --to.", file=path
+            f"{path} is no DuckDB database; it is left as it is.",
+            hint="Look at what it is and move it elsewhere, or name another file with --to.",
+            file=path,
         )
     unwritable = _UNWRITABLE.search(text)
     if unwritable is not None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Where nothing can be written, nothing can be removed.
+            beside.unlink(missing_ok=True)
         raise TargetUnwritable(
             f"{path} cannot be written: {error.strerror}.", hint="Name a file in a folder that can be written."
         ) from error
