@@ -63,7 +63,7 @@ def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
             progress = ArtifactProgress(artifact_key("snapshot-progress", dataset.name))
             try:
                 with slot(writer_limit(session.settings.site, dataset.name)):
-                    served = session.served(dataset, session.settings.site)
+                    served = session.served(dataset, session.settings.site, standing)
                     plan = plan_snapshot(vault, served, session.settings.site, cache=session.index_cache)
                     progress.start(dataset.name, plan.read_bytes, "bytes")
                     with SnapshotRun(vault, plan, standing=standing, workers=workers, progress=progress) as run:

@@ -116,7 +116,8 @@ def _snapshot_each(
     site, cache = face.session.settings.site, face.session.index_cache
     for dataset in datasets:
         try:
-            plan = plan_snapshot(vault, face.session.served(dataset, site), site, cache=cache, processes=0)
+            served = face.session.served(dataset, site, standing)
+            plan = plan_snapshot(vault, served, site, cache=cache, processes=0)
             if dry_run:
                 rows[dataset.name] = _planned_row(plan)
                 continue

@@ -68,6 +68,7 @@ def try_channels(
     """Send a test to every channel, and tell what became of it. Exit 3 when one was not reached."""
     from reopen.clock import to_the_second
     from reopen.notify.directory import send_test
+    from reopen.notify.tried import remember_tried
 
     if event not in list(Event):
         allowed = ", ".join(Event)
@@ -81,6 +82,7 @@ def try_channels(
         by=getpass.getuser(),
         sent_at=to_the_second(session.clock.now()),
     )
+    remember_tried(session.settings.home, sent, session.clock.now())
     bad = [delivery for delivery in sent if delivery.status != "sent"]
     value = {"ok": not bad, "event": event, "deliveries": [plain(delivery) for delivery in sent]}
     if not sent:

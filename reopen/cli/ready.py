@@ -41,16 +41,20 @@ def ready(
 
 
 def ready_answer(found: Readiness) -> Answer:
-    """What was checked, the worst first in each area, and how it ended in a line."""
+    """What was checked, what failed first and then what warned, and how it ended in a line."""
+    from reopen.recover.readiness import Mark
+
+    order = tuple(Mark)
     rows = [
         (check.area.value, check.name, check.dataset or "-", check.verdict.value, check.value, check.what_to_do)
-        for check in found.checks
+        for check in sorted(found.checks, key=lambda check: -order.index(check.verdict))
     ]
+    failed = f"; failed: {', '.join(dict.fromkeys(check.name for check in found.failed))}" if found.failed else ""
     ended = "could take over now" if found.ok else "could NOT take over now"
     counts = f"{count_text(len(found.checks), 'check')}, {len(found.failed)} failed, {len(found.warned)} warned"
     show: list[RenderableType] = [
         make_table(("area", "check", "dataset", "", "measured", "what to do"), rows),
-        f"{found.site} {ended}: {counts}, in {duration_text(found.seconds)}",
+        f"{found.site} {ended}: {counts}, in {duration_text(found.seconds)}{failed}",
     ]
     value = {"ok": found.ok, "verdict": found.verdict.value, **plain(found)}
     return Answer(value=value, show=show, exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)

@@ -13,6 +13,7 @@ from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reopen.review.role import ControlStatus
     from reopen.review.status import DatasetStatus, Status, VaultStatus
 
 PANEL = "Look"
@@ -23,7 +24,11 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "status", panel=PANEL, example="reopen status")
     def status(face: Face) -> Answer:
-        """Show each dataset's exposure against its RPO, and who is primary. Exit 3 when one is past it."""
+        """Show each dataset's exposure against its RPO, who is primary, and which move has not ended.
+
+        Exit 3 when one is past its RPO, a vault or the epoch log cannot be read, a vault lost records, or a move has
+        not ended.
+        """
         from reopen.cli.forecast import predictions
         from reopen.control.values import to_json
         from reopen.desk.recovery import predicted_plan
@@ -44,16 +49,13 @@ def register(app: typer.Typer) -> None:
         known = {d.name: d.predicted for d in foreseen.datasets if d.predicted} if foreseen is not None else {}
         predicted = {name: to_json(known[name]) if name in known else None for name in in_force}
         value: dict[str, Any] = {"ok": found.ok, "alarm": found.alarm.value, **plain(found), "predicted": predicted}
-        show = [*_tables(found), *predictions(foreseen, in_force)]
+        show = [*_tables(found), *predictions(foreseen, in_force), _ended(found)]
         return Answer(value=value, show=show, exit_code=EXIT_OK if found.ok else EXIT_NEGATIVE)
 
 
 def _tables(found: Status) -> list[RenderableType]:
     control = found.control
-    since = f" since {instant_text(control.since)} ({control.reason})" if control.since is not None else ""
-    show: list[RenderableType] = [f"primary: {control.primary}, epoch {control.epoch}{since}"]
-    if control.error:
-        show.append(f"the epoch log cannot be read, so this is what the settings say: {control.error}")
+    show: list[RenderableType] = [*_role(control)]
     vaults = [
         (
             vault.site,
@@ -90,6 +92,44 @@ def _tables(found: Status) -> list[RenderableType]:
     )
     show += ["", make_table(columns, rows)]
     return show
+
+
+def _role(control: ControlStatus) -> list[RenderableType]:
+    """Who may act, and what is under way."""
+    if control.error:
+        return [
+            f"primary: not known; the settings say {control.primary}",
+            f"the epoch log cannot be read: {control.error}",
+        ]
+    since = f" since {instant_text(control.since)} ({control.reason})" if control.since is not None else ""
+    lines: list[RenderableType] = [f"primary: {control.primary}, epoch {control.epoch}{since}"]
+    if control.move_error:
+        lines.append(f"whether a move is under way is not known: {control.move_error}")
+    move = control.move
+    if move is not None:
+        state = "waits for approval" if move.waits else f"has not ended: {count_text(move.steps_done, 'step')} done"
+        lines.append(
+            f"the {move.scenario} move from {move.source} to {move.target}, begun {instant_text(move.begun_at)}, "
+            f"{state}, last heard of {instant_text(move.heard_at)}; plan {move.plan[:16]}. {move.what_to_do}"
+        )
+    elif control.uncommitted:
+        lines.append("the failover is not committed: `reopen commit` accepts it, `reopen rollback` gives the role back")
+    return lines
+
+
+def _ended(found: Status) -> str:
+    """The answer in a line."""
+    late = [dataset.name for dataset in found.datasets if dataset.alarm.value in ("warn", "page")]
+    judged = sum(dataset.alarm.value != "none" for dataset in found.datasets)
+    problems = [f"past its RPO: {', '.join(late)}" if len(late) == 1 else f"past their RPO: {', '.join(late)}"] * bool(
+        late
+    )
+    problems += found.problems
+    if problems:
+        return f"look at this: {'; '.join(problems)}"
+    return (
+        f"fine: {count_text(judged, 'dataset')} within the RPO" if judged else "nothing is described by a contract yet"
+    )
 
 
 def _coverage_text(vault: VaultStatus) -> str:

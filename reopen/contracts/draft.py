@@ -172,6 +172,7 @@ def _dataset(
         exclude=exclude,
         schedule=levels.schedule,
         drill_schedule=levels.drill_schedule,
+        drill_every=levels.drill_every,
         frequency=levels.frequency,
         retention=levels.retention,
         owner=owner,

@@ -186,6 +186,8 @@ class Dataset:
     schedule: str | None = None
     """Cron expression of the snapshot schedule."""
     drill_schedule: str | None = None
+    drill_every: timedelta | None = None
+    """How often a drill is to prove it."""
     frequency: timedelta | None = None
     retention: RetentionRule = field(default_factory=RetentionRule)
     owner: str = ""

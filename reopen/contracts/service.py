@@ -76,6 +76,7 @@ class ServiceLevels:
     frequency: timedelta | None
     schedule: str | None
     drill_schedule: str | None
+    drill_every: timedelta | None
     retention: RetentionRule
 
 
@@ -103,12 +104,12 @@ def read_service_levels(reader: Reader, name: str, tier: int | None, defaults: T
             f"Take snapshots at least every {durations.to_text(rpo)}, or relax the objective.",
             value=durations.to_text(frequency),
         )
-    _duration(reader, levels.get(DRILL))
     return ServiceLevels(
         objective=None if rpo is None or rto is None else Objective(rpo=rpo, rto=rto),
         frequency=frequency,
         schedule=_schedule(reader, levels.get(FREQUENCY)),
         drill_schedule=_schedule(reader, levels.get(DRILL)),
+        drill_every=_duration(reader, levels.get(DRILL)),
         retention=_retention(reader, levels.get(RETENTION), defaults),
     )
 

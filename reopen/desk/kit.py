@@ -39,6 +39,7 @@ _CARRIED: Mapping[str, str] = {
     "requirements.lock": "requirements.lock",
 }
 """Files of the source that an installed Reopen has below ``reopen/recover/kit/carried`` (pyproject.toml)."""
+_SETTINGS = "settings.toml"
 _PROGRAM = ("restore.py", "spec_keys.py", "spec_packs.py", "spec_reader.py")
 """Restores without Reopen; always in that folder."""
 
@@ -85,6 +86,7 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
         version=__version__,
         plan=plan.digest,
         inputs=kit_inputs(session),
+        shared=shared_inputs(session),
         sign=evidence_signer(vault),
     )
 
@@ -97,6 +99,14 @@ def kit_inputs(session: Session) -> str:
     return digest(encode({"files": files, "keys": keys, "runbook": inputs_of(session), "version": __version__}))
 
 
+def shared_inputs(session: Session) -> str:
+    """That part of it which is the same at every site: contracts, keys of the vault, the role, and the program."""
+    files = {name: digest(data) for name, data in _lasting_files(session).items() if name != _SETTINGS}
+    vault = session.vault()
+    keys = digest(public_keys(vault) + encode({"passphrases": sorted(passphrase_keys(vault.store))}))
+    return digest(encode({"files": files, "keys": keys, "primary": session.primary(), "version": __version__}))
+
+
 def store_kit(session: Session, kit: Kit) -> str:
     """Write the kit into the control store, over the one before; returns where it is."""
     store = control_store(session)
@@ -104,13 +114,12 @@ def store_kit(session: Session, kit: Kit) -> str:
     return f"{store.url}/{STORED}"
 
 
-def is_stored(session: Session) -> bool:
-    """Whether there is a kit in the control store."""
-    try:
-        control_store(session).head(STORED)
-    except NotFound:
-        return False
-    return True
+def is_current(session: Session) -> bool:
+    """Whether the kit in the control store is whole, and what would be made now.
+
+    :raises ReopenError: it cannot be told.
+    """
+    return check_kit(session).ok
 
 
 def check_kit(session: Session, place: Path | None = None) -> KitStanding:
@@ -128,7 +137,9 @@ def check_kit(session: Session, place: Path | None = None) -> KitStanding:
         damaged = KitProblem(name="", defect=Defect.UNREADABLE, detail=error.message)
         return KitStanding(place=where, made_at=None, files=0, problems=(damaged,))
     verify = evidence_verifier(session.vault())
-    problems = inspect_copy(copy, verify=verify, inputs=kit_inputs(session))
+    problems = inspect_copy(
+        copy, verify=verify, inputs=kit_inputs(session), shared=shared_inputs(session), site=session.settings.site
+    )
     return KitStanding(place=where, made_at=made_at_of(copy), files=len(copy), problems=problems)
 
 
@@ -143,7 +154,7 @@ def _lasting_files(session: Session) -> dict[str, bytes]:
             f"{error.filename} cannot be read: {error.strerror}.",
             hint="Give this user the right to read it, or correct its place in the settings.",
         ) from error
-    found["settings.toml"] = text.encode() or b"# Left out: an address that may be a secret could not be removed.\n"
+    found[_SETTINGS] = text.encode() or b"# Left out: an address that may be a secret could not be removed.\n"
     found["requirements.txt"] = requirements(_carried("requirements.lock").decode()).encode()
     found |= {name: _carried(name) for name in ("vault-format.md", *_PROGRAM)}
     return found

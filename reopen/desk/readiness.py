@@ -10,12 +10,15 @@ from functools import partial
 from reopen.clock import to_the_second
 from reopen.config.events import Event
 from reopen.control import rules
+from reopen.desk.heartbeat import Job
+from reopen.desk.kit import check_kit
 from reopen.desk.recovery import Wish, plan_wish
 from reopen.desk.session import Session
 from reopen.desk.watching import everybody_of
 from reopen.errors import ReopenError
 from reopen.notify.channels import AppriseNotifier
 from reopen.notify.directory import list_channels, send_test
+from reopen.notify.tried import recall_tried, remember_tried
 from reopen.recover import alarms
 from reopen.recover.context import Delivery, Notice
 from reopen.recover.plan import RecoveryPlan
@@ -76,6 +79,10 @@ def _around(session: Session, target: str, *, vault: str | None, deep: bool, sen
         channels=partial(_channels, session, send=send),
         orchestrator_url=os.environ.get(API_VARIABLE, ""),
         watched=_watched(session, target) if deep else None,
+        here=settings.site if deep else "",
+        observed=_observed(session, target) if deep else None,
+        kit=partial(_kit_problems, session) if deep else None,
+        drill_every=_drill_every(session),
         versions=environment(),
         clock=session.clock,
         deep=deep,
@@ -106,7 +113,15 @@ def _watched(session: Session, target: str) -> tuple[datetime | None, timedelta]
 def _channels(session: Session, *, send: bool) -> list[Channel]:
     settings, datasets = session.settings.notify, session.contracts_or_none.datasets.values()
     if not send:
-        return [Channel(name=found.name, problem=found.problem) for found in list_channels(settings, datasets)]
+        tried, now = recall_tried(session.settings.home), session.clock.now()
+        return [
+            Channel(
+                name=found.name,
+                problem=found.problem,
+                tried=now - tried[found.name] if found.name in tried else None,
+            )
+            for found in list_channels(settings, datasets)
+        ]
     sent = send_test(
         settings,
         datasets,
@@ -115,7 +130,30 @@ def _channels(session: Session, *, send: bool) -> list[Channel]:
         by=getpass.getuser(),
         sent_at=to_the_second(session.clock.now()),
     )
+    remember_tried(session.settings.home, sent, session.clock.now())
     return [Channel(name=delivery.channel, delivery=delivery) for delivery in sent]
+
+
+def _observed(session: Session, target: str) -> dict[str, bool] | None:
+    """Which of the watching site's jobs somebody outside waits for; None for another site, whose settings are there.
+    Snapshots are production's."""
+    if target != session.settings.site:
+        return None
+    return {job: bool(getattr(session.settings.heartbeat, job)) for job in (Job.WATCH, Job.VERIFY)}
+
+
+def _drill_every(session: Session) -> dict[str, timedelta]:
+    """How often each contract asks for a drill. Contracts that cannot be read are the plan's own finding."""
+    try:
+        datasets = session.contracts_or_none.datasets.values()
+    except ReopenError:
+        return {}
+    return {dataset.name: dataset.drill_every for dataset in datasets if dataset.drill_every is not None}
+
+
+def _kit_problems(session: Session) -> list[str]:
+    found = check_kit(session)
+    return [] if found.ok else [f"{item.name}: {item.detail}" if item.name else item.detail for item in found.problems]
 
 
 def tell_unready(session: Session, found: Readiness) -> tuple[Delivery, ...]:

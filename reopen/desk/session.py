@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reopen.clock import SYSTEM_CLOCK, Clock
 from reopen.config import Settings, Site, load_settings
-from reopen.errors import InvalidInput, NotFound
+from reopen.errors import InvalidInput, NotFound, ReopenError
 
 if TYPE_CHECKING:
     from reopen.contracts import Contracts, Dataset
@@ -205,13 +205,26 @@ class Session:
         initial = self.settings.primary.name
         return contracts_as_served(self.contracts, self.log.records(), site=site, initial=initial)
 
-    def served(self, dataset: Dataset, site: str) -> Dataset:
-        """One dataset as it is to be read at a site; as its contract says where the place leads to what serves, so that
-        it is protected without the log, too.
+    def served(self, dataset: Dataset, site: str, standing: Standing) -> Dataset:
+        """One dataset as its snapshot reads it at a site: as its contract says where the place leads to what serves,
+        else as the log says, and while that cannot be read as it said last. So it is protected without the log, too.
 
-        :raises ReopenError: as for :meth:`as_served`. What stands at the place may be of an earlier life of the site.
+        :param standing: of the snapshot. Only one that is marked unconfirmed may go by what is remembered.
+        :raises ReopenError: as for :meth:`as_served`, where this site does not know where the dataset served last.
         """
-        return dataset if _leads_to_what_serves(dataset, site) else self.as_served(site).datasets[dataset.name]
+        from reopen.desk.served import remember_place, remembered_place
+
+        if _leads_to_what_serves(dataset, site):
+            return dataset
+        try:
+            found = self.as_served(site).datasets[dataset.name]
+        except ReopenError:
+            known = None if standing.confirmed else remembered_place(self.settings.home, dataset, site)
+            if known is None:
+                raise
+            return known
+        remember_place(self.settings.home, found, site)
+        return found
 
     def primary(self) -> str:
         """The site that has the role by the log; by the settings where there is no log.

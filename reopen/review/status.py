@@ -21,14 +21,13 @@ from enum import StrEnum
 from typing import Any
 
 from reopen.contracts import Contracts
-from reopen.control import rules
 from reopen.control.log import EpochLog
-from reopen.control.records import Epoch
 from reopen.errors import NotFound, ReopenError
 from reopen.protect.needs import notes_of
 from reopen.protect.retain.holds import HELD, RELEASED, holds_of
 from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
 from reopen.recover.points import LAST_VERIFIED, LATEST, RecoveryPoint, choose_point
+from reopen.review.role import ControlStatus, read_control
 from reopen.review.staged import StagedStatus, staged_at_sites
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.statements import list_packs
@@ -134,19 +133,10 @@ class VaultStatus:
     hint: str
     coverage: CoverageStatus | None = None
     arrival_seconds: float | None = None
+    out_of_reach: bool = False
+    """It cannot be read, and that is not because there is none yet."""
     store_notes: tuple[str, ...] = ()
     """What the store cannot do, and for how long it locks, in words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlStatus:
-    """Who may act. ``since`` is None before the first epoch record; ``error`` says why the log was not read."""
-
-    primary: str
-    epoch: int
-    since: datetime | None
-    reason: str
-    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +161,23 @@ class Status:
         return self.alarm in (Alarm.OK, Alarm.NONE)
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """Why somebody has to look, beside exposures: in a line each."""
+        found = []
+        if self.control.error:
+            found.append("the epoch log cannot be read, so nobody knows who is primary")
+        if self.control.move is not None:
+            found.append(f"a move from {self.control.move.source} to {self.control.move.target} has not ended")
+        if self.control.move_error:
+            found.append("the log does not tell whether a move is under way")
+        found += [f"the vault of {vault.site} cannot be read" for vault in self.vaults if vault.out_of_reach]
+        found += [f"the vault of {vault.site} lost records" for vault in self.vaults if vault.missing_records]
+        return tuple(found)
+
+    @property
     def ok(self) -> bool:
-        """Whether nothing needs a person: all within their objectives, and no vault lost records."""
-        return self.within_objectives and not any(vault.missing_records for vault in self.vaults)
+        """Whether nothing needs a person. What cannot be read is not fine (I2)."""
+        return self.within_objectives and not self.problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,22 +251,6 @@ def collect_status(
     )
 
 
-def read_control(log: EpochLog | None, *, initial_primary: str) -> ControlStatus:
-    """Who is primary by the log; by the settings, with the reason, when it cannot be read (I2)."""
-    fallback = ControlStatus(primary=initial_primary, epoch=0, since=None, reason="", error="")
-    if log is None:
-        return fallback
-    try:
-        records = log.records()
-    except ReopenError as error:
-        return ControlStatus(primary=initial_primary, epoch=0, since=None, reason="", error=str(error))
-    epoch = rules.epoch_record(records)
-    if epoch is None:
-        return fallback
-    since = next(record.at for record in records if isinstance(record.value, Epoch) and record.value == epoch)
-    return ControlStatus(primary=epoch.primary, epoch=epoch.epoch, since=since, reason=epoch.reason, error="")
-
-
 def judge_exposure(exposure: timedelta | None, rpo: timedelta) -> Alarm:
     """``ok`` up to the RPO, ``warn`` past it, ``page`` past twice of it or when it is unknown (I1)."""
     if exposure is None or exposure > PAGE_FACTOR * rpo:
@@ -294,6 +282,7 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
                 keys=(),
                 error=error.message,
                 hint=error.hint,
+                out_of_reach=not isinstance(error, NotFound),
             )
         )
         return

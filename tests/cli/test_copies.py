@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reopen.errors import SourceUnreadable
+from reopen.contracts import Contracts
+from reopen.desk.served import remember_place
+from reopen.desk.session import open_session
+from reopen.errors import SourceUnreadable, Transient
+from reopen.protect.standing import Standing
 from reopen.sources.local import LocalFiles
 from tests.cli.place import Place
 
@@ -110,6 +115,35 @@ def test_without_the_epoch_log_an_object_store_is_not_believed_to_serve_at_its_p
     assert "scans: " in ran.stdout
     assert "0000000001.json" in ran.stdout
     assert len(place.json("snapshots", "papers")["snapshots"]) == 1
+
+
+def test_without_the_epoch_log_an_object_store_is_copied_from_where_it_served_last(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unconfirmed, so nobody takes it for what the primary wrote; never while the log answers in between."""
+    place.contract("scans")
+    contract = place.folder / "data_contracts/scans.odcs.yaml"
+    local = "{server: production, type: local, path: data/scans, format: mixed}"
+    there = '{server: production, type: s3, location: "s3://nobody-asks-this-bucket/scans", format: mixed}'
+    contract.write_text(contract.read_text().replace(local, there))
+    session = open_session(place.folder / "reopen.toml")
+    dataset = session.dataset("scans")
+    asked = session.served(dataset, "production", Standing())
+    assert asked.location("production").url == "s3://nobody-asks-this-bucket/scans"
+    promoted = replace(asked, locations={"production": replace(asked.location("production"), url="s3://b/version-2")})
+    remember_place(session.settings.home, promoted, "production")
+
+    def unreadable(site: str) -> Contracts:
+        raise Transient("the log does not answer")
+
+    monkeypatch.setattr(session, "as_served", unreadable)
+
+    known = session.served(dataset, "production", Standing(confirmed=False, reason="it does not answer"))
+    assert known.location("production").url == "s3://b/version-2"
+    with pytest.raises(Transient):
+        session.served(dataset, "production", Standing())
+    with pytest.raises(Transient):
+        session.served(replace(dataset, name="others"), "production", Standing(confirmed=False))
 
 
 def test_a_dataset_is_retired_only_when_its_contract_is_gone_and_only_once(place: Place) -> None:

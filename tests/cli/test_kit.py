@@ -94,12 +94,17 @@ def test_replication_keeps_it_at_the_standby_and_a_change_outdates_it(replicated
     outdated = replicated.json("kit", "--check", code=3)
     replicated.run("replicate")
     again = replicated.json("kit", "--check")
+    replicated.run("keys", "passphrase")
+    with_passphrase = replicated.json("kit", "--check", code=3)
+    replicated.run("replicate")
+    assert replicated.json("kit", "--check")["ok"], "no snapshot arrived, and a key had changed"
     stored.unlink()
     missing = replicated.run("kit", code=3).stdout
     replicated.run("replicate")
 
     assert [problem["defect"] for problem in outdated["problems"]] == ["outdated"]
     assert again["ok"]
+    assert [problem["defect"] for problem in with_passphrase["problems"]] == ["outdated"]
     assert "there is no kit" in missing
     assert stored.is_file(), "nothing arrived, and it was gone"
 

@@ -16,6 +16,7 @@ from reopen.clock import SYSTEM_CLOCK, Clock
 from reopen.config import load_settings
 from reopen.desk.readiness import assess_site, tell_unready
 from reopen.desk.session import Session
+from reopen.notify.tried import remember_tried
 from reopen.recover.context import Delivery, Notice
 from tests.cli.place import Place
 from tests.faults.scripts import JumpingClock
@@ -51,7 +52,7 @@ def test_a_site_that_could_take_over_is_ready_and_left_as_it_was(standby: Place)
     assert tree(standby.folder) == before
     assert (found["ok"], found["site"], found["verdict"]) == (True, "standby", "warn")
     warned = {name for name, verdict in checks(found).items() if verdict == "warn"}
-    assert warned == {"versions", "watch", "channels", "vault-delete", "proven", "drill"}
+    assert warned == {"versions", "watch", "observer", "channels", "vault-delete", "proven", "drill"}
     assert {check["area"] for check in found["checks"]} == {
         "software", "connectivity", "security", "capacity", "freshness", "drift",
     }  # fmt: skip
@@ -69,6 +70,27 @@ def test_a_site_without_its_replica_or_its_key_is_not_ready(standby: Place) -> N
     assert checks(found)["vault"] == "fail"
     assert checks(found)["plan"] == "fail"
     assert "could NOT take over now" in standby.run("ready", code=3).stdout
+
+
+def test_what_stands_still_and_nobody_would_notice_is_warned_of(
+    standby: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outside observer, the kit at the standby, and a look that is made from elsewhere."""
+    stored = standby.folder / ".reopen/standby/control/kit.zip"
+    assert checks(standby.json("ready"))["kit"] == "ok"
+    stored.write_bytes(b"no kit")
+    monkeypatch.setenv("REOPEN_HEARTBEAT__WATCH", "http://127.0.0.1:9/ping")
+    found = standby.json("ready")
+    assert (checks(found)["kit"], checks(found)["observer"], checks(found)["place"]) == ("warn", "ok", "ok")
+    (kit,) = [check for check in found["checks"] if check["name"] == "kit"]
+    assert "reopen kit --store" in kit["what_to_do"]
+    monkeypatch.setenv("REOPEN_SITE", "production")
+    found = standby.json("ready")
+    assert checks(found)["place"] == "warn"
+    assert "observer" not in checks(found), "that is the standby's own matter"
+    stored.unlink()
+    first = standby.run("ready").stdout.splitlines()[2]
+    assert "warn" in first, "what somebody has to do stands first"
 
 
 def test_a_primary_that_is_gone_leaves_the_lag_unknown(standby: Place) -> None:
@@ -117,6 +139,13 @@ def test_channels_are_asked_without_sending_and_a_test_is_sent_when_wanted(
     standby: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REOPEN_NOTIFY__URLS", "json://127.0.0.1:9/hook")
+    (never,) = [check for check in standby.json("ready")["checks"] if check["name"] == "channel"]
+    assert (never["verdict"], "never tried from this site" in never["value"]) == ("warn", True)
+    remember_tried(
+        standby.folder / ".reopen",
+        [Delivery(event="test", channel=never["value"].partition(": ")[0], status="sent", attempts=1)],
+        SYSTEM_CLOCK.now(),
+    )
     assert checks(standby.json("ready"))["channel"] == "ok"
 
     assert checks(standby.json("ready", "--send-test"))["channel"] == "warn", "no recovery waits for a channel"

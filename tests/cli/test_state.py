@@ -32,14 +32,50 @@ def test_a_replica_that_lags_is_shown(place: Place) -> None:
     assert "standby lacks 1" in place.run("status", code=3).stdout
 
 
-def test_an_epoch_log_that_cannot_be_read_is_said_and_no_failure(place: Place) -> None:
+def test_an_epoch_log_that_cannot_be_read_is_no_fine_status(place: Place) -> None:
     place.run("snapshot")
     place.run("verify", "--level", "stored")
     log = place.folder / ".reopen/standby/control/log"
     log.mkdir(parents=True)
     (log / "0000000001.json").write_text("no link")
-    assert "the epoch log cannot be read" in place.run("status").stdout
-    assert place.json("status")["control"]["error"]
+    shown = place.run("status", code=3).stdout
+    assert "primary: not known; the settings say production" in shown
+    assert "look at this: the epoch log cannot be read" in shown
+    found = place.json("status", code=3)
+    assert (found["ok"], found["alarm"], bool(found["control"]["error"])) == (False, "ok", True)
+
+
+def test_a_replica_that_is_out_of_reach_is_no_fine_status(place: Place) -> None:
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    assert "fine: 1 dataset within the RPO" in place.run("status").stdout, "nothing was replicated yet"
+    place.run("replicate")
+    vault = place.folder / ".reopen/standby/vault"
+    (vault / "vault.json").write_text("no vault")
+    assert "look at this: the vault of standby cannot be read" in place.run("status", code=3).stdout
+
+
+def test_a_planned_move_that_waits_and_one_that_is_done_are_told(place: Place) -> None:
+    contract = place.folder / "data_contracts/papers.odcs.yaml"
+    asks = "  - {property: approval, value: required, vendor: reopen}\n"
+    contract.write_text(contract.read_text() + asks)
+    place.run("snapshot")
+    place.run("verify", "--level", "stored")
+    place.run("replicate")
+    move = ("failover", "--planned", "--reason", "works", "--accept-risk", "old-primary-may-write")
+    place.run(*move, code=7)
+
+    waits = place.json("status", code=3)["control"]
+    shown = " ".join(place.run("status", code=3).stdout.split())
+    place.run("approve", "--reason", "agreed")
+    place.run(*move)
+    done = place.json("status")["control"]
+
+    assert (waits["primary"], waits["move"]["waits"], waits["move"]["target"]) == ("production", True, "standby")
+    assert "the planned move from production to standby" in shown
+    assert f"`reopen approve {waits['move']['plan'][:16]} --reason WHY` approves it" in shown
+    assert (done["primary"], done["move"], done["uncommitted"]) == ("standby", None, True)
+    assert "the failover is not committed: `reopen commit` accepts it" in " ".join(place.run("status").stdout.split())
 
 
 def test_a_control_store_that_is_not_mounted_is_no_log_that_has_not_begun(place: Place) -> None:

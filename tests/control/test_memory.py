@@ -16,7 +16,7 @@ from reopen.control.records import Epoch, Fence, FenceLevel, Record, Scenario, T
 from reopen.control.rules import RISK_OLD_PRIMARY, holder
 from reopen.errors import Corrupt, Refused, ReopenError, Transient
 from reopen.protect.standing import standing_at
-from reopen.review.status import read_control
+from reopen.review.role import read_control
 from reopen.storage import open_store
 from reopen.storage.local import LocalStore
 

@@ -14,7 +14,8 @@ from reopen.contracts.load import Contracts
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch, Fence, FenceLevel, Scenario
 from reopen.errors import NotFound
-from reopen.review.status import Alarm, ContractState, SiteVault, Status, collect_status, judge_exposure, read_control
+from reopen.review.role import read_control
+from reopen.review.status import Alarm, ContractState, SiteVault, Status, collect_status, judge_exposure
 from reopen.storage import open_store
 from reopen.vault import SnapshotRecord, Vault
 from tests.review.history import Archive, a_dataset

@@ -2,8 +2,9 @@
 
 A kit is a folder or a zip file of the same names. ``manifest.json`` is canonical JSON
 ``{"body": {"files": [{"blake3", "name", "sha256", "size"}], "format": 1, "inputs", "kind": "kit", "made_at", "plan",
-"site", "version"}, "signature": {"key", "value"} | null}``; the signature is Ed25519 of the site's verifier key over
-``reopen/v1/kit`` NUL canonical body. ``SHA256SUMS`` says the same of every file to the tool that every system has.
+"shared", "site", "version"}, "signature": {"key", "value"} | null}``; the signature is Ed25519 of the site's verifier
+key over ``reopen/v1/kit`` NUL canonical body. ``SHA256SUMS`` says the same of every file to the tool that every system
+has.
 
 Invariants
     K1  Nothing secret is in it: :func:`make_kit` refuses a file that holds a private key of ours, or looks like one.
@@ -87,10 +88,19 @@ class Kit:
 
 
 def make_kit(
-    files: Mapping[str, bytes], *, made_at: datetime, site: str, version: str, plan: str, inputs: str, sign: Sign | None
+    files: Mapping[str, bytes],
+    *,
+    made_at: datetime,
+    site: str,
+    version: str,
+    plan: str,
+    inputs: str,
+    sign: Sign | None,
+    shared: str = "",
 ) -> Kit:
     """List and sign the files.
 
+    :param shared: the digest of that part of the inputs which is the same at every site; empty where nobody compares.
     :raises Internal: a file holds what looks like a private key (K1).
     """
     for name, data in files.items():
@@ -111,6 +121,7 @@ def make_kit(
         "kind": "kit",
         "made_at": to_text(made_at),
         "plan": plan,
+        "shared": shared,
         "site": site,
         "version": version,
     }
@@ -206,11 +217,15 @@ def read_zip(data: bytes, name: str) -> dict[str, bytes]:
         raise Corrupt(f"{name} is no kit: {error}.", hint="`reopen kit --store` makes it anew.", object=name) from error
 
 
-def inspect_copy(copy: Mapping[str, bytes], *, verify: VerifySignature | None, inputs: str) -> tuple[KitProblem, ...]:
+def inspect_copy(
+    copy: Mapping[str, bytes], *, verify: VerifySignature | None, inputs: str, shared: str = "", site: str = ""
+) -> tuple[KitProblem, ...]:
     """Everything that is wrong with a copy; empty when nothing is.
 
     :param verify: checks the signature; None looks at none.
     :param inputs: the digest of what a kit would be made of now; empty where nobody compares.
+    :param shared: the same of what every site has alike, which is compared with a kit that another one than ``site``
+        made: its settings, keys and paths are its own.
     """
     try:
         body, signature = _manifest(copy)
@@ -221,7 +236,8 @@ def inspect_copy(copy: Mapping[str, bytes], *, verify: VerifySignature | None, i
     return (
         *_inspect_files(copy, body["files"]),
         *_inspect_signature(body, signature, verify),
-        *_inspect_inputs(body, inputs),
+        *(_inspect_inputs(body, "inputs", inputs) if body.get("site") == site or not shared else ()),
+        *(_inspect_inputs(body, "shared", shared) if body.get("site") != site and shared else ()),
     )
 
 
@@ -279,7 +295,7 @@ def _inspect_signature(body: Mapping[str, Any], signature: Any, verify: VerifySi
         yield KitProblem(name=MANIFEST, defect=Defect.BAD_SIGNATURE, detail=f"it is not what key {key} signed")
 
 
-def _inspect_inputs(body: Mapping[str, Any], inputs: str) -> Iterable[KitProblem]:
-    if inputs and body.get("inputs") != inputs:
+def _inspect_inputs(body: Mapping[str, Any], member: str, expected: str) -> Iterable[KitProblem]:
+    if expected and body.get(member) != expected:
         detail = "settings, contracts, keys, the role or the software changed since it was made"
         yield KitProblem(name="", defect=Defect.OUTDATED, detail=detail)

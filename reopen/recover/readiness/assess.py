@@ -38,6 +38,10 @@ class Surroundings:
     :param keys_folder: None where keys are not in files.
     :param channels: the ways to reach people; asking may send.
     :param watched: when the primary was last looked at from here, and how often it is to be; None where nobody knows.
+    :param here: the site that the look is made from; empty where nobody says.
+    :param observed: by job whether an outside observer waits for it; None where that is another machine's matter.
+    :param kit: what is wrong with the recovery kit at the standby, in words.
+    :param drill_every: by dataset how often its contract asks for a drill.
     :param deep: look at what takes minutes too.
     """
 
@@ -51,6 +55,10 @@ class Surroundings:
     channels: Callable[[], Sequence[connectivity.Channel]] | None = None
     orchestrator_url: str = ""
     watched: tuple[datetime | None, timedelta] | None = None
+    here: str = ""
+    observed: Mapping[str, bool] | None = None
+    kit: Callable[[], Sequence[str]] | None = None
+    drill_every: Mapping[str, timedelta] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = SYSTEM_CLOCK
     deep: bool = False
@@ -90,6 +98,18 @@ def assess(plan: RecoveryPlan | ReopenError, around: Surroundings) -> Readiness:
         looked_at, every = around.watched
         parts[Area.CONNECTIVITY, "watch"] = partial(
             _listed, partial(connectivity.check_watch, looked_at, every, began_at)
+        )
+    if around.here:
+        parts[Area.CONNECTIVITY, "place"] = partial(
+            _listed, partial(connectivity.check_place, around.site, around.here)
+        )
+    if around.observed is not None:
+        parts[Area.CONNECTIVITY, "observer"] = partial(_listed, partial(connectivity.check_observer, around.observed))
+    if around.kit is not None:
+        parts[Area.DRIFT, "kit"] = partial(_check_kit, around.kit)
+    if around.deep:
+        parts[Area.CONNECTIVITY, "vault-clock"] = partial(
+            _listed, partial(connectivity.check_vault_clock, vault, clock)
         )
     if around.channels is not None:
         parts[Area.CONNECTIVITY, "channels"] = partial(_check_channels, around.channels)
@@ -172,7 +192,11 @@ def _check_drift(plan: RecoveryPlan, around: Surroundings, evidence: Sequence[Ev
     if isinstance(evidence, ReopenError):
         value = f"{UNKNOWN}: the evidence cannot be read: {evidence.message}"
         return [Check(name="proven", area=Area.DRIFT, verdict=Mark.WARN, value=value, what_to_do=evidence.hint)]
-    return drift.check_drift(plan, evidence, around.clock.now())
+    return drift.check_drift(plan, evidence, around.clock.now(), around.drill_every)
+
+
+def _check_kit(ask: Callable[[], Sequence[str]]) -> list[Check]:
+    return [drift.check_kit(ask())]
 
 
 def _check_channels(ask: Callable[[], Sequence[connectivity.Channel]]) -> list[Check]:

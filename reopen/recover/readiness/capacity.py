@@ -105,7 +105,7 @@ def judge_room(room: Room, need: Need) -> list[Check]:
     """``space`` and ``inodes`` of one volume."""
     bytes_value = (
         f"{amount(room.free_bytes)} free in {room.where}, {amount(need.size_bytes)} are needed "
-        f"for {need.datasets} datasets"
+        f"for {need.datasets} {'dataset' if need.datasets == 1 else 'datasets'}"
     )
     todo = "Free space there, remove old versions, or give the datasets another place in their contracts."
     mark = _fits(room.free_bytes, need.size_bytes)

@@ -5,7 +5,7 @@ The places of the datasets are :mod:`reopen.recover.readiness.targets`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.error import URLError
@@ -26,6 +26,8 @@ CLOCK_SKEW_MAX = timedelta(seconds=60)
 ANSWER_SECONDS_MAX = 5.0
 WATCH = "watch"
 """The name of the check of the watch."""
+TRIED_WARN = timedelta(days=90)
+"""Tokens end and people leave: a channel that was silent for a quarter may be none any more."""
 SILENT_LOOKS = 5
 """So many looks that did not come are no delay any more."""
 
@@ -33,10 +35,12 @@ SILENT_LOOKS = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """One way to reach people. ``name`` shows no token. ``problem``: why it would not work, as far as is known without
-    sending; ``delivery``: what became of a test message, where one was sent."""
+    sending; ``tried``: how long ago it last took a test that was sent from this site, None where none is known of;
+    ``delivery``: what became of a test message, where one was sent."""
 
     name: str
     problem: str = ""
+    tried: timedelta | None = None
     delivery: Delivery | None = None
 
 
@@ -61,17 +65,15 @@ def check_log(store: ObjectStore | ReopenError, clock: Clock) -> list[Check]:
     return [_check("control", Mark.OK, value), _check_clock(store, clock)]
 
 
-def _check_clock(store: ObjectStore, clock: Clock) -> Check:
+def _check_clock(store: ObjectStore, clock: Clock, *, name: str = "clock", whose: str = "control store") -> Check:
     try:
         skew = abs(store.now() - clock.now())
     except ReopenError as error:
-        return _check(
-            "clock", Mark.WARN, f"{UNKNOWN}: {error.message}", "See whether the control store can be written."
-        )
-    value = f"{skew.total_seconds():.1f} s from the control store's"
+        return _check(name, Mark.WARN, f"{UNKNOWN}: {error.message}", f"See whether the {whose} can be written.")
+    value = f"{skew.total_seconds():.1f} s off the clock of the {whose}"
     if skew > CLOCK_SKEW_MAX:
-        return _check("clock", Mark.WARN, value, "Set the clock of this machine, for example by NTP.")
-    return _check("clock", Mark.OK, value)
+        return _check(name, Mark.WARN, value, "Set the clock of this machine, for example by NTP.")
+    return _check(name, Mark.OK, value)
 
 
 def check_channels(channels: Sequence[Channel]) -> list[Check]:
@@ -87,7 +89,13 @@ def _judge_channel(channel: Channel) -> Check:
     if channel.problem:
         return _check(name, Mark.WARN, f"{channel.name}: {channel.problem}", todo)
     if channel.delivery is None:
-        return _check(name, Mark.OK, f"{channel.name}: understood, nothing was sent")
+        test = "Run `reopen notify test` here, and ask whether it arrived."
+        if channel.tried is None:
+            return _check(name, Mark.WARN, f"{channel.name}: never tried from this site", test)
+        age = f"{channel.name}: took a test {duration_text(timedelta(days=channel.tried.days))} ago"
+        if channel.tried > TRIED_WARN:
+            return _check(name, Mark.WARN, age, test)
+        return _check(name, Mark.OK, f"{channel.name}: took a test within {duration_text(TRIED_WARN)}")
     if channel.delivery.status == "sent":
         return _check(name, Mark.OK, f"{channel.name}: took a test message")
     value = f"{channel.name}: {channel.delivery.status}: {channel.delivery.error}"
@@ -123,6 +131,35 @@ def check_watch(looked_at: datetime | None, every: timedelta, now: datetime) -> 
     age = max(timedelta(0), now - looked_at)
     value = f"the last look was {duration_text(age)} ago"
     return _check(WATCH, Mark.OK, value) if age <= SILENT_LOOKS * every else _check(WATCH, Mark.WARN, value, todo)
+
+
+def check_observer(jobs: Mapping[str, bool]) -> Check:
+    """Whether somebody outside notices when a job of this site falls silent: what stands still can tell nobody.
+
+    :param jobs: by job whether an address of an observer is set.
+    """
+    without = [job for job, is_set in jobs.items() if not is_set]
+    if not jobs.get(WATCH, False):
+        todo = "Set `watch` below [heartbeat] to the address of a service that calls people when a call stays away."
+        value = "nobody outside would notice that the watch of this site has stopped"
+        return _check("observer", Mark.WARN, value, todo)
+    also = f"; nobody waits for {', '.join(without)}" if without else ""
+    return _check("observer", Mark.OK, f"somebody outside waits for the calls of the watch{also}")
+
+
+def check_place(site: str, here: str) -> Check:
+    """Whether the look is made from the site that it is about: keys, clock, software and reach are of where it runs."""
+    if site == here:
+        return _check("place", Mark.OK, "looked at from there")
+    value = f"looked at from {here}: the keys, reach, clock and software of {site} were not tried"
+    return _check("place", Mark.WARN, value, f"Run `reopen ready` at {site}, and have it repeated there.")
+
+
+def check_vault_clock(vault: Vault | ReopenError, clock: Clock) -> Check:
+    """Whether the vault's store agrees with us about the time: object stores refuse requests of a clock that is off."""
+    if isinstance(vault, ReopenError):
+        return _check("vault-clock", Mark.WARN, f"{UNKNOWN}: the vault was not opened", "See the check of the vault.")
+    return _check_clock(vault.store, clock, name="vault-clock", whose="vault's store")
 
 
 def _check(name: str, mark: Mark, value: str, what_to_do: str = "") -> Check:

@@ -21,7 +21,9 @@ from reopen.recover.shelf import runbook_standing
 from reopen.storage.base import ObjectStore
 
 DRILL_AGE_WARN = timedelta(days=90)
-"""Most rules that ask for tests ask for them once a quarter or once a year."""
+"""Most rules that ask for tests ask for them once a quarter or once a year. It counts where a contract says nothing."""
+LATE = 1.1
+"""A drill that is on time begins when the last one is as old as it may be, and takes a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,20 @@ class Drilled:
     result: DatasetResult
 
 
-def check_drift(plan: RecoveryPlan, evidence: Sequence[Evidence], now: datetime) -> list[Check]:
+def check_drift(
+    plan: RecoveryPlan, evidence: Sequence[Evidence], now: datetime, every: Mapping[str, timedelta] | None = None
+) -> list[Check]:
     """``proven`` of the plan, and ``drill`` of each dataset.
 
     :param evidence: every record of evidence, oldest first.
+    :param every: how often the contract of a dataset asks for a drill, where it does.
     """
+    wanted = every or {}
     newest, proofs = last_drills(plan, evidence), passing_drills(plan, evidence)
-    checks = [_judge(dataset, newest.get(dataset.name), proofs.get(dataset.name), now) for dataset in plan.datasets]
+    checks = []
+    for dataset in plan.datasets:
+        last, proof = newest.get(dataset.name), proofs.get(dataset.name)
+        checks.append(_judge(dataset, last, proof, now, wanted.get(dataset.name)))
     unproven = [check.dataset for check in checks if check.verdict is not Mark.OK]
     return [_check_plan(plan, evidence, unproven), *checks]
 
@@ -81,6 +90,17 @@ def differences(planned: PlannedDataset, proven: PlannedDataset) -> list[str]:
     return [name for name, (now, then) in compared.items() if now != then]
 
 
+def check_kit(problems: Sequence[str]) -> Check:
+    """Whether the recovery kit lies at the standby, and is what would be made now.
+
+    :param problems: what is wrong with it, in words.
+    """
+    if not problems:
+        return _check("kit", Mark.OK, "at the standby, and what would be made now")
+    todo = "Run `reopen kit --store`, and bring a copy to where neither site is: `reopen kit --to`."
+    return _check("kit", Mark.WARN, "; ".join(problems), todo)
+
+
 def check_runbook(control: ObjectStore | ReopenError, plan: RecoveryPlan, now: datetime) -> Check:
     """Whether the run-book that people would follow by hand lies at the standby, and is that of this plan."""
     todo = "Run `reopen runbook --store`; replication, staging and drills do it too."
@@ -112,10 +132,13 @@ def _proves(item: Evidence, plan: RecoveryPlan) -> bool:
     return item.shape == plan.shape and item.measured.verdict is Verdict.MET
 
 
-def _judge(dataset: PlannedDataset, last: Drilled | None, proof: Drilled | None, now: datetime) -> Check:
+def _judge(
+    dataset: PlannedDataset, last: Drilled | None, proof: Drilled | None, now: datetime, every: timedelta | None
+) -> Check:
     name, todo = dataset.name, f"Run `reopen drill {dataset.name}`."
     if last is None:
-        return _check("drill", Mark.WARN, "unproven: never drilled", todo, name)
+        asked = "" if every is None else f", and its contract asks for it every {duration_text(every)}"
+        return _check("drill", Mark.WARN, f"unproven: never drilled{asked}", todo, name)
     if last.result.verdict is not Verdict.MET:
         value = f"the last drill ({to_text(last.at)}) {last.result.verdict}: {last.result.reason}"
         mark = Mark.FAIL if last.result.verdict is Verdict.FAILED else Mark.WARN
@@ -129,7 +152,10 @@ def _judge(dataset: PlannedDataset, last: Drilled | None, proof: Drilled | None,
     value = (
         f"{to_text(proof.at)}: {duration_text(max(rta, timedelta(0)))} of {duration_text(dataset.objective.rto)} (RTO)"
     )
-    if now - proof.at > DRILL_AGE_WARN:
+    if every is not None and now - proof.at > LATE * every:
+        late = f"{value}; its contract asks for a drill every {duration_text(every)}"
+        return _check("drill", Mark.WARN, late, todo, name)
+    if every is None and now - proof.at > DRILL_AGE_WARN:
         return _check("drill", Mark.WARN, f"{value}, more than {DRILL_AGE_WARN.days} days ago", todo, name)
     return _check("drill", Mark.OK, value, "", name)
 

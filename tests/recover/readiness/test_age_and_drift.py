@@ -200,6 +200,21 @@ def test_an_old_proof_warns() -> None:
     assert each["orders"].value.endswith("more than 90 days ago")
 
 
+def test_a_drill_is_late_by_what_the_contract_asks_for() -> None:
+    every = {"orders": timedelta(days=30), "region": timedelta(days=365), "papers": timedelta(days=30)}
+    evidence = [drilled(days_ago=100), drilled(days_ago=32, datasets=["papers"])]
+
+    each = {check.dataset: check for check in check_drift(PLAN, evidence, NOON, every)}
+
+    assert each["orders"].verdict is Mark.WARN
+    assert each["orders"].value.endswith("(RTO); its contract asks for a drill every 30d")
+    assert each["region"].verdict is Mark.OK, "a year is what it asks for"
+    assert each["papers"].verdict is Mark.OK, "two days are what a drill that is on time may take"
+    assert each["customer"].value.endswith("more than 90 days ago"), "its contract asks for none"
+    never = {check.dataset: check for check in check_drift(PLAN, [], NOON, every)}
+    assert never["orders"].value == "unproven: never drilled, and its contract asks for it every 30d"
+
+
 def test_a_drill_at_another_site_proves_nothing_here() -> None:
     assert passing([drilled()], site="elsewhere") is None
     assert passing([drilled(), drilled(verdict=Verdict.MISSED)], site="standby") is not None

@@ -12,10 +12,10 @@ from reopen.recover.outlook import Predicted
 from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.recover.readiness import Area, Check, Mark, Readiness
 from reopen.review.report.model import Kept, Standing
+from reopen.review.role import ControlStatus
 from reopen.review.status import (
     Alarm,
     ContractState,
-    ControlStatus,
     CoverageStatus,
     DatasetStatus,
     Status,
