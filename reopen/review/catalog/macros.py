@@ -52,7 +52,9 @@ MACROS: Mapping[str, Macro] = MappingProxyType(
             comment="What differs between two snapshots of a dataset: a row an entry, as `reopen diff` tells it.",
             example="FROM diff('3fa1c2', '9be07d')",
             sql=f"""WITH a AS (SELECT * FROM {INNER}.records WHERE snapshot = {_snapshot("snapshot_a")}),
-                b AS (SELECT * FROM {INNER}.records WHERE snapshot = {_snapshot("snapshot_b")}),
+                b AS (SELECT * FROM {INNER}.records WHERE snapshot = {_snapshot("snapshot_b")}
+                    AND CASE WHEN dataset = (SELECT dataset FROM a) THEN true
+                        ELSE error('the snapshots are of two datasets') END),
                 before_it AS (SELECT v.* FROM {INNER}.versions v JOIN a ON v.series = a.series
                     AND v.first_position <= a.position AND a.position < v.end_position),
                 after_it AS (SELECT v.* FROM {INNER}.versions v JOIN b ON v.series = b.series

@@ -283,7 +283,7 @@ def _translated(error: Exception) -> ReopenError:
         hint = "The catalog is read-only here; copy what you need with CREATE TEMP TABLE, or --out."
     elif "More than one row returned by a subquery" in text:
         return InvalidInput("more than one snapshot's id begins so.", hint="Write more of the id.")
-    elif "no snapshot begins with" in text:
+    elif "no snapshot begins with" in text or "of two datasets" in text:
         hint = "`reopen snapshots` lists the ids."
     elif "Table with name" in text or "Function with name" in text:
         hint = "`reopen sql` without a question lists the views and macros."

@@ -245,6 +245,12 @@ def test_a_statement_without_a_result_gives_an_empty_table(catalog: Catalog) -> 
     assert rows(catalog, "SELECT one FROM mine") == [(1,)]
 
 
+def test_snapshots_of_two_datasets_are_not_compared(catalog: Catalog, kept: Archive) -> None:
+    papers, sales = (kept.vault.records(name)[0].id for name in ("papers", "sales"))
+    with pytest.raises(InvalidInput, match="two datasets"):
+        catalog.query("FROM diff($a, $b)", {"a": papers, "b": sales})
+
+
 def test_the_printed_statements_lead_a_plain_duckdb_to_the_manifests(history: Archive) -> None:
     with duckdb.connect() as connection:
         for statement in plain_duckdb(history.vault):
