@@ -72,6 +72,13 @@ def may_retain(session: Session) -> bool:
         return False  # No key is here at all; the flows of the other deployments will say so.
 
 
+def _told(response: httpx.Response) -> str:
+    """What a server says of its refusal, in a line; a page of HTML says less than the words of its status."""
+    if "json" not in response.headers.get("content-type", ""):
+        return f"{response.reason_phrase}. It may be no Prefect server."
+    return " ".join(response.text.split())[:500]
+
+
 @contextmanager
 def connected(url: str) -> Iterator[SyncPrefectClient]:
     """A client of the server at ``url``; its errors become ours."""
@@ -86,7 +93,7 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
                 hint="Set PREFECT_API_AUTH_STRING to the server's user:password.",
             ) from error
         raise Conflict(
-            f"the Prefect server at {url} refused ({code}): {error.response.text[:500]}",
+            f"the Prefect server at {url} refused ({code}): {_told(error.response)}",
             hint="If it is of another version than the Prefect here, bring both to the same one.",
         ) from error
     except (httpx.TransportError, RuntimeError) as error:

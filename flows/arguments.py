@@ -50,7 +50,7 @@ def _run(
         _write(sys.stdout, lines(bad.result))
         return bad.exit_code
     except ReopenError as error:
-        hint = [f"hint: {error.hint}"] if error.hint else []
+        hint = [f"hint: {error.next_step}"] if error.next_step else []
         _write(sys.stderr, [f"error: {error.message}", *hint])
         return error.exit_code
     except KeyboardInterrupt:

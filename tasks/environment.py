@@ -26,7 +26,7 @@ from urllib.request import urlopen
 
 from reopen.config import load_settings
 from reopen.desk.orchestrator import url_of
-from reopen.errors import Corrupt, Internal, ReopenError
+from reopen.errors import Corrupt, Internal, ReopenError, Transient
 
 FOLDER = "prefect"
 """Below the site's home."""
@@ -101,14 +101,28 @@ def prepare_for_arguments(arguments: Sequence[str]) -> None:
 @contextmanager
 def embedded() -> Iterator[None]:
     """Run flows without heartbeats where the API is this process's own: nobody would look at them, and each flow run
-    waits up to a second for the thread that sends them. Open it when the flow is imported."""
+    waits up to a second for the thread that sends them. Open it when the flow is imported.
+
+    :raises Transient: the server that ``PREFECT_API_URL`` names is not there, or went away meanwhile.
+    """
     if "prefect" not in sys.modules:
         yield
         return
+    import httpx
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    if PREFECT_API_URL.value():
-        yield
+    if url := PREFECT_API_URL.value():
+        try:
+            yield
+        except (httpx.TransportError, RuntimeError) as error:
+            # Prefect reports a server that it cannot reach as a RuntimeError when it asks for its version.
+            if isinstance(error, RuntimeError) and "reach" not in str(error):
+                raise
+            raise Transient(
+                f"the Prefect server at {url} does not answer.",
+                hint="`reopen up` starts the one of this machine; PREFECT_API_URL may name another. Without --flow no "
+                "server is needed. What was stored is kept.",
+            ) from error
         return
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield

@@ -83,8 +83,15 @@ def snapshot(
         if session.index_cache.problem:
             face.note(f"the local copy of the index could not be kept, which costs time: {session.index_cache.problem}")
     rows |= {name: {"dataset": name, "state": "failed", "error": error.as_dict()} for name, error in errors.items()}
+    untold: list[ReopenError] = []
     if not dry_run:
-        session.witness.remember(opened)
+        try:
+            session.witness.remember(opened)
+        except ReopenError as error:
+            # What was stored is stored, and is shown; so is that this site cannot remember it.
+            untold = [error]
+            if face.json:
+                face.note(str(error))
     ordered = [rows[dataset.name] for dataset in chosen]
     for row in ordered:
         if row.get("note"):
@@ -100,8 +107,9 @@ def snapshot(
         _planned_table(ordered) if dry_run else _taken_table(ordered),
         *(f"{name}: {error}" for name, error in errors.items()),
         *(line for row in ordered for line in _unread_lines(opened, row)),
+        *map(str, untold),
     ]
-    return Answer(value=value, show=show, exit_code=_worst_code(ordered, errors.values()))
+    return Answer(value=value, show=show, exit_code=_worst_code(ordered, [*errors.values(), *untold]))
 
 
 def _snapshot_each(

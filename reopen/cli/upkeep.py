@@ -283,7 +283,7 @@ def _opened_anyhow(face: Face, site: str | None, replica: Vault | None) -> Vault
         from reopen.protect.place import vault_at
         from reopen.storage import open_store
 
-        face.note(f"it does not open ({error.message.rstrip('.')}); its key documents are judged by the replica's.")
+        face.note(f"{error.message.rstrip('.')}; so its key documents are judged by the replica's.")
         return vault_at(replica, open_store(face.session.site(site).vault))
 
 

@@ -78,7 +78,8 @@ class Witness:
         except OSError as error:
             raise TargetUnwritable(
                 f"{path} cannot be written: {error.strerror}. It is this reader's witness of the vault.",
-                hint="Make room or give write access there, then run the command again: what it knew before is kept.",
+                hint="Make room or give write access there, then run the command again. What was done in the vault is "
+                "done, and what the witness knew before is kept.",
                 path=path,
             ) from error
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_a_failing_dataset_does_not_stop_the_others_and_its_error_is_the_exit_co
     error = next(row["error"] for row in found["datasets"] if row["dataset"] == "absent")
     assert error["kind"] == "not-found"
     assert "does not exist" in error["message"]
+
+
+def test_a_snapshot_that_this_site_cannot_remember_is_stored_and_shown(place: Place) -> None:
+    """The home of a site may be full where the vault has room."""
+    place.run("snapshot")
+    shutil.rmtree(place.folder / ".reopen/witness")
+    (place.folder / ".reopen/witness").write_text("in the way")
+    ran = place.run("snapshot", code=7)
+    assert "complete" in ran.stdout
+    assert "cannot be written" in ran.stdout
+    assert "What was done in the vault is done" in ran.stdout
+    assert len(place.json("snapshots")["snapshots"]) == 2
+    assert place.json("snapshot", code=7)["datasets"][0]["state"] == "complete"
 
 
 def test_a_site_that_is_not_the_primary_makes_unconfirmed_snapshots_and_says_so(

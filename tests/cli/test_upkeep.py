@@ -158,7 +158,7 @@ def test_repair_mends_a_vault_that_does_not_open(place: Place, harm: str) -> Non
     place.run("snapshots", code=None)
     ran = place.run("repair", "--from", "standby")
     assert "took back 1 object" in ran.stdout
-    assert "does not open" in ran.stderr
+    assert "judged by the replica's" in ran.stderr
     place.run("verify", "--level", "content")
     assert (place.folder / ".reopen/vault/aside" / name).is_file()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from reopen.desk.orchestrator import SERVER, Service, Services, folder_of, write_services
-from reopen.errors import Internal
+from reopen.errors import Internal, Transient
 from tasks.environment import wait_for_server
 from tests.flows.scene import make_scene
 
@@ -108,3 +109,18 @@ def test_a_flow_that_is_loaded_by_its_file_does_not_hide_the_libraries_that_send
     code = "import sys; sys.path.insert(0, sys.argv[1]); import flows, requests; print(requests.Session.__module__)"
     done = run("-c", code, str(ROOT / "flows"), home=tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, "requests.sessions"), done.stderr
+
+
+def test_a_server_that_went_away_is_one_to_try_again_and_named(prefect_harness: None) -> None:
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    from tasks.environment import embedded
+
+    for lost in (httpx.ConnectError("refused"), RuntimeError("Failed to reach API at http://127.0.0.1:1/api/")):
+        said = re.escape(f"server at {PREFECT_API_URL.value()} does not answer")
+        with pytest.raises(Transient, match=said) as told, embedded():
+            raise lost
+        assert "Without --flow no server is needed" in told.value.hint
+    with pytest.raises(RuntimeError, match="another matter"), embedded():
+        raise RuntimeError("another matter")
