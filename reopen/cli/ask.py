@@ -280,7 +280,8 @@ def table_of(table: pa.Table) -> Table:
 
 
 def _written(schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Format, out: Path) -> Answer:
-    """Write rows into a file as they come; without --format its name says how."""
+    """Write rows into a file as they come; without --format its name says how. What stood there stays until all rows
+    are written: half an answer looks like one."""
     ending = out.suffix.lower().removeprefix(".")
     if form is Format.TABLE:
         if ending not in ("csv", "json", "parquet"):
@@ -296,17 +297,26 @@ def _written(schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Format,
             rows += batch.num_rows
             yield batch
 
+    # What is no file, as /dev/stdout, is written to as it is.
+    is_special = out.exists() and not out.is_file()
+    target = out if is_special else out.with_name(f".{out.name}.part")
     try:
-        if form is Format.PARQUET:
-            import pyarrow.parquet as pq
+        try:
+            if form is Format.PARQUET:
+                import pyarrow.parquet as pq
 
-            with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-                for batch in counted():
-                    writer.write_batch(batch)
-        else:
-            lines = _csv_lines(schema, counted()) if form is Format.CSV else _json_lines(counted())
-            with out.open("w", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
+                with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+                    for batch in counted():
+                        writer.write_batch(batch)
+            else:
+                lines = _csv_lines(schema, counted()) if form is Format.CSV else _json_lines(counted())
+                with target.open("w", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in lines)
+            if not is_special:
+                target.replace(out)
+        finally:
+            if not is_special:
+                target.unlink(missing_ok=True)
     except OSError as error:
         raise TargetUnwritable(
             f"{out} cannot be written: {error.strerror or error}.", hint="Name a file in a folder that can be written."

@@ -114,16 +114,27 @@ def test_what_was_known_is_asked_when_no_vault_answers_but_only_by_name(two: Pla
 
 
 def test_a_long_answer_is_cut_for_people_and_whole_in_a_file(two: Place) -> None:
-    shown = two.run("sql", "SELECT range AS n FROM range(120_000) ORDER BY n DESC").stdout
+    shown = two.run("sql", "SELECT range AS n FROM range(60_000) ORDER BY n DESC").stdout
     assert "the first 1,000 rows" in shown
-    assert "119000" in shown
-    assert "118999" not in shown
+    assert "59000" in shown
+    assert "58999" not in shown
     for ending in ("csv", "json", "parquet"):
         out = two.folder / f"long.{ending}"
-        assert two.json("sql", "SELECT range AS n FROM range(120_000) ORDER BY n", "--out", str(out))["rows"] == 120_000
-    assert pq.read_table(two.folder / "long.parquet").column("n").to_pylist() == list(range(120_000))
-    assert json.loads((two.folder / "long.json").read_text())[-1] == {"n": 119_999}
+        assert two.json("sql", "SELECT range AS n FROM range(60_000) ORDER BY n", "--out", str(out))["rows"] == 60_000
+    assert pq.read_table(two.folder / "long.parquet").column("n").to_pylist() == list(range(60_000))
+    assert json.loads((two.folder / "long.json").read_text())[-1] == {"n": 59_999}
     assert (two.folder / "long.csv").read_text().splitlines()[50_000:50_002] == ["49999", "50000"]
+
+
+def test_half_an_answer_is_never_in_the_file(two: Place) -> None:
+    late = "SELECT CASE WHEN range = 55000 THEN error('late') ELSE range END AS n FROM range(60000)"
+    for ending in ("csv", "json", "parquet"):
+        out = two.folder / f"half.{ending}"
+        out.write_text("before")
+        assert "late" in two.json("sql", late, "--out", str(out), code=2)["error"]["message"]
+        assert out.read_text() == "before"
+        assert [path.name for path in two.folder.glob("*half*") if path.suffix == ".part"] == []
+    assert two.json("sql", "SELECT 1 AS n", "--format", "csv", "--out", "/dev/full", code=7)["error"]["hint"]
 
 
 def test_sql_prints_and_writes_every_format(two: Place) -> None:

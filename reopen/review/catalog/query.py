@@ -263,10 +263,15 @@ def describe_views() -> Mapping[str, str]:
 
 
 def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from reader
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise _translated(error) from error
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # Arrow's stream of C tells every error of DuckDB as one of input and output.
+            raise _translated(error) from error
+        yield batch
 
 
 def _known_at(connection: duckdb.DuckDBPyConnection) -> str:

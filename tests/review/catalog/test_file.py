@@ -12,13 +12,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from reopen.errors import Corrupt, InvalidInput, Transient
+from reopen.errors import Corrupt, InvalidInput, TargetUnwritable, Transient
 from reopen.review.catalog.file import CatalogBusy, CatalogDamaged, open_for_reading
 from reopen.review.catalog.query import Catalog, refresh_file
 from reopen.review.catalog.tables import INNER, OPEN
 from reopen.storage import open_store
 from reopen.storage.base import ObjectStore
 from reopen.vault import SnapshotRecord, Vault
+from tests.disks import small_disk_at
 from tests.review.catalog.kept import copied, entries_in, entries_of, sources
 from tests.review.history import Archive, make_archive
 
@@ -148,6 +149,18 @@ def test_a_refresh_that_was_killed_leaves_a_catalog_and_the_next_goes_on(history
         assert states == [("loaded",), ("loaded",), ("waiting",), ("waiting",)]
     _, done = refresh_file(sources(history.vault), path)
     assert (done.records_new, done.manifests_read) == (0, 2)
+    with duckdb.connect(str(path), read_only=True) as connection:
+        for record in history.vault.records():
+            assert entries_of(connection, record.id) == entries_in(history.vault, record)
+
+
+def test_a_disk_that_fills_up_during_a_refresh_is_told_and_the_next_goes_on(history: Archive) -> None:
+    with small_disk_at(history.folder / "small", size="1500k", file_bytes_max=1_500_000) as folder:
+        with pytest.raises(TargetUnwritable, match="cannot be written"):
+            refresh_file(sources(history.vault), folder / "catalog.duckdb")
+        left = shutil.copytree(folder, history.folder / "roomy")
+    path = left / "catalog.duckdb"
+    refresh_file(sources(history.vault), path)
     with duckdb.connect(str(path), read_only=True) as connection:
         for record in history.vault.records():
             assert entries_of(connection, record.id) == entries_in(history.vault, record)
