@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,6 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from reopen.clock import to_text
 from reopen.errors import Corrupt, InvalidInput, NotFound, ReopenError, TargetUnwritable
 from reopen.progress import SILENT, Progress
 from reopen.review.catalog.file import (
@@ -277,7 +277,7 @@ def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 def _known_at(connection: duckdb.DuckDBPyConnection) -> str:
     """When the vault was read that was read longest ago."""
     [(instant,)] = connection.execute("SELECT min(read_at) FROM sites").fetchall()
-    return "an unknown time" if instant is None else to_text(instant.replace(microsecond=0))
+    return "an unknown time" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _translated(error: Exception) -> ReopenError:
