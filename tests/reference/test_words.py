@@ -141,6 +141,17 @@ def test_what_our_own_messages_tell_people_to_type_exists_and_would_be_taken() -
     assert wrong == []
 
 
+def test_what_a_message_to_people_has_them_type_would_be_taken() -> None:
+    """The templates of notices: what is read on a telephone at night and typed as it stands."""
+    texts = [path.read_text() for path in (ROOT / "reopen" / "notify" / "templates").glob("*.txt")]
+    lines = {line for text in texts for line in re.findall(r"`(reopen [^`]+)`|^ +(reopen .+)$", text, re.MULTILINE)}
+    whole = sorted(re.sub(r"\$\w+", "VALUE", named or alone) for named, alone in lines)
+    assert len(whole) > 8, "the texts are found"
+    assert [fault for line in whole for fault in misuse(line)] == []
+    pasted_whole = [line for line in whole if "VALUE" in line]
+    assert [said for line in pasted_whole if (said := refusal(line))] == [], "what names a plan or a step is all there"
+
+
 def test_what_would_not_be_taken_is_found() -> None:
     assert misuse("reopen repair --from") == misuse("reopen hold VALUE --reason …") == []
     assert misuse("reopen verify --level deep") != []
