@@ -227,15 +227,6 @@ def collect_status(
     for site in sites:
         _gather(site, gathered, now)
     away = [copies for copies in gathered.copies if copies.site != control.primary]
-    # A replica that was never made is no news; one that cannot be read may be gone.
-    unread = [
-        site.site
-        for site in sites
-        if not away
-        and site.site != control.primary
-        and isinstance(site.found, ReopenError)
-        and not isinstance(site.found, NotFound)
-    ]
     known = {name for copies in gathered.copies for name in copies.records}
     order = [*contracts.order(), *sorted(known - set(contracts.datasets))]
     staged = staged_at_sites(log, now)
@@ -245,7 +236,7 @@ def collect_status(
         control=control,
         vaults=tuple(gathered.vaults),
         datasets=tuple(
-            replace(_dataset(name, contracts, gathered.copies, away, now, unread=unread), staged=staged.get(name, ()))
+            replace(_dataset(name, contracts, gathered.copies, away, now), staged=staged.get(name, ()))
             for name in order
         ),
     )
@@ -341,8 +332,6 @@ def _dataset(
     copies: Sequence[_Copies],
     away: Sequence[_Copies],
     now: datetime,
-    *,
-    unread: Sequence[str],
 ) -> DatasetStatus:
     contract = contracts.datasets.get(name)
     facts = _merged_facts(name, copies)
@@ -358,12 +347,6 @@ def _dataset(
         reason = "" if is_retired else "it has copies and no contract; `reopen retire` says that this is meant"
     else:
         alarm, reason = _judge(contract.objective.rpo, records, newest, proven, proven_away, bool(away))
-        if alarm is Alarm.OK and unread:
-            # What cannot be read may be gone: to call that fine would be a guess.
-            alarm, reason = (
-                Alarm.WARN,
-                f"nobody knows what is away from the primary: no vault of {', '.join(unread)} opens",
-            )
     behind, lag = _behind(name, copies, records, now)
     return DatasetStatus(
         name=name,

@@ -106,12 +106,3 @@ def test_without_contracts_the_copies_are_still_shown(place: Place) -> None:
     (place.folder / "data_contracts/papers.odcs.yaml").unlink()
     [dataset] = place.json("status")["datasets"]
     assert (dataset["contract"], dataset["alarm"]) == ("missing: not retired", "none")
-
-
-def test_a_replica_that_cannot_be_read_is_no_good_news(place: Place) -> None:
-    place.run("snapshot")
-    place.run("verify", "--level", "stored")
-    place.run("replicate")
-    (place.folder / ".reopen/standby/vault/vault.json").write_text("garbage")
-    told = place.run("status", code=3).stdout
-    assert "nobody knows what is away from the primary: no vault of standby opens" in told
