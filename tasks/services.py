@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from reopen.desk.orchestrator import TEMPORARY
 from tasks.environment import QUIET
 
 HOST = "127.0.0.1"
@@ -30,6 +31,8 @@ days. By default it keeps runs for ever and events for a week; a run leaves some
 a watch every minute would fill a disk. What a run found is in the vault, the epoch log and the evidence."""
 DATABASE_SECONDS_MAX = 30
 """How long a request waits for the database. On a busy machine SQLite answered 503 after Prefect's own 10 s."""
+TEMPORARY_CHARACTERS_MAX = 60
+"""Of the path of a folder for temporary files: the name of a socket in it may have 107, and others add theirs."""
 _NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
 
 
@@ -100,4 +103,14 @@ def worker_environment(folder: Path, url: str, site: str) -> Mapping[str, str]:
     }
     for name in ("PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"):
         environment.pop(name, None)
+    # For each run a worker writes its whole environment into a temporary file, secrets too. It removes that, unless it
+    # is killed; so it is to lie where `reopen down` and the next `reopen up` remove it, and not in /tmp for ever.
+    temporary = str(temporary_of(folder))
+    if len(temporary) <= TEMPORARY_CHARACTERS_MAX:
+        environment.setdefault("TMPDIR", temporary)
     return environment | {"PREFECT_HOME": str(folder), "PREFECT_API_URL": url, "REOPEN_SITE": site}
+
+
+def temporary_of(folder: Path) -> Path:
+    """Where workers have their temporary files, below Prefect's home."""
+    return folder / TEMPORARY

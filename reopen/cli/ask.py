@@ -16,6 +16,7 @@ import typer
 from reopen.cli.face import Answer, Face, Lines, command
 from reopen.cli.text import Table, count_text, instant_text, make_table, plain, size_text
 from reopen.errors import InvalidInput, TargetUnwritable
+from reopen.ids import new_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -297,9 +298,9 @@ def _written(schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Format,
             rows += batch.num_rows
             yield batch
 
-    # What is no file, as /dev/stdout, is written to as it is.
+    # What is no file, as /dev/stdout, is written to as it is. Two that write at the same time share no draft.
     is_special = out.exists() and not out.is_file()
-    target = out if is_special else out.with_name(f".{out.name}.part")
+    target = out if is_special else out.with_name(f".{out.name}.{new_id()}.part")
     try:
         try:
             if form is Format.PARQUET:

@@ -38,7 +38,7 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = _Unheard(sys.stderr)  # type: ignore[assignment]  # It passes on all that it does not say itself.
+    sys.stderr = _Unheard(sys.stderr)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def up(
     sessions = [face.session, *(_others(face.session) if every_site else ())]
     for session in sessions:
         session.contracts  # noqa: B018 - a contract that is wrong is told before anything is started.
+    _let_signals_interrupt()
     bringing = Bringing(sessions, port=port, progress=face.progress(), tell=face.note, foreground=foreground)
     with alone(face.session.settings.home):
         services = bringing.run()
@@ -112,13 +113,14 @@ def down(
 
 
 def _stop(session: Session, seconds_max: float) -> list[tuple[str, int, str]]:
-    from reopen.desk.orchestrator import Services, read_services, stop, write_services
+    from reopen.desk.orchestrator import Services, clear_temporary, read_services, stop, write_services
 
     home = session.settings.home
     told = read_services(home)
     order = [*told.workers, *([told.server] if told.server else ())]
     ended = stop(order, seconds_max=seconds_max)
     write_services(home, Services())
+    clear_temporary(home)
     return [(service.name, service.pid, ended[service.name]) for service in order]
 
 
@@ -188,16 +190,24 @@ def _since(seconds: float) -> str:
     return f"runs for {duration_text(max(0.0, seconds))}"
 
 
+def _let_signals_interrupt() -> None:
+    """Let what stops a service, or closes a terminal, end this command as Ctrl-C does: with what it started (U1). A
+    signal that is to be ignored (`nohup`) stays so."""
+
+    def interrupted(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupted)
+
+
 def _stay(face: Face, services: Services) -> int:
     """Until a signal comes, or `reopen down`; then all is stopped. :raises Ended: one of them ended by itself."""
     from reopen.desk.orchestrator import alone, read_services
 
     session = face.session
-
-    def interrupted(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupted)
+    _let_signals_interrupt()
     gone = None
     try:
         while gone is None:

@@ -20,7 +20,16 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from reopen.cli.deploy import bring, part
-from reopen.desk.orchestrator import SERVER, Services, folder_of, read_services, start, stop, write_services
+from reopen.desk.orchestrator import (
+    SERVER,
+    Services,
+    clear_temporary,
+    folder_of,
+    read_services,
+    start,
+    stop,
+    write_services,
+)
 from reopen.errors import Conflict, Internal
 
 if TYPE_CHECKING:
@@ -85,6 +94,8 @@ class Bringing:
             # They would ask for runs at the old address for ever.
             stop(running.workers)
             running = Services()
+        if not running.services:
+            clear_temporary(self.home)
         write_services(self.home, running)
         return running
 

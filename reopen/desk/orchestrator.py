@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +23,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from reopen.errors import Conflict, Corrupt
+from reopen.errors import Conflict, Corrupt, TargetUnwritable
 
 FOLDER = "prefect"
 STATE = "up.json"
 LOGS = "logs"
+TEMPORARY = "tmp"
+"""What workers write for a run; it is nobody's once they have ended."""
 LOG_BYTES_MAX = 20 * 1024 * 1024
 """A log that is longer is put aside when its process is started anew; the one before it goes."""
 STOP_SECONDS_MAX = 10.0
@@ -120,8 +123,9 @@ def write_services(home: Path, services: Services) -> None:
         path.unlink(missing_ok=True)
         return
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(services), indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with _writing(path.parent):
+        draft.write_text(json.dumps(asdict(services), indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
 
 
 def url_of(home: Path) -> str | None:
@@ -136,10 +140,13 @@ def alone(home: Path) -> Iterator[None]:
     """Keep other ``reopen up`` and ``reopen down`` of this home out.
 
     :raises Conflict: one is at work.
+    :raises TargetUnwritable: this user may not write there, or the disk is full.
     """
     folder = folder_of(home)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "up.lock").open("w") as lock:
+    with _writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (folder / "up.lock").open("w")
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -147,6 +154,24 @@ def alone(home: Path) -> Iterator[None]:
                 "another `reopen up` or `reopen down` is at work here.", hint="Wait for it to end, and look again."
             ) from error
         yield
+
+
+def clear_temporary(home: Path) -> None:
+    """Remove what workers left that were killed. Only when none runs."""
+    shutil.rmtree(folder_of(home) / TEMPORARY, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """:raises TargetUnwritable: the file system does not let us."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetUnwritable(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            hint="What `reopen up` starts keeps its state there: make room, let this user write there, or name another "
+            "`home` in the settings.",
+        ) from error
 
 
 def start(
@@ -162,11 +187,13 @@ def start(
     """Start a process that outlives this one, in a session of its own so that Ctrl-C here is not for it."""
     log_path = folder_of(home) / LOGS / f"{name}.log"
     log: IO[bytes] | None = None
-    if not foreground:
-        log_path.parent.mkdir(mode=0o700, exist_ok=True)
-        if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
-            log_path.replace(log_path.with_suffix(".log.1"))
-        log = log_path.open("ab")
+    with _writing(folder_of(home)):
+        (folder_of(home) / TEMPORARY).mkdir(mode=0o700, exist_ok=True)
+        if not foreground:
+            log_path.parent.mkdir(mode=0o700, exist_ok=True)
+            if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
+                log_path.replace(log_path.with_suffix(".log.1"))
+            log = log_path.open("ab")
     try:
         process = subprocess.Popen(
             list(command),

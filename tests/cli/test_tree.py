@@ -53,6 +53,12 @@ def imported(place: Place, *args: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
+def test_help_and_version_import_no_engine(place: Place) -> None:
+    assert imported(place, "--version") == set()
+    assert imported(place, "--help") <= {"rich"}
+    assert imported(place, "snapshot", "--help") <= {"rich"}
+
+
 def test_short_verbs_import_only_what_they_use(place: Place, tmp_path: Path) -> None:
     """What a process imports is most of the time that these take. The place is settled: each verb ran before."""
     place.run("snapshot")

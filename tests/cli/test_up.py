@@ -136,6 +136,27 @@ def test_down_stops_what_runs_and_says_so(place: Place, begun: list[psutil.Proce
     assert "--wait" in place.run("down", "--wait", "long", code=2).stderr
 
 
+def test_what_killed_workers_left_goes_with_down(place: Place, begun: list[psutil.Process]) -> None:
+    """A worker writes its environment, with its secrets, into a temporary file for each run."""
+    home = place.folder / ".reopen"
+    server = begin(home, begun, WAITS)
+    left = folder_of(home) / "tmp/attempt/workspace.json"
+    assert left.parent.parent.stat().st_mode & 0o777 == 0o700
+    left.parent.mkdir()
+    left.write_text("{}")
+    write_services(home, Services(port=4999, services=(server,)))
+    place.run("down")
+    assert not left.parent.parent.exists()
+
+
+def test_a_home_that_cannot_be_written_is_an_error_with_a_way_out(place: Place) -> None:
+    folder_of(place.folder / ".reopen").write_text("a file where the folder should be")
+    for command in ("up", "down"):
+        refused = place.run(command, code=7)
+        assert f"{folder_of(place.folder / '.reopen')} cannot be written" in refused.stderr
+        assert "`home`" in refused.stderr
+
+
 def test_a_port_that_is_taken_is_an_error_with_a_way_out_and_nothing_is_started(place: Place) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -169,7 +190,10 @@ def test_deploy_without_a_server_says_how_to_get_one(place: Place, monkeypatch: 
     assert "PREFECT_API_URL" in refused.stderr
 
 
-def test_sigterm_ends_the_one_in_the_foreground_and_what_it_started(place: Place, begun: list[psutil.Process]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_one_in_the_foreground_and_what_it_started(
+    place: Place, begun: list[psutil.Process], number: signal.Signals
+) -> None:
     """The waiting of `reopen up --foreground` alone: what it waits for stands in for a server and a worker."""
     home = place.folder / ".reopen"
     services = Services(port=4999).with_service(begin(home, begun, WAITS))
@@ -183,8 +207,8 @@ def test_sigterm_ends_the_one_in_the_foreground_and_what_it_started(place: Place
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline() == "up\n"
-        foreground.send_signal(signal.SIGTERM)
-        assert foreground.wait(30) in (0, -signal.SIGTERM)
+        foreground.send_signal(number)
+        assert foreground.wait(30) in (0, -number)
         if foreground.returncode:  # The signal came before the handler was there; nothing was to be stopped then.
             stop(services.services, seconds_max=5)
     assert not services.services[0].is_running

@@ -162,15 +162,29 @@ def save_kit(kit: Kit, path: Path) -> None:
         if path.suffix == ".zip":
             _replace(path, to_zip(kit))
             return
+        before, made = _listed_in(path), contents(kit)
         # The manifest last: what it lists is there.
-        for name, data in sorted(contents(kit).items(), key=lambda item: item[0] == MANIFEST):
+        for name, data in sorted(made.items(), key=lambda item: item[0] == MANIFEST):
             target = path / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            _replace(target, data)
+        # What only the kit before had would be taken for a part of this one, such as a contract that is gone.
+        for name in before - made.keys():
+            (path / name).unlink(missing_ok=True)
     except OSError as error:
         raise TargetUnwritable(
             f"{path} cannot be written: {error.strerror}.", hint="Name a folder or a .zip file that can be written."
         ) from error
+
+
+def _listed_in(folder: Path) -> set[str]:
+    """The names in the manifest of the kit that stands in a folder; none where there is no kit that can be read."""
+    try:
+        body, _ = _manifest({MANIFEST: (folder / MANIFEST).read_bytes()})
+    except (OSError, Corrupt):
+        return set()
+    names = {item["name"] for item in body["files"] if isinstance(item, dict) and isinstance(item.get("name"), str)}
+    return {name for name in names if _NAME.fullmatch(name)}
 
 
 def _replace(path: Path, data: bytes) -> None:

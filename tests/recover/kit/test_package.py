@@ -65,6 +65,17 @@ def test_a_copy_reads_back_as_a_folder_and_as_one_file(tmp_path: Path, name: str
     assert to_zip(kit) == to_zip(a_kit()), "equal inputs give equal bytes"
 
 
+def test_a_folder_that_held_an_older_kit_holds_nothing_of_it_and_what_is_not_of_it_stays(tmp_path: Path) -> None:
+    """A contract that is gone would be found as a strange file, and no new kit would ever be right."""
+    kit = a_kit()
+    files = {**FILES, "contracts/gone.odcs.yaml": b"kind: DataContract"}
+    save_kit(make_kit(files, made_at=NOON, site="standby", version="1.0", plan="p", inputs="i", sign=sign), tmp_path)
+    (tmp_path / "notes.txt").write_text("where the stick is")
+    save_kit(kit, tmp_path)
+    left = {item.relative_to(tmp_path).as_posix() for item in tmp_path.rglob("*") if item.is_file()}
+    assert left == {*contents(kit), "notes.txt"}
+
+
 def test_the_tool_that_every_system_has_checks_it_too(tmp_path: Path) -> None:
     save_kit(a_kit(), tmp_path)
 
