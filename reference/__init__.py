@@ -5,6 +5,7 @@ code. A page is a function of the code alone: no clock, no machine, no order of 
 
 ===========================  ===========================================================
 :mod:`reference.commands`    every command, from the tree that the command line uses
+:mod:`reference.topics`      what ``reopen help`` tells, from the texts that it shows
 :mod:`reference.settings`    every key of ``reopen.toml``, from the models that read it
 :mod:`reference.contracts`   what is read of a contract, from the tables that read it
 :mod:`reference.tables`      the catalog's views and the Arrow schemas
@@ -25,10 +26,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
 def pages() -> Mapping[str, str]:
     """Every page by its file's name."""
-    from reference import codes, commands, contracts, documents, glossary, metrics, settings, tables
+    from reference import codes, commands, contracts, documents, glossary, metrics, settings, tables, topics
 
     makers: Mapping[str, Callable[[], str]] = {
         "commands.md": commands.page,
+        "topics.md": topics.page,
         "settings.md": settings.page,
         "contracts.md": contracts.page,
         "tables.md": tables.page,

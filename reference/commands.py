@@ -9,6 +9,7 @@ from typing import Any
 import typer.main
 
 from reference.markdown import cell, code, paragraphs, table
+from reopen.cli.helptext import LABEL
 from reopen.cli.tree import app
 
 HEAD = """\
@@ -19,10 +20,13 @@ What `reopen COMMAND --help` says, in one place. Every command also takes
 | option | meaning |
 | --- | --- |
 | `--json` | Print one JSON document on standard output, and nothing else there: [what is in it](json.md). |
-| `--config PATH` | The settings file; else what `REOPEN_CONFIG` names, else `./reopen.toml`. |
+| `--config FILE` | The settings file; else what `REOPEN_CONFIG` names, else `./reopen.toml`. |
 | `--quiet`, `-q` | Only results and errors: no progress and no notes. |
 | `--verbose` | Of an error that nobody foresaw, the traceback too. |
 | `--help`, `-h` | Show what it takes, and an example. |
+
+All but `--help` may also stand before the command. *Changes* says what a command writes, *Needs* which [key](topics.md) or site
+it takes; where a [code](exit-codes.md) has a meaning of its own, it is said.
 
 Results go to standard output; notes, progress and errors to standard error. On a terminal tables are folded to its width;
 in a pipe nothing is folded and nothing is coloured. `NO_COLOR` switches colours off, `FORCE_COLOR` on. How a command ended
@@ -70,13 +74,26 @@ def _section(path: Sequence[str], command: Any) -> str:
     context = command.make_context(" ".join(("reopen", *path)), [], resilient_parsing=True)
     own = [item for item in command.get_params(context) if item.name not in _COMMON]
     usage = " ".join((context.info_name, *command.collect_usage_pieces(context)))
-    lines = [f"### reopen {' '.join(path)}\n", paragraphs(_plain(command.help)), f"\n```\n{usage}\n```\n"]
+    lines = [f"### reopen {' '.join(path)}\n", _text(_plain(command.help)), f"\n```\n{usage}\n```\n"]
     if own:
         rows = [(_name(item, context), cell(_help(item, context))) for item in own]
         lines.append(table(("takes", "meaning"), rows) + "\n")
-    example = _plain(command.epilog).removeprefix("Example: ")
-    lines.append(f"Example: `{example}`\n")
+    example, _, further = _plain(command.epilog).partition("\n\n")
+    lines.append(f"Example: `{example.removeprefix('Example: ')}`\n")
+    if further:
+        lines.append(f"{further}\n")
     return "\n".join(lines)
+
+
+def _text(text: str) -> str:
+    """A help text; what has a label becomes a list."""
+    parts = [LABEL.split(part) for part in text.split("\n\n")]
+    return "\n\n".join("\n".join(map(_labelled, part)) for part in parts)
+
+
+def _labelled(line: str) -> str:
+    label, _, rest = line.partition(": ")
+    return f"- *{label}:* {paragraphs(rest)}" if LABEL.search(f"\n{line}") else paragraphs(line)
 
 
 def _name(parameter: Any, context: Any) -> str:
@@ -92,6 +109,8 @@ def _help(parameter: Any, context: Any) -> str:
     default = parameter._extract_default_help_str(ctx=context) if parameter.show_default else None
     if parameter.required:
         words += " Required."
+    elif isinstance(parameter.show_default, str):
+        words += f" Default: {parameter.show_default}."
     elif default not in (None, "", (), False) and not getattr(parameter, "is_flag", False):
         words += f" Default: `{getattr(default, 'value', default)}`."
     if parameter.multiple:

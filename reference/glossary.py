@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-import reopen
 from reference.markdown import cell, table
+from reopen.cli.topics import words
 
 HEAD = """\
 # Glossary
@@ -16,6 +14,4 @@ The words of the commands, the code and these pages: one term a thing.
 
 def page() -> str:
     """The page, as Markdown."""
-    _, _, words = (reopen.__doc__ or "").partition("Glossary, one term a thing:\n")
-    rows = [re.split(r" {2,}|(?<=statement) |(?<=point) ", line, maxsplit=1) for line in words.strip().splitlines()]
-    return f"{HEAD}\n{table(('word', 'meaning'), ((f'**{term}**', cell(meaning)) for term, meaning in rows))}\n"
+    return f"{HEAD}\n{table(('word', 'meaning'), ((f'**{term}**', cell(meaning)) for term, meaning in words()))}\n"

@@ -32,9 +32,9 @@ def parse_share(text: str) -> float:
     return share
 
 
-def parse_period(text: str) -> timedelta:
-    """A period from a text such as ``30d``. :raises InvalidInput: it is none."""
+def parse_duration(text: str, option: str) -> timedelta:
+    """A duration from a text such as ``30d``, as an option takes it. :raises InvalidInput: it is none."""
     try:
         return durations.parse(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r}: {error}.", hint=f"Write {durations.ALLOWED_TEXT}.") from error
+        raise InvalidInput(f"{option} {text!r}: {error}.", hint=f"Write {durations.ALLOWED_TEXT}.") from error

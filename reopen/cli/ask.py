@@ -52,37 +52,46 @@ def sql(
     face: Face,
     query: Annotated[
         str | None,
-        typer.Argument(metavar="QUERY", help="A named question, a view's name, or a statement in DuckDB's SQL."),
+        typer.Argument(metavar="QUERY", help="A question's name, a view's name, or a statement in DuckDB's SQL."),
     ] = None,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="WORD", help="What the named question takes, in its order.")
+        list[str] | None, typer.Argument(metavar="WORD", help="What the question takes, in its order.")
     ] = None,
-    list_them: Annotated[bool, typer.Option("--list", help="List the named questions and what they take.")] = False,
+    list_them: Annotated[
+        bool, typer.Option("--list", help="List the questions that have a name, and what they take.")
+    ] = False,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
     as_csv: Annotated[bool, typer.Option("--csv", help="The same as --format csv.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the rows into this file; not shown then.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the rows into this file, and show none.")
     ] = None,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Read the vaults afresh; leave no catalog file behind.")
+        bool, typer.Option("--memory", help="Read the vaults anew, and leave no catalog behind.")
     ] = False,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Ask the catalog file as it was left; read no vault. For when none answers.")
+        bool, typer.Option("--as-is", help="Ask the catalog as it was left, and read no vault: for when none answers.")
     ] = False,
     serving: Annotated[
         bool, typer.Option("--serving", help="Ask the tables that serve now (serving.duckdb), not the history.")
     ] = False,
-    key: Annotated[bool, typer.Option("--key", help="Print what a plain DuckDB needs, secret key included.")] = False,
+    key: Annotated[
+        bool, typer.Option("--key", help="Print what a plain DuckDB needs to open the tables; a secret key is in it.")
+    ] = False,
     vaults: Annotated[
         list[str] | None,
-        typer.Option("--vault", metavar="SITE", help="May be repeated; only these, from memory. Else all."),
+        typer.Option(
+            "--vault", metavar="SITE", help="Only the vault of this site; may be repeated.", show_default="every site's"
+        ),
     ] = None,
 ) -> Answer:
-    """Ask the history: a question that has a name, a view, or SQL. Without one, views and macros are listed.
+    """Ask the history, in SQL or by a question's name.
 
-    The catalog in this site's own folder is brought up to date first. It holds names of files in clear text, as
-    readable as the keys beside it; where no key is kept, or with --memory, nothing is written. --json and --format
-    json print a bare array of rows.
+    Without a query, the questions, views and macros are listed. The catalog in this site's own folder is brought up to
+    date first. It holds names of files in clear text, as readable as the keys beside it; where no key is kept, or with
+    --memory, nothing is written. --json and --format json print a bare array of rows.
+
+    Changes: the catalog in this site's folder; nothing in a vault.
+    Needs: any key of the vault; none with --serving or --as-is.
     """
     session = face.session
     if key:
@@ -145,21 +154,29 @@ def _ask_serving(session: Session, query: str | None) -> pa.Table:
 def catalog(
     face: Face,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="The file; else catalog.duckdb in this site's folder.")
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="The file.", show_default="catalog.duckdb in this site's folder"),
     ] = None,
     datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this one; may be repeated. Needs --to.")
+        list[str] | None,
+        typer.Option("--dataset", metavar="DATASET", help="Only this one; may be repeated. Needs --to."),
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Forget what the file holds and read all again.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Forget what the file holds, and read all again.")] = False,
     vaults: Annotated[
-        list[str] | None, typer.Option("--vault", metavar="SITE", help="May be repeated; else every site's.")
+        list[str] | None,
+        typer.Option(
+            "--vault", metavar="SITE", help="Only the vault of this site; may be repeated.", show_default="every site's"
+        ),
     ] = None,
 ) -> Answer:
-    """Build or refresh one DuckDB file of the whole history: for any DuckDB, with no extension, key or Reopen.
+    """Write the whole history into one DuckDB file.
 
-    Only what is new is read; what expired goes. It needs a key that opens manifests (writer, verifier, retention or
-    recovery); who reads the file needs none: names, sizes and times of files are in it in clear text, so only its owner
-    may read it. Give it to whom you would show a listing; --dataset leaves out the rest.
+    Any DuckDB opens it, without extension, key or Reopen. Run it again and only what is new is read; what expired goes.
+    Names, sizes and times of files are in it in clear text, so only its owner may read it. Give it to whom you would
+    show a listing; --dataset leaves out the rest.
+
+    Changes: the file; nothing in a vault.
+    Needs: any key of the vault; who reads the file needs none.
     """
     from reopen.review.catalog.query import refresh_file
 

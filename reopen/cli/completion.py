@@ -43,7 +43,7 @@ def events(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def points(ctx: typer.Context, incomplete: str) -> list[str]:
     """The words that choose a snapshot."""
-    return [word for word in ("last-verified", "latest", "at:") if word.startswith(incomplete)]
+    return [word for word in ("last-verified", "last-clean", "latest", "at:") if word.startswith(incomplete)]
 
 
 def _names(ctx: typer.Context, incomplete: str, names: Callable[[Any], Iterable[str]]) -> list[str]:
@@ -62,6 +62,6 @@ _BY_NAME: Mapping[str, Callable[..., list[str]]] = {"dataset": datasets, "datase
 _BY_PLACEHOLDER: Mapping[str, Callable[..., list[str]]] = {
     "DATASET": datasets,
     "EVENT": events,
-    "SELECTOR": points,
+    "POINT": points,
     "SITE": sites,
 }

@@ -25,7 +25,7 @@ from reopen.errors import Refused
 if TYPE_CHECKING:
     from reopen.cli.face import Face
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="At a terminal: go on without asking.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking; only a terminal is asked.")]
 
 ANSWER_SECONDS_MAX = 600.0
 """Time to read a plan and ask a colleague. Some machines give their jobs a terminal at which nobody ever sits."""

@@ -28,7 +28,14 @@ def register(app: typer.Typer) -> None:
 
     @command(group, "lint", group="contracts", example="reopen contracts lint")
     def lint(face: Face) -> Answer:
-        """Find everything that is wrong with the contracts. Exit 2 when there is an error."""
+        """Find everything that is wrong with the contracts.
+
+        Each fault is said with its file, its line and what to do.
+
+        Changes: nothing.
+        Needs: the settings and the contracts; no vault, no key.
+        Exit 2: there is an error; a warning alone is none.
+        """
         from reopen.contracts import Severity, lint_contracts
         from reopen.desk.places import place_problems
 
@@ -52,9 +59,18 @@ def register(app: typer.Typer) -> None:
 
     @command(group, "show", group="contracts", example="reopen contracts show orders")
     def show(
-        face: Face, name: Annotated[str | None, typer.Argument(help="One dataset; all when left out.")] = None
+        face: Face,
+        name: Annotated[
+            str | None, typer.Argument(metavar="DATASET", help="Only this one; all when none is named.")
+        ] = None,
     ) -> Answer:
-        """Show what the contracts promise, in the order of recovery."""
+        """Show what the contracts promise, in recovery order.
+
+        Tier, objectives, places, checks and who is told, with what comes from a tier's default.
+
+        Changes: nothing.
+        Needs: the settings and the contracts; no vault, no key.
+        """
         contracts = face.session.contracts
         if name is not None:
             found = _as_dict(face.session.dataset(name), contracts)

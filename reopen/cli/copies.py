@@ -10,6 +10,7 @@ import typer
 from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import DatasetArgument, DatasetsArgument, ReasonOption
 from reopen.cli.text import Table, count_text, duration_text, make_table, plain, printable, size_text
 from reopen.errors import (
     EXIT_NEGATIVE,
@@ -41,9 +42,15 @@ WORST_FIRST: tuple[type[ReopenError], ...] = (Internal, Corrupt, Refused, Confli
 UNREAD_NAMED_MAX = 5
 """So many files that could not be read are named; the others are counted."""
 
-DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="All when none is named.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Threads; 0 is one a core. Else as the settings say.")
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        help="Threads; 0 is one a core.",
+        show_default="`workers` of [limits]",
+    ),
 ]
 
 
@@ -61,9 +68,14 @@ def snapshot(
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Take a snapshot of each dataset. One that fails does not stop the others.
+    """Take a snapshot of each dataset.
 
-    Exit 3 when one is incomplete (a file could not be read); an error's own code when one failed.
+    The data is only read. What the vault has already is not stored again. One dataset that fails does not stop the
+    others.
+
+    Changes: adds to the vault of this site.
+    Needs: the writer key; the role, once a failover has moved it.
+    Exit 3: one is incomplete, because a file could not be read. When one failed, the code of its error.
     """
     session = face.session
     chosen = session.chosen(datasets or ())
@@ -240,12 +252,18 @@ def _worst_code(rows: Sequence[dict[str, Any]], errors: Iterable[ReopenError]) -
 
 def retire(
     face: Face,
-    dataset: Annotated[str, typer.Argument(help="A dataset whose contract is gone.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it is protected no more; it is signed.")],
+    dataset: DatasetArgument,
+    reason: ReasonOption,
     yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Say that a dataset's contract is gone on purpose. Its copies stay, and the status says so."""
+    """Say that a dataset's contract is gone on purpose.
+
+    Until then a dataset without a contract is shown as a fault. Its copies stay, and the status says so.
+
+    Changes: adds a signed statement to the vault.
+    Needs: the retention key; the contract's file removed before.
+    """
     session = face.session
     opened = session.vault(vault)
     if not reason.strip():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.face import Answer, Face, command
+from reopen.cli.options import ByOption
 from reopen.cli.text import instant_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 
@@ -20,22 +21,30 @@ PANEL = "Run again"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "decide", panel=PANEL, example="reopen decide restore:papers skip --why 'they can wait'")(decide)
+    command(app, "decide", panel=PANEL, example="reopen decide restore:papers skip --reason 'they can wait'")(decide)
 
 
 def decide(
     face: Face,
     step: Annotated[
-        str | None, typer.Argument(metavar="STEP", help="A step that failed, or its dataset; what waits when none.")
+        str | None,
+        typer.Argument(metavar="STEP", help="A step that failed, or its dataset. What waits is listed when left out."),
     ] = None,
     choice: Annotated[str | None, typer.Argument(metavar="CHOICE", help="retry, skip or abort.")] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason; it stands in the log and the evidence.")] = "",
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")] = None,
+    why: Annotated[
+        str, typer.Option("--reason", "--why", metavar="REASON", help="Why, in your words; it is recorded.")
+    ] = "",
+    by: ByOption = None,
 ) -> Answer:
-    """Say what becomes of a step that failed: retry it, skip it, or abort the recovery. Exit 3 when something waits.
+    """Say what becomes of a step that failed.
 
-    It needs the epoch log and nothing else; the recovery that runs looks at the log every two seconds. What serves goes
-    on serving after an abort; `reopen rollback` gives the role back.
+    retry: again. skip: go on without it, and without what needs it. abort: begin nothing more; what serves goes on
+    serving, and `reopen rollback` gives the role back. Without a step it lists what waits, why, and until when. The
+    recovery that runs sees it within two seconds.
+
+    Changes: adds the decision to the epoch log.
+    Needs: the epoch log in reach, from any machine; a --reason to skip or abort. No key.
+    Exit 3: without a step, when something waits.
     """
     from reopen.desk import decisions
 

@@ -34,12 +34,17 @@ def deploy(
     face: Face,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     keep_stale: Annotated[
-        bool, typer.Option("--keep-stale", help="Leave what no contract asks for any more; else it is removed.")
+        bool,
+        typer.Option("--keep-stale", help="Leave what no contract asks for any more. Without it, that is removed."),
     ] = False,
 ) -> Answer:
-    """Make the schedules on the Prefect server what the contracts say: one deployment for each thing that this site
-    does, with the automations that go with them. What people changed there by hand stays: schedules of their own, and
-    whether one is paused. The server is the one of `reopen up`, or that of PREFECT_API_URL.
+    """Make the schedules on the Prefect server fit the contracts.
+
+    One deployment for each thing that this site does, with the automations that go with them. What people changed there
+    by hand stays: schedules of their own, and whether one is paused.
+
+    Changes: deployments and automations of this site; nothing in a vault.
+    Needs: the server of `reopen up`, or the one that PREFECT_API_URL names.
     """
     from reopen.desk.orchestrator import url_of
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen import durations
+from reopen.cli.amounts import parse_duration
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import PointOption, ScopeArgument
 from reopen.cli.recovery import (
     PANEL,
-    DatasetsArgument,
-    PointOption,
     broken_lines,
     evidence_lines,
     measured_tables,
     measured_value,
 )
 from reopen.cli.text import plain
-from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,8 +43,10 @@ def register(app: typer.Typer) -> None:
 
 def drill(
     face: Face,
-    datasets: DatasetsArgument = None,
-    tier: Annotated[int | None, typer.Option("--tier", help="The datasets of this tier, and what they need.")] = None,
+    datasets: ScopeArgument = None,
+    tier: Annotated[
+        int | None, typer.Option("--tier", metavar="N", help="The datasets of this tier, and what they depend on.")
+    ] = None,
     point: PointOption = "last-verified",
     scenario: Annotated[
         ScenarioName | None,
@@ -54,25 +54,45 @@ def drill(
             "--scenario",
             help="site-loss: nothing of the primary is opened. ransomware: from the newest point that is not suspect. "
             "operator-error: one removed file comes back, nothing else is touched. bit-rot: a byte of the replica is "
-            "wrong, in memory.",
+            "wrong, in memory, and has to be found.",
         ),
     ] = None,
     random_within: Annotated[
         str | None,
-        typer.Option("--random-within", metavar="TIME", help="Points as of a random moment in the last TIME, as 30d."),
+        typer.Option(
+            "--random-within",
+            metavar="DURATION",
+            help="Recovery points as of a random moment within so long, as 30d.",
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, metavar="S", help="Makes the same choices again; it is recorded.")
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            metavar="N",
+            help="Make the random choices of an earlier drill again; the evidence records it.",
+        ),
     ] = None,
     assumed_detection: Annotated[
-        str, typer.Option("--assumed-detection", metavar="TIME", help="What detection and decision would take, as 15m.")
+        str,
+        typer.Option(
+            "--assumed-detection",
+            metavar="DURATION",
+            help="What detection and decision would take, as 15m; it is added to the clocks.",
+        ),
     ] = "0s",
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Recover into a scratch folder, check everything, measure, and clean up. Exit 3 when it did not pass.
+    """Prove that a recovery works: restore, check, measure.
 
-    Nothing is fenced or promoted, and the folder is removed whatever happens, also on Ctrl-C and SIGTERM.
+    It recovers into a scratch folder, as a failover would, and removes that whatever happens, also on Ctrl-C and
+    SIGTERM. Nothing that serves is touched; nothing is fenced or promoted.
+
+    Changes: adds a signed record to the evidence, and the run-book, at the standby.
+    Needs: the recovery key, and the verifier key to sign the evidence; room for what is restored.
+    Exit 3: it did not pass.
     """
     if flow:
         return _answer(
@@ -90,10 +110,10 @@ def drill(
         datasets=tuple(datasets or ()),
         tier=tier,
         point=point,
-        random_within=None if random_within is None else _duration(random_within),
+        random_within=None if random_within is None else parse_duration(random_within, "--random-within"),
         seed=seed,
         scenario=None if scenario is None else DrillScenario(scenario.value),
-        assumed_detection=_duration(assumed_detection),
+        assumed_detection=parse_duration(assumed_detection, "--assumed-detection"),
         vault=vault,
     )
     result = run_drill(face.session, wish, progress=face.progress())
@@ -167,10 +187,3 @@ def _found(result: DrillResult) -> list[RenderableType]:
     if result.finding:
         lines.append(f"finding: {result.finding}")
     return lines
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is a bad duration: {error}.", hint=f"Write {durations.ALLOWED_TEXT}.") from error

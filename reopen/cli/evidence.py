@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PANEL = "Run again"
 
 IdArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="A number, an id or its beginning; the newest when left out.")
+    str, typer.Argument(metavar="ID", help="Its number, or its id or how that begins; latest is the newest.")
 ]
 
 
@@ -45,12 +45,17 @@ def register(app: typer.Typer) -> None:
 
 def list_evidence(
     face: Face,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Only drill, failover, rollback or reprotect.")
+    ] = None,
     last: Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the newest N.")] = None,
 ) -> Answer:
-    """Every drill, failover, roll-back and reprotect, oldest first, with what it came to.
+    """List every drill, failover, roll-back and reprotect.
 
-    Kinds: drill, failover (also a planned one and a failback), rollback, reprotect.
+    Oldest first, with what it came to. Kinds: drill, failover (also a planned one and a failback), rollback, reprotect.
+
+    Changes: nothing.
+    Needs: the control store in reach; no key.
     """
     from reopen.desk.evidence import control_store
     from reopen.recover.evidence import read_evidence
@@ -88,10 +93,16 @@ def show(
     face: Face,
     which: IdArgument = "latest",
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write it as one self-contained page for a browser.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it as one HTML file, for a browser or paper.")
     ] = None,
 ) -> Answer:
-    """One of them in full: clocks against objectives, every step, what was left out, who decided what."""
+    """Show one drill or failover in full.
+
+    Clocks against objectives, every step, what was left out, and who decided what.
+
+    Changes: nothing; with --html the file.
+    Needs: the control store in reach; no key.
+    """
     from reopen.control.values import to_json
     from reopen.desk.evidence import control_store, find_evidence
 
@@ -111,13 +122,21 @@ def verify(
     expect: Annotated[
         str,
         typer.Option(
-            "--anchor", "--expect", metavar="NUMBER:DIGEST", help="What somebody kept: one of the records must be it."
+            "--anchor",
+            "--expect",
+            metavar="NUMBER:DIGEST",
+            help="The anchor that somebody kept: one of the records must be it.",
         ),
     ] = "",
 ) -> Answer:
-    """Check the chain, every signature, and what the epoch log and the drilled facts quote. Exit 3 when it is wrong.
+    """Check that the evidence is whole and was not changed.
 
-    The head that is printed can be written down elsewhere: a chain that was cut short before it is found with --anchor.
+    The chain, every signature, and what the epoch log and the vault say of the same. The anchor that is printed can be
+    written down elsewhere: a chain that was cut short before it is found with --anchor.
+
+    Changes: nothing.
+    Needs: the control store in reach, and any key of the vault.
+    Exit 3: something is wrong.
     """
     from reopen.desk.evidence import audit
 
@@ -156,10 +175,14 @@ def verify(
 
 
 def head(face: Face) -> Answer:
-    """Print the anchor: number and digest of the last record, for somebody outside to keep.
+    """Print the anchor of the evidence, to keep elsewhere.
 
-    Every report and every message about a drill or failover has it too. A chain that was cut short or linked anew no
-    longer contains it, and `reopen evidence verify --anchor` says so. Exit 4 while there is no evidence.
+    Number and digest of the last record. Every report and every message about a drill or failover has it too. A chain
+    that was cut short or linked anew no longer contains it, and `reopen evidence verify --anchor` says so.
+
+    Changes: nothing.
+    Needs: the control store in reach; no key.
+    Exit 4: there is no evidence yet.
     """
     from reopen.desk.evidence import control_store, find_head
 
@@ -178,12 +201,18 @@ def anchor_lines(anchor: Anchor) -> list[RenderableType]:
 
 def history(
     face: Face,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every object anew, not only missing ones.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make all of it anew, not only what is missing.")] = False,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Also write all rows into one Parquet file.")
+        Path | None, typer.Option("--to", metavar="FILE", help="Also write all rows into this Parquet file.")
     ] = None,
 ) -> Answer:
-    """Bring the Parquet history of recoveries up to date with the evidence, and show its newest row of each dataset."""
+    """Keep the history of recoveries as Parquet.
+
+    It is brought up to date with the evidence, and the newest row of each dataset is shown.
+
+    Changes: the history in the control store; with --to the file.
+    Needs: the control store in reach; no key.
+    """
     from reopen.desk.evidence import control_store
     from reopen.recover.evidence import read_evidence
     from reopen.recover.history import HISTORY_PREFIX, complete_history, read_history, save_history

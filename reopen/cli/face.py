@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from reopen.cli.coercion import spare_pydantic
 from reopen.cli.completion import offer
+from reopen.cli.further import FURTHER
 from reopen.cli.helptext import make_readable, name_kinds
 from reopen.cli.streams import answering
 from reopen.cli.text import Table, plain, printable
@@ -45,14 +46,31 @@ ERROR_SCHEMA = f"reopen.error/{SCHEMA_VERSION}"
 PIPE_COLUMNS = 4000
 """Width of tables that no terminal shows: nothing in them is folded, so that other programs can read them."""
 
+COMMON_PANEL = "Options of every command"
+
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="PATH", help="The settings file; else REOPEN_CONFIG, ./reopen.toml.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The settings.",
+        show_default="$REOPEN_CONFIG, else ./reopen.toml",
+        rich_help_panel=COMMON_PANEL,
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show the traceback of an unexpected error.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no notes.", rich_help_panel=COMMON_PANEL)
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="Say more of an unexpected error.", rich_help_panel=COMMON_PANEL)
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document, of an error too.", rich_help_panel=COMMON_PANEL),
+]
 VaultOption = Annotated[
-    str | None, typer.Option("--vault", metavar="SITE", help="Use the vault of this site; else of the one we are at.")
+    str | None,
+    typer.Option("--vault", metavar="SITE", help="Use this site's vault.", show_default="the site that we are at"),
 ]
 
 
@@ -144,7 +162,13 @@ C = TypeVar("C", bound=Callable[..., Answer])
 
 
 def command(
-    app: typer.Typer, name: str, *, example: str, panel: str | None = None, group: str = "", hidden: bool = False
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    panel: str | None = None,
+    group: str = "",
+    hidden: bool = False,
 ) -> Callable[[C], C]:
     """Make a function a command of ``app``. Its docstring is the help, its first parameter the :class:`Face`.
 
@@ -155,11 +179,17 @@ def command(
     def register(function: C) -> C:
         full_name = f"{group} {name}".strip()
         run = _runner(function, full_name)
-        epilog = f"Example: {example}"
+        epilog = _ending(example, FURTHER.get(full_name, ()))
         app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog, hidden=hidden)(run)
         return function
 
     return register
+
+
+def _ending(example: str, see: Sequence[str]) -> str:
+    """How a help ends: with an example, and with what to read next."""
+    others = ", ".join(f"`reopen {name}`" for name in see)
+    return f"Example: {example}" + (f"\n\nSee also: {others}" if others else "")
 
 
 def _runner(function: Callable[..., Answer], name: str) -> Callable[..., None]:
@@ -174,7 +204,7 @@ def _runner(function: Callable[..., Answer], name: str) -> Callable[..., None]:
             config=given.pop("config") or above.get("config"),
             quiet=given.pop("quiet") or above.get("quiet", False),
             verbose=given.pop("verbose") or above.get("verbose", False),
-            json=given.pop("json"),
+            json=given.pop("json") or above.get("json", False),
         )
         raise typer.Exit(_run(face, function, given))
 
@@ -236,7 +266,7 @@ class _Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
-        return name_kinds(spare_pydantic(super().get_params(ctx)))
+        return name_kinds(spare_pydantic(super().get_params(ctx)), panel=COMMON_PANEL)
 
 
 class CommandGroup(TyperGroup):
@@ -248,7 +278,7 @@ class CommandGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, and ``--help``."""
-        return name_kinds(spare_pydantic(super().get_params(ctx)))
+        return name_kinds(spare_pydantic(super().get_params(ctx)), panel=COMMON_PANEL)
 
 
 class ReopenGroup(CommandGroup):

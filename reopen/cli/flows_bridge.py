@@ -17,7 +17,9 @@ from reopen.errors import InvalidInput, Refused, ReopenError
 if TYPE_CHECKING:
     from reopen.cli.face import Face
 
-FlowOption = Annotated[bool, typer.Option("--flow", help="Run through Prefect.")]
+FlowOption = Annotated[
+    bool, typer.Option("--flow", help="Run it as a Prefect flow, so that it is seen and kept there.")
+]
 
 
 def run_flow(face: Face, name: str, **fields: Any) -> Any:

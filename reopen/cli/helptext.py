@@ -5,6 +5,7 @@ Invariants
         so such brackets are escaped before Rich sees them.
     H2  A paragraph is one line for the terminal to fold, wherever the source broke it.
     H3  A list of commands shows the first sentence of each, which says what it does.
+    H4  What a command changes, what it needs and what its exit codes mean begins a line each, after its label.
 
 Called by :mod:`reopen.cli.face` for each command, once.
 """
@@ -19,6 +20,9 @@ from typing import Any
 _TAG = re.compile(r"(\\*)(\[[a-z#/@][^\[]*?\])")
 """What Rich takes for a style, after the backslashes that it would take for an escape."""
 
+LABEL = re.compile(r"\n(?=(?:Changes|Needs|Exit \d+): )")
+"""The border before a line with a label (H4)."""
+
 _FIRST_SENTENCE = re.compile(r".*?\.(?= [A-Z`])|.*", re.DOTALL)
 
 
@@ -27,8 +31,12 @@ def readable(text: str | None) -> str | None:
     if text is None:
         return None
     paragraphs = inspect.cleandoc(text).split("\n\n")
-    folded = [part if "\n " in part else " ".join(part.split()) for part in paragraphs]
+    folded = [part if "\n " in part else "\n".join(map(_folded, LABEL.split(part))) for part in paragraphs]
     return _TAG.sub(lambda found: found[1] * 2 + "\\" + found[2], "\n\n".join(folded))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 def make_readable(command: Any) -> None:
@@ -42,11 +50,18 @@ def make_readable(command: Any) -> None:
             parameter.help = readable(parameter.help)
 
 
-def name_kinds(parameters: Iterable[Any]) -> list[Any]:
+def name_kinds(parameters: Iterable[Any], *, panel: str) -> list[Any]:
     """These parameters of Typer, said without the names of Python's types: a switch takes nothing, so nothing is named,
-    and a number, a file or a text is what its help says."""
+    and a number, a file or a text is what its help says.
+
+    :param panel: where Typer's own ``--help`` is shown.
+    """
     parameters = list(parameters)
     for parameter in parameters:
+        if parameter.name in _TYPERS:
+            parameter.help = _TYPERS[parameter.name]
+        if parameter.name == "help":
+            parameter.rich_help_panel = panel
         kind = getattr(parameter, "type_descriptor", None)
         if kind is None or _names_its_choices(parameter, kind):
             continue
@@ -68,5 +83,12 @@ def _names_its_choices(parameter: Any, kind: Any) -> bool:
 def _nothing(ctx: Any = None) -> None:
     return None
 
+
+_TYPERS = {
+    "help": "Show this.",
+    "install_completion": "Let this shell complete commands, options, datasets and sites.",
+    "show_completion": "Print what that would install.",
+}
+"""What the options that Typer adds say."""
 
 _KINDS = {int: "N", float: "NUMBER"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.face import Answer, Face, Lines, VaultOption, command
+from reopen.cli.options import POINT_TEXT, AtOption, DatasetArgument
 from reopen.cli.text import count_text, instant_text, make_table, plain, printable, size_text
 from reopen.errors import NotFound
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from reopen.vault import SnapshotRecord, Vault
 
 PANEL = "Look"
-
-SelectorOption = Annotated[
-    str,
-    typer.Option("--at", metavar="SELECTOR", help="latest, last-verified, at:<time with offset>, or a snapshot's id."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +29,18 @@ def register(app: typer.Typer) -> None:
 
 def snapshots(
     face: Face,
-    dataset: Annotated[str | None, typer.Argument(help="One dataset; all when left out.")] = None,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="Only this one; all when none is named.")
+    ] = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """List the snapshots in a vault, and which of them were verified or are held."""
+    """List the snapshots in a vault.
+
+    Oldest first, with which of them were verified and which are held.
+
+    Changes: nothing.
+    Needs: any key of the vault.
+    """
     from reopen.protect.retain.holds import active_holds
     from reopen.vault.selector import proofs_of
 
@@ -105,14 +109,21 @@ def _record_dict(record: SnapshotRecord, proof: Any, holds: Sequence[Hold]) -> d
 
 def list_entries(
     face: Face,
-    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+    dataset: DatasetArgument,
     patterns: Annotated[
-        list[str] | None, typer.Argument(metavar="PATTERN", help="Gitignore-style patterns; all when none.")
+        list[str] | None,
+        typer.Argument(metavar="PATTERN", help="Which paths, as in .gitignore; all when none is given."),
     ] = None,
-    at: SelectorOption = "latest",
+    at: AtOption = "latest",
     vault: VaultOption = None,
 ) -> Answer:
-    """List what a snapshot holds."""
+    """List what a snapshot holds.
+
+    One entry a line: kind, size, time and path. A pattern is as in .gitignore; without one all is listed.
+
+    Changes: nothing.
+    Needs: any key of the vault; none that reads content.
+    """
     opened = face.session.vault(vault)
     record = opened.find(dataset, at)
     rows = list(_entries(opened, record, tuple(patterns or ())))
@@ -178,12 +189,18 @@ def _listing(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def diff(
     face: Face,
-    dataset: Annotated[str, typer.Argument(help="The dataset.")],
-    before: Annotated[str, typer.Argument(metavar="A", help="A selector, as for ls --at.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="A selector, as for ls --at.")] = "latest",
+    dataset: DatasetArgument,
+    before: Annotated[str, typer.Argument(metavar="A", help=f"From which snapshot: {POINT_TEXT}")],
+    after: Annotated[str, typer.Argument(metavar="B", help="To which, written in the same way.")] = "latest",
     vault: VaultOption = None,
 ) -> Answer:
-    """Show what was added, removed or modified between two snapshots."""
+    """Show what changed between two snapshots.
+
+    What was added, removed or modified, and of what only times or rights changed, from A to B.
+
+    Changes: nothing.
+    Needs: any key of the vault; none that reads content.
+    """
     from reopen.review.difference import compare_snapshots, count_changes
 
     opened = face.session.vault(vault)

@@ -29,11 +29,18 @@ NO_REVOCATION = (
     "every pack that was sealed to it, any other key the names, sizes and profiles of all files."
 )
 
-KeysOption = Annotated[Path | None, typer.Option("--keys", metavar="FOLDER", help="Use the key files in this folder.")]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys", metavar="FOLDER", help="Use the key files of this folder.", show_default="`keys` of the settings"
+    ),
+]
 WithoutOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--without", metavar="SITE", help="Do not read this site's vault. What only it still has is believed no more."
+        "--without",
+        metavar="SITE",
+        help="Do not read this site's vault: what only it still has is believed no more. May be repeated.",
     ),
 ]
 StolenOption = Annotated[
@@ -78,7 +85,13 @@ def register(app: typer.Typer) -> None:
 
 
 def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) -> Answer:
-    """Show every key of the vault: what it may do, what became of it, and whether it is here."""
+    """Show every key of the vault.
+
+    What it may do, what became of it, and whether its file is here.
+
+    Changes: nothing.
+    Needs: any key of the vault.
+    """
     from reopen.protect.keys import listing as keylist
 
     opened = _opened(face, keys, vault)
@@ -110,14 +123,21 @@ def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) ->
 def add(
     face: Face,
     role: Annotated[AddableRole, typer.Option("--role", help="What the key may do.")],
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where its file goes.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for the key's file.")],
     datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="Only for this dataset (several times for several).")
+        list[str] | None, typer.Option("--dataset", metavar="DATASET", help="Only for this one; may be repeated.")
     ] = None,
     keys: KeysOption = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """Make a key and let it count. Needs the root key. One that was begun in that folder is finished."""
+    """Make a key, and let it count.
+
+    One that was begun in that folder is finished. After adding a recovery key, `reopen keys reseal` lets it open what
+    is older.
+
+    Changes: writes the key's file; adds the key to the vault.
+    Needs: the root key.
+    """
     from reopen.protect.keys.change import execute_add_key, plan_add_key
 
     opened = _opened(face, keys, vault)
@@ -133,7 +153,7 @@ def add(
 
 def remove(
     face: Face,
-    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `reopen keys list` shows it.")],
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="Its id; `reopen keys list` shows it.")],
     stolen: StolenOption = False,
     still_needed: Annotated[
         bool,
@@ -150,9 +170,14 @@ def remove(
     yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Let a key count no more. Needs the root key. What it signed before stays believed.
+    """Let a key count no more.
 
-    Exit 3 when something is still under way with it, or what it signed meanwhile is not believed.
+    What it signed before stays believed. What it can read it can read for ever: a recovery key goes on opening what was
+    sealed to it.
+
+    Changes: adds to the vault that the key has ended, and what it had signed.
+    Needs: the root key; the vaults of all sites in reach.
+    Exit 3: something is still under way with it, or what it signed meanwhile is not believed.
     """
     from reopen.protect.keys.ending import execute_end_key, plan_end_key, relist
 
@@ -174,13 +199,16 @@ def remove(
 
 def rotate(
     face: Face,
-    role: Annotated[RotatableRole | None, typer.Option("--role", help="Whose key is followed by a new one.")] = None,
+    role: Annotated[RotatableRole | None, typer.Option("--role", help="Which kind of key to replace.")] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Instead: encrypt new tables with the next metadata key.")
     ] = False,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY_ID", help="Which, where there are several.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY_ID", help="Which key, where there are several.")
+    ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="Where the new file goes; else beside the others.")
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="The folder for the key's file.", show_default="beside the others"),
     ] = None,
     stolen: StolenOption = False,
     without: WithoutOption = None,
@@ -188,9 +216,14 @@ def rotate(
     yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Make a new key and end the old one. Needs the root key. What the old one signed stays believed.
+    """Replace a key by a new one, and end the old one.
 
-    Exit 3 while something is under way with the old key: it begins nothing new; run this again to end it.
+    What the old one signed stays believed. Something that is under way with it may end; nothing new begins with it. Run
+    it again then, to end it.
+
+    Changes: writes the new key's file; adds it to the vault, and that the old one has ended.
+    Needs: the root key; the vaults of all sites in reach.
+    Exit 3: something is still under way with the old key.
     """
     from reopen.protect.keys.change import execute_rotate, plan_rotate, rotate_metadata_key
 
@@ -220,13 +253,17 @@ def rotate(
 
 def reseal(
     face: Face,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is to be sealed, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sealed, and write nothing.")] = False,
     keys: KeysOption = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """Open old packs to recovery keys that were added later. Needs an older recovery key and the root key.
+    """Let a recovery key that was added later open old packs.
 
-    Exit 3 when some packs open with none of the recovery keys here.
+    Without it a new recovery key opens only what is stored from then on.
+
+    Changes: adds to the vault; no pack is rewritten.
+    Needs: an older recovery key and the root key.
+    Exit 3: some packs open with none of the recovery keys here.
     """
     from reopen.protect.keys.reseal import execute_reseal, plan_reseal
 
@@ -254,14 +291,19 @@ def reseal(
 
 def try_keys(
     face: Face,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="How many packs to try.")] = 16,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", min=1, help="How many packs to try.")] = 16,
     every: Annotated[bool, typer.Option("--all", help="Try every pack.")] = False,
     keys: KeysOption = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """Try whether the recovery keys here open the vault. Needs the store or a replica, no other key; signs nothing.
+    """Try whether the recovery keys here open the vault.
 
-    Exit 3 when a pack opens with none of them.
+    Some packs are opened with each, or every one with --all. Do it on a schedule, from where the key is kept, and at
+    the replica too.
+
+    Changes: nothing, and signs nothing.
+    Needs: a recovery key, and the store or a replica of it.
+    Exit 3: a pack opens with none of them.
     """
     from reopen.protect.keys.trial import try_recovery_keys
 
@@ -290,7 +332,9 @@ def try_keys(
 
 def passphrase(
     face: Face,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY_ID", help="Which recovery key.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY_ID", help="Which key, where there are several.")
+    ] = None,
     forget: Annotated[
         bool, typer.Option("--forget", help="Instead: remove what lies in this vault under a passphrase.")
     ] = False,
@@ -298,9 +342,13 @@ def passphrase(
     yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Put a recovery key into the vault under a new passphrase, and show that once. Needs the root key.
+    """Put a recovery key into the vault, under a passphrase.
 
-    Then the store and the passphrase are enough to restore. Whoever has both can read everything.
+    The passphrase is new, and shown this once: write it down, away from both sites. Then the store and the passphrase
+    are enough to restore. Whoever has both can read everything.
+
+    Changes: adds the sealed key to this vault; with --forget, removes it.
+    Needs: the root key, and the recovery key's file.
     """
     from reopen.protect.keys.phrase import forget_passphrases, store_passphrase
 
@@ -330,14 +378,25 @@ def passphrase(
 
 def open_key(
     face: Face,
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the recovery key's file goes.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for the key's file.")],
     passphrase_file: Annotated[
         Path | None,
-        typer.Option("--passphrase-file", metavar="PATH", help="Else REOPEN_PASSPHRASE_FILE; else it is asked for."),
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="A file that holds the passphrase.",
+            show_default="$REOPEN_PASSPHRASE_FILE, else it is asked for",
+        ),
     ] = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """Get the recovery key out of a vault with its passphrase, as a key file."""
+    """Get the recovery key out of a vault by its passphrase.
+
+    It is written as a key file, which every command then uses.
+
+    Changes: writes the key's file.
+    Needs: the passphrase, and the store or a replica of it; no key.
+    """
     from reopen.storage import open_store
     from reopen.vault import Vault, save_key
     from reopen.vault.passphrase import open_with_passphrase

@@ -29,20 +29,29 @@ def kit(
     face: Face,
     to: Annotated[
         Path | None,
-        typer.Option("--to", metavar="PATH", help="Write it as a folder, or a file that ends with .zip."),
+        typer.Option("--to", metavar="PATH", help="Write it as this folder, or as a file that ends with .zip."),
     ] = None,
-    store: Annotated[bool, typer.Option("--store", help="Write it into the control store: kit.zip.")] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write it into the control store, where the standby has it: kit.zip.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare a copy with its manifest, its signature and what holds now.")
+        bool, typer.Option("--check", help="Check a copy: its files, its signature, and whether it is what holds now.")
     ] = False,
     of: Annotated[
-        Path | None, typer.Option("--of", metavar="PATH", help="The copy to check; else the one at the standby.")
+        Path | None,
+        typer.Option("--of", metavar="PATH", help="The copy to check.", show_default="the one at the standby"),
     ] = None,
 ) -> Answer:
-    """Make or check the offline recovery kit: run-book, contracts, settings, public keys, how to read the vault.
+    """Make or check the kit that recovers without Reopen.
 
-    With it, Python and the recovery key a dataset comes back where Reopen, network and sites are gone; nothing secret
-    is in it. Replication, staging and drills keep it at the standby; keep a copy elsewhere. Exit 3 when one is wrong.
+    Run-book, contracts, settings, public keys, and how to read the vault. With it, Python and the recovery key a
+    dataset comes back where Reopen, network and sites are gone. Nothing secret is in it. Replication, staging and
+    drills keep it at the standby; keep a copy elsewhere. Without options it says whether the one at the standby is
+    still right.
+
+    Changes: nothing; with --to the folder or file, with --store the control store.
+    Needs: any key of the vault, and the verifier key to sign it.
+    Exit 3: a kit is missing, or is not what would be made now.
     """
     from reopen.desk.kit import build_kit, check_kit, store_kit
     from reopen.recover.kit.package import save_kit

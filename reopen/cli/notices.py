@@ -35,9 +35,13 @@ def register(app: typer.Typer) -> None:
 
 
 def show(face: Face) -> Answer:
-    """Show every channel of the settings and of the contracts, and of what each is told. Nothing is sent.
+    """Show who is told of what.
 
-    Exit 3 when nothing can be sent to one of them.
+    Every channel of the settings and of the contracts. Nothing is sent.
+
+    Changes: nothing.
+    Needs: the settings and the contracts, and the variables that hold the channels' secrets.
+    Exit 3: nothing can be sent to one of them.
     """
     from reopen.notify.directory import list_channels, words_of
 
@@ -62,10 +66,17 @@ def show(face: Face) -> Answer:
 def try_channels(
     face: Face,
     event: Annotated[
-        str, typer.Option("--event", metavar="EVENT", help="Send what would be said of this event, marked as a test.")
+        str, typer.Option("--event", metavar="EVENT", help="Send what this event would say, marked as a test.")
     ] = str(Event.TEST),
 ) -> Answer:
-    """Send a test to every channel, and tell what became of it. Exit 3 when one was not reached."""
+    """Send a test to every channel.
+
+    It says which were reached, and why one was not.
+
+    Changes: nothing; people get a message, marked as a test.
+    Needs: the settings and the contracts, the variables that hold the channels' secrets, and a network.
+    Exit 3: one was not reached.
+    """
     from reopen.clock import to_the_second
     from reopen.notify.directory import send_test
     from reopen.notify.tried import remember_tried

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.amounts import parse_duration, parse_share, parse_size
 from reopen.cli.consent import YesOption, consent
 from reopen.cli.copies import PANEL
 from reopen.cli.face import Answer, Face, VaultOption, command
@@ -32,31 +32,53 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
     max_unused: Annotated[
         str | None,
-        typer.Option("--max-unused", metavar="SHARE", help="So much may stay unused in packs; 5% of what is needed."),
+        typer.Option(
+            "--max-unused",
+            metavar="SHARE",
+            help="So much may stay unused in packs, of what is needed.",
+            show_default="5%",
+        ),
     ] = None,
     repack_max_size: Annotated[
         str | None,
-        typer.Option("--repack-max-size", metavar="SIZE", help="Read at most so much to repack it; else no limit."),
+        typer.Option(
+            "--repack-max-size",
+            metavar="SIZE",
+            help="Read at most so much to repack it, as 50GB.",
+            show_default="no limit",
+        ),
     ] = None,
     grace: Annotated[
         str | None,
-        typer.Option("--grace", metavar="PERIOD", help="From mark to removal; 24h, for restores that are under way."),
+        typer.Option(
+            "--grace",
+            metavar="DURATION",
+            help="From mark to removal, for restores that are under way.",
+            show_default="24h",
+        ),
     ] = None,
     wait: Annotated[
         str | None,
         typer.Option(
-            "--wait", metavar="PERIOD", help="Wait for running snapshots, and for the grace to end, at most so long."
+            "--wait",
+            metavar="DURATION",
+            help="Wait for running snapshots, and for the grace to end, at most so long.",
+            show_default="do not wait",
         ),
     ] = None,
     yes: YesOption = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Remove what no snapshot needs any more. `reopen retain` decides which snapshots go; this frees their space.
+    """Free the space of what no snapshot needs any more.
 
-    A run marks what is unused and repacks what is partly used. A run after the grace (a day) removes what was marked,
-    unless a snapshot from before the mark is still running. Snapshots, restores and checks go on meanwhile; what is
-    interrupted, the next run finishes. Needs the retention key. Exit 3 when a pack cannot be read and stays.
+    `reopen retain` decides which snapshots go; this removes their bytes, in two runs. The first marks what is unused
+    and repacks what is partly used. One after the grace removes what was marked, unless a snapshot from before the mark
+    still runs. Snapshots, restores and checks go on meanwhile; what is interrupted, the next run finishes.
+
+    Changes: removes packs and tables from the vault; what is gone does not come back.
+    Needs: the retention key.
+    Exit 3: a pack cannot be read, and stays.
     """
     from reopen.desk.prune import prune_at
 
@@ -65,8 +87,8 @@ def prune(
         "dry_run": dry_run,
         "max_unused_share": share,
         "repack_max_bytes": None if repack_max_size is None else parse_size(repack_max_size),
-        "grace_seconds": None if grace is None else parse_period(grace).total_seconds(),
-        "wait_seconds": 0.0 if wait is None else parse_period(wait).total_seconds(),
+        "grace_seconds": None if grace is None else parse_duration(grace, "--grace").total_seconds(),
+        "wait_seconds": 0.0 if wait is None else parse_duration(wait, "--wait").total_seconds(),
     }
 
     def agree(plan: PrunePlan) -> None:

@@ -27,12 +27,20 @@ def ready(
     face: Face,
     site: Annotated[
         str | None,
-        typer.Option("--site", metavar="SITE", help="The site to look at; else the one that would take over."),
+        typer.Option(
+            "--site", metavar="SITE", help="The site to look at.", show_default="the one that would take over"
+        ),
     ] = None,
     send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message to every channel.")] = False,
 ) -> Answer:
-    """Look whether a site could take over now: software, reach, keys and rights, room, age of the copies, drift since
-    the last passing drill. It writes a few bytes where a recovery would, and removes them. Exit 3 when a check failed.
+    """Look whether a site could take over now.
+
+    Software, reach, keys and rights, room, age of the copies, and what changed since the last drill that passed. Each
+    check says what was measured and what to do. A recovery is not tried: `reopen drill` does that.
+
+    Changes: nothing; it writes a few bytes where a recovery would, and removes them.
+    Needs: to be run at that site, with the keys that a recovery there would use.
+    Exit 3: a check failed.
     """
     from reopen.desk.readiness import assess_site
 

@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen import durations
+from reopen.cli.amounts import parse_duration
 from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, CommandGroup, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import (
+    AssertOption,
+    AtOption,
+    ByOption,
+    DatasetArgument,
+    PointOption,
+    ReasonOption,
+    RiskOption,
+    ScopeArgument,
+    TargetOption,
+)
 from reopen.cli.text import count_text, duration_text, instant_text, make_table, plain, size_text
 from reopen.clock import from_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
@@ -30,30 +41,31 @@ if TYPE_CHECKING:
 PANEL = "Run again"
 KEPT = "nothing was moved"
 
-PointOption = Annotated[
-    str,
-    typer.Option(
-        "--point", metavar="SELECTOR", help="last-verified, latest, at:<time with offset>, or a snapshot's id."
-    ),
-]
-DatasetsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="DATASET", help="These and what they depend on; all when none.")
-]
 FromOption = Annotated[
-    str | None, typer.Option("--from", metavar="SITE", help="The site that is lost; else the primary.")
+    str | None, typer.Option("--from", metavar="SITE", help="The site that is lost.", show_default="the primary")
 ]
-ToOption = Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the standby.")]
 FailedAtOption = Annotated[
-    str | None, typer.Option("--failed-at", metavar="TIME", help="When it failed, with offset; now when left out.")
+    str | None,
+    typer.Option(
+        "--failed-at",
+        metavar="TIME",
+        help="When it failed, as 2026-11-22T03:05:00Z; it starts the clock.",
+        show_default="now",
+    ),
 ]
 
 
 QuiesceMaxOption = Annotated[
     str,
-    typer.Option("--quiesce-max", metavar="TIME", help="How long a planned move may hold the writers; then it ends."),
+    typer.Option(
+        "--quiesce-max", metavar="DURATION", help="How long a planned move may hold the writers; then it ends."
+    ),
 ]
 WaitApprovalOption = Annotated[
-    str, typer.Option("--wait-approval", metavar="TIME", help="How long to wait where a plan needs approval, as 30m.")
+    str,
+    typer.Option(
+        "--wait-approval", metavar="DURATION", help="How long to wait for a person, where the plan needs an approval."
+    ),
 ]
 
 
@@ -62,7 +74,7 @@ def register(app: typer.Typer) -> None:
     command(app, "restore", panel=PANEL, example="reopen restore documents --to /tmp/documents --path '*.pdf'")(restore)
     plans = typer.Typer(
         cls=CommandGroup,
-        help="Show what a recovery would do.",
+        help="Show what a recovery would do, and change nothing.",
         no_args_is_help=True,
         epilog="Example: reopen plan failover --runbook",
     )
@@ -78,13 +90,19 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     face: Face,
-    dataset: Annotated[str, typer.Argument(help="The dataset.")],
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="A folder or a store's prefix, empty or not.")],
-    at: Annotated[
-        str, typer.Option("--at", metavar="SELECTOR", help="latest, last-verified, at:<time with offset>, or an id.")
-    ] = "latest",
+    dataset: DatasetArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="Where: a folder, or a store's URL such as s3://bucket/prefix; it may hold files.",
+        ),
+    ],
+    at: AtOption = "latest",
     paths: Annotated[
-        list[str] | None, typer.Option("--path", metavar="GLOB", help="Only what matches; may be repeated.")
+        list[str] | None,
+        typer.Option("--path", metavar="PATTERN", help="Only paths that match, as in .gitignore; may be repeated."),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what the snapshot does not have.")] = False,
     yes: YesOption = False,
@@ -92,9 +110,15 @@ def restore(
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Bring a snapshot's files to a place. Only what differs is written; nothing else there is touched.
+    """Bring a snapshot's files to a place.
 
-    With --delete, what the snapshot does not have goes; at a terminal that is asked first.
+    Only what differs is written, and each file is checked. Nothing else there is touched, except with --delete; then
+    what the snapshot does not have goes, and at a terminal that is asked first. Run it again after a break: it goes on.
+    It moves no role and promotes nothing: that is `reopen failover`.
+
+    Changes: the place that --to names.
+    Needs: the recovery key, or its passphrase (`reopen help keys`).
+    Exit 5: some files are damaged and were left out; all others are restored.
     """
     from reopen.recover.restore import execute_restore, plan_restore
 
@@ -145,15 +169,25 @@ def restore(
 
 def plan(
     face: Face,
-    datasets: DatasetsArgument = None,
+    datasets: ScopeArgument = None,
     point: PointOption = "last-verified",
     source: FromOption = None,
-    to: ToOption = None,
+    to: TargetOption = None,
     failed_at: FailedAtOption = None,
-    runbook: Annotated[bool, typer.Option("--runbook", help="As Markdown that a person can follow by hand.")] = False,
+    runbook: Annotated[
+        bool, typer.Option("--runbook", help="Print it as Markdown that a person can follow by hand.")
+    ] = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Show the order, the recovery points and the objectives of a failover. Exit 3 when a dataset has no point."""
+    """Show what a failover would do, and what it would lose.
+
+    The order, the recovery point of each dataset, the data that is lost and the objectives, as `reopen failover` would
+    take them now.
+
+    Changes: nothing; no role is moved.
+    Needs: any key of the vault; to be run at the site that would take over.
+    Exit 3: a dataset has no recovery point.
+    """
     from reopen.desk.recovery import foreseen
 
     wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
@@ -209,23 +243,20 @@ def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
 
 def failover(
     face: Face,
-    datasets: DatasetsArgument = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why, in your words; it stands in the log.")] = "",
+    datasets: ScopeArgument = None,
+    reason: ReasonOption = "",
     point: PointOption = "last-verified",
     source: FromOption = None,
-    to: ToOption = None,
+    to: TargetOption = None,
     failed_at: FailedAtOption = None,
-    assert_fenced: Annotated[
-        str,
-        typer.Option("--assert-fenced", metavar="REASON", help="You attest that the lost site cannot write, and why."),
-    ] = "",
-    accept_risk: Annotated[
-        list[str] | None,
-        typer.Option("--accept-risk", metavar="NAME", help="Go without that; the risk is old-primary-may-write."),
-    ] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")] = None,
+    assert_fenced: AssertOption = "",
+    accept_risk: RiskOption = None,
+    by: ByOption = None,
     planned: Annotated[
-        bool, typer.Option("--planned", help="The source is there and hands over: nothing that was written is lost.")
+        bool,
+        typer.Option(
+            "--planned", help="Both sites are there: the primary hands over, and nothing that was written is lost."
+        ),
     ] = False,
     quiesce_max: QuiesceMaxOption = "1h",
     wait_approval: WaitApprovalOption = "0s",
@@ -234,11 +265,19 @@ def failover(
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Move the role to the other site and open the business there, tier by tier.
+    """Open the business at the other site, tier by tier.
 
-    One that was interrupted is gone on with, by the plan it had. At a terminal it shows what is lost and asks before it
-    begins, and asks what becomes of a dataset that fails while it waits ([recovery] decide_within). Exit 3 when a
-    dataset missed its objective or failed.
+    It moves the role, fences the lost site, and for each tier restores, checks and promotes, before the next one
+    begins. Run it again after a break: it goes on by the plan it had. At a terminal it shows what is lost and asks
+    before it begins, and asks what becomes of a dataset that fails while it waits ([recovery] decide_within).
+
+    It needs to know that the lost site no longer writes: by a fence hook of the settings, by --assert-fenced, or, where
+    nobody can tell, by --accept-risk.
+
+    Changes: the role, in the epoch log; the places of the datasets at this site. `reopen rollback` undoes it until it
+    is committed.
+    Needs: a --reason; the recovery key; to be run at the site that takes over. No Prefect server.
+    Exit 3: a dataset missed its objective or failed; the others are open.
     """
     if dry_run and not planned:
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
@@ -252,7 +291,7 @@ def failover(
 
     def choose() -> Chosen:
         if planned:
-            limit = parse_duration(quiesce_max)
+            limit = parse_duration(quiesce_max, "--quiesce-max")
             return choose_move(face.session, wish, scenario=Scenario.PLANNED, reason=reason, quiesce_max=limit)
         return choose_failover(face.session, wish, reason=reason)
 
@@ -332,7 +371,7 @@ def waiting(text: str) -> WaitFor:
     """Waits for people as long as an option says."""
     from reopen.recover.approvals import polling
 
-    return polling(parse_duration(text))
+    return polling(parse_duration(text, "--wait-approval"))
 
 
 def _wish(
@@ -485,11 +524,3 @@ def _instant(text: str) -> datetime:
         return from_text(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not a time: {error}.", hint="Write it like 2026-11-22T13:00:00Z.") from error
-
-
-def parse_duration(text: str) -> timedelta:
-    """A duration as people write it."""
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is a bad duration: {error}.", hint=f"Write {durations.ALLOWED_TEXT}.") from error

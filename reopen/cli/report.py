@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 PANEL = "Look"
 
-ToOption = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write the page there; else a summary.")]
+ToOption = Annotated[
+    Path | None, typer.Option("--to", metavar="FILE", help="Write the page here. Without it a summary is shown.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +37,17 @@ def report(
         bool, typer.Option("--store", help="Write the page into the control store, where the standby has it.")
     ] = False,
     send: Annotated[
-        bool, typer.Option("--send", help="Tell the channels of the event `report`: answer, risks, anchor.")
+        bool, typer.Option("--send", help="Send answer, risks and anchor to the channels of the event `report`.")
     ] = False,
 ) -> Answer:
-    """Are we able to reopen? One page with tiers, exposure, coverage, drills, trends, risks. Exit 3 unless it says yes.
+    """Put on one page whether the business could reopen.
 
-    The page is one HTML file that needs nothing else, for a browser or paper. It ends with the anchor of the evidence:
-    keep it elsewhere.
+    Yes, not proven or no, with tiers, exposure, coverage, drills, trends and open risks. The page is one HTML file that
+    needs nothing else, for a browser or paper. It ends with the anchor of the evidence: keep that elsewhere.
+
+    Changes: the file of --to; with --store, the page in the control store.
+    Needs: any key of the vault; it says what it cannot look at.
+    Exit 3: the answer is not yes.
     """
     from reopen.desk.report import look_around, send_report
     from reopen.review.report.assemble import make_report
@@ -71,16 +77,21 @@ def report(
 def metrics(
     face: Face,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Replace this file, as a textfile collector reads it.")
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write them into this file, as a textfile collector reads it."),
     ] = None,
     ready: Annotated[
-        bool, typer.Option("--ready/--no-ready", help="Look whether the standby is ready, which asks every place.")
+        bool, typer.Option("--ready/--no-ready", help="Also look whether the standby is ready, which asks every store.")
     ] = True,
 ) -> Answer:
-    """Print OpenMetrics text for a scraper: exposure, lag, coverage, drills, predictions, readiness, epoch.
+    """Print figures for a monitoring system, as OpenMetrics.
 
-    It looks once and ends. The file is replaced whole, so a scraper never reads a half; what could not be looked at has
-    no sample, reopen_scrape_success is 0, and the exit code 3. docs/reference/metrics.md says what each one means.
+    Exposure, lag, coverage, drills, predictions, readiness, epoch. It looks once and ends. A file is replaced whole, so
+    that a scraper never reads a half. What could not be looked at has no sample, and reopen_scrape_success is 0 then.
+
+    Changes: the file of --to.
+    Needs: any key of the vault.
+    Exit 3: something could not be looked at.
     """
     from reopen.desk.report import look_around
     from reopen.review.metrics import collect, is_complete, to_openmetrics

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reopen.cli.consent import YesOption, consent
-from reopen.cli.copies import WORST_FIRST, DatasetsArgument
+from reopen.cli.copies import WORST_FIRST
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import POINT_TEXT, DatasetArgument, DatasetsArgument, ReasonOption
 from reopen.cli.text import count_text, instant_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, NotFound
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 PANEL = "Keep copies"
 EXPIRING_SHOWN_MAX = 5
 """Snapshots of a dataset that a question names; `reopen retain --dry-run` shows all."""
-
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is signed and shown.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,10 +43,14 @@ def retain(
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Let snapshots go that no rule keeps. The rules are in the contracts; without one everything stays.
+    """Let snapshots go that no rule keeps.
 
-    Never let go: what is held, the newest complete and the newest verified snapshot. Space is freed by `reopen prune`.
-    Needs the retention key. Exit 3 when something needs a person; an error's own code when a dataset was left alone.
+    The rules are in the contracts; without one everything stays. Never let go: what is held, the newest complete and
+    the newest verified snapshot. Space is freed by `reopen prune`, later. Each vault has runs of its own.
+
+    Changes: removes records of snapshots from the vault, and leaves a signed stub of each.
+    Needs: the retention key.
+    Exit 3: something needs a person. When a dataset was left alone, the code of its error.
     """
     from reopen.desk.retention import retain_at
 
@@ -172,21 +175,25 @@ def _code(done: Retained) -> int:
 
 def hold(
     face: Face,
-    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+    dataset: DatasetArgument,
     reason: ReasonOption,
     at: Annotated[
         str | None,
         typer.Option(
             "--at",
-            metavar="SELECTOR",
-            help="One snapshot: latest, last-verified, at:<time with offset>, or its id. Else all, those to come too.",
+            metavar="POINT",
+            help=f"Which snapshot: {POINT_TEXT}",
+            show_default="all of the dataset, those to come too",
         ),
     ] = None,
     vault: VaultOption = None,
 ) -> Answer:
-    """Keep a snapshot, or a whole dataset, from expiring until it is released. Needs the retention key.
+    """Keep a snapshot, or all of a dataset, until released.
 
-    It is about one vault; a replica takes it over with the next `reopen replicate`.
+    What is held no rule lets go. It is about one vault; a replica takes the hold over with the next `reopen replicate`.
+
+    Changes: adds a signed hold to the vault.
+    Needs: the retention key.
     """
     from reopen.protect.retain.holds import place_hold
 
@@ -205,12 +212,20 @@ def hold(
 
 def release(
     face: Face,
-    hold_id: Annotated[str, typer.Argument(metavar="HOLD", help="The id of a hold, or its beginning.")],
+    hold_id: Annotated[
+        str, typer.Argument(metavar="HOLD", help="The id of a hold, or how it begins; `reopen snapshots` shows them.")
+    ],
     reason: ReasonOption,
     yes: YesOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """End a hold. A hold ends in each vault by its own release. Needs the retention key."""
+    """End a hold.
+
+    The rules count again from the next `reopen retain`. A hold ends in each vault by its own release.
+
+    Changes: adds a signed release to the vault.
+    Needs: the retention key.
+    """
     from reopen.protect.retain.holds import active_holds, release_hold
 
     opened = face.session.vault(vault)

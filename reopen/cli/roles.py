@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reopen.cli.amounts import parse_duration
 from reopen.cli.consent import YesOption, consent
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import AssertOption, ByOption, ReasonOption, RiskOption
 from reopen.cli.recovery import (
     KEPT,
     PANEL,
@@ -18,7 +20,6 @@ from reopen.cli.recovery import (
     failover_answer,
     led,
     move,
-    parse_duration,
 )
 from reopen.cli.text import count_text, duration_text, size_text
 
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from reopen.recover.evidence import StoredEvidence
 
 RISK = "--accept-risk old-primary-may-write"
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else the user's name.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in your words; it stands in the log.")]
-AssertOption = Annotated[
-    str, typer.Option("--assert-fenced", metavar="REASON", help="You attest that the other site cannot write, and why.")
-]
-RiskOption = Annotated[
-    list[str] | None,
-    typer.Option("--accept-risk", metavar="NAME", help="Go without that; the risk is old-primary-may-write."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,16 +45,20 @@ def approve(
     face: Face,
     plan: Annotated[
         str | None,
-        typer.Argument(metavar="PLAN", help="The plan's digest, or its beginning; else what waits."),
+        typer.Argument(metavar="PLAN", help="The plan's digest, or how it begins; what waits when left out."),
     ] = None,
     reason: ReasonOption = "",
-    refuse: Annotated[bool, typer.Option("--refuse", help="The plan must not be carried out.")] = False,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse it: it must not be carried out.")] = False,
     by: ByOption = None,
     yes: YesOption = False,
 ) -> Answer:
-    """Approve the plan that waits for it, or refuse it. No server is needed, and whoever waits goes on by itself.
+    """Approve a plan that waits for a person, or refuse it.
 
-    At a terminal a plan that is not named is shown, and asked about, first.
+    Which plans need it the contracts say, or their tiers. Whoever waits goes on by itself. At a terminal a plan that is
+    not named is shown, and asked about, first.
+
+    Changes: adds the approval to the epoch log.
+    Needs: a --reason; the epoch log in reach. No key, no server.
     """
     from reopen.cli.outline import outline_of_approval
     from reopen.desk.moves import plan_to_approve
@@ -92,7 +88,14 @@ def approve(
 
 
 def commit(face: Face, reason: ReasonOption = "", by: ByOption = None, yes: YesOption = False) -> Answer:
-    """Accept the failover that is done. From here on there is no roll-back; the way back is a failback."""
+    """Accept a failover that is done; no roll-back after it.
+
+    From here on the way back is a failback. The next steps are `reopen reprotect`, then, when the other site stands
+    again, `reopen failback`.
+
+    Changes: adds the acceptance to the epoch log.
+    Needs: a --reason; the epoch log in reach.
+    """
     from reopen.cli.outline import outline_of_commit
     from reopen.control.rules import current_epoch
     from reopen.desk.moves import accept
@@ -115,10 +118,14 @@ def rollback(
     by: ByOption = None,
     yes: YesOption = False,
 ) -> Answer:
-    """Give the role back to the site that had it, as long as the failover is not committed.
+    """Give the role back, as long as nothing is committed.
 
-    What was written at the abandoned site since then is kept as diverged. A planned move that has not reached its fence
-    is ended, and its writers are given back; that needs no fence.
+    No bytes move: the site that had the role serves what it had. What was written at the abandoned site since then is
+    kept as diverged, for review. A planned move that has not reached its fence is ended, and its writers are given
+    back; that needs no fence.
+
+    Changes: the role, in the epoch log.
+    Needs: a --reason, and a fence: a hook, --assert-fenced or --accept-risk.
     """
     from reopen.cli.outline import outline_of_rollback
     from reopen.desk.moves import choose_rollback, give_role_back
@@ -156,7 +163,7 @@ def failback(
     reason: ReasonOption = "",
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="SITE", help="Where it goes back to; else the primary of the settings."),
+        typer.Option("--to", metavar="SITE", help="Where it goes back to.", show_default="the primary of the settings"),
     ] = None,
     assert_fenced: AssertOption = "",
     accept_risk: RiskOption = None,
@@ -167,10 +174,16 @@ def failback(
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Move the business back: a planned failover in the other direction, after the first one was committed.
+    """Move the business back home; nothing is lost.
 
-    What the returning site wrote without the role is kept, and listed. The same command goes on with one that was
-    interrupted. Exit 3 when a dataset missed its objective, 7 when nothing was moved.
+    A planned failover in the other direction, after the first one was committed. Writers are held for the last
+    difference, then the role moves. What the returning site wrote without the role is kept, and listed. Run it again
+    after a break: it goes on.
+
+    Changes: the role, in the epoch log; the places of the datasets at the site that takes it.
+    Needs: a --reason; the recovery key; both sites in reach; a fence: a hook, --assert-fenced or --accept-risk.
+    Exit 3: a dataset missed its objective.
+    Exit 7: nothing was moved.
     """
     from reopen.cli.outline import outline_of_move
     from reopen.control.records import Scenario
@@ -181,7 +194,7 @@ def failback(
     fence = fence_of(asserted=assert_fenced, accepted_risks=accept_risk or (), by=by)
 
     def choose() -> Chosen:
-        wish, limit = failback_wish(session, Wish(to=to, vault=vault)), parse_duration(quiesce_max)
+        wish, limit = failback_wish(session, Wish(to=to, vault=vault)), parse_duration(quiesce_max, "--quiesce-max")
         return choose_move(session, wish, scenario=Scenario.FAILBACK, reason=reason, quiesce_max=limit)
 
     if flow:
@@ -203,10 +216,13 @@ def failback(
 
 
 def reprotect(face: Face, reason: ReasonOption = "", by: ByOption = None, yes: YesOption = False) -> Answer:
-    """Make the business safe again after a committed failover: copies go to the other site, and so does the epoch log.
+    """Protect the business again after a committed failover.
 
-    With two sites the log is at the standby; when that has the role, the log moves to the other one. The same command
-    goes on with one that was interrupted.
+    Copies go to the other site from then on, and so does the epoch log: with two sites it belongs where the role is
+    not. Run it again after a break: it goes on.
+
+    Changes: adds copies to the vault of the other site; the home of the epoch log.
+    Needs: any key of the vault; both sites in reach.
     """
     from reopen.cli.outline import outline_of_reprotect
     from reopen.desk.moves import reprotect as protect_anew

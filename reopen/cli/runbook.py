@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reopen.cli.face import Answer, Face, command
+from reopen.cli.options import TargetOption
 from reopen.cli.text import plain
 from reopen.errors import InvalidInput
 
@@ -27,11 +28,15 @@ def runbook(
     store: Annotated[
         bool, typer.Option("--store", help="Write both forms into the control store, where the standby has them.")
     ] = False,
-    to: Annotated[str | None, typer.Option("--to", metavar="SITE", help="Where it reopens; else the standby.")] = None,
+    to: TargetOption = None,
 ) -> Answer:
-    """Print the run-book of the next failover: contacts, order, objectives, what is lost, and every command.
+    """Print what a person follows on the worst day.
 
-    Its last pages work without Reopen. Replication, staging and drills store it at the standby; keep a copy on paper.
+    The run-book of the next failover: contacts, order, objectives, what is lost, and every command. Its last pages work
+    without Reopen. Replication, staging and drills keep it at the standby; keep a copy on paper.
+
+    Changes: nothing; with --html the file, with --store the control store.
+    Needs: any key of the vault.
     """
     from reopen.desk.runbook import keep_runbook, next_failover, surroundings_of
     from reopen.recover.runbook import runbook as as_markdown

@@ -42,13 +42,13 @@ def register(app: typer.Typer) -> None:
     @command(app, "init", panel=PANEL, example="reopen init --folder ~/protected --protect ~/Documents")
     def init(
         face: Face,
-        folder: Annotated[Path, typer.Option("--folder", help="Where reopen.toml goes, if there is none.")] = Path(),
+        folder: Annotated[Path, typer.Option("--folder", help="Where reopen.toml goes, unless there is one.")] = Path(),
         protect: Annotated[
             list[Path] | None,
             typer.Option(
                 "--protect",
                 metavar="FOLDER",
-                help="Write the contract of this folder of yours, with objectives to begin from; may be repeated.",
+                help="Write a contract for this folder of yours, with objectives to begin from; may be repeated.",
             ),
         ] = None,
         append_only: Annotated[
@@ -60,7 +60,14 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
     ) -> Answer:
-        """Make settings, a contract to begin from, keys and a vault. What exists is kept as it is."""
+        """Make settings, keys and a vault to begin with.
+
+        Also a contract: of the folders of --protect, else an example. What exists already is kept as it is, so that it can be run again. It says where
+        the recovery key is: copy that to another place at once, because without it nobody reads the copies.
+
+        Changes: writes reopen.toml, the folder of contracts, the folder of keys and the vault.
+        Needs: nothing.
+        """
         steps: list[tuple[str, str, str]] = []
         places = [place_of(each, _settings_file(face, folder).parent) for each in protect or ()]
         file, is_new = _write_settings(_settings_file(face, folder))

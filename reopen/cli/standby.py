@@ -8,6 +8,7 @@ import typer
 
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import DatasetsArgument
 from reopen.cli.text import duration_text, instant_text, make_table, plain, size_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Refused
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from reopen.recover.standby.staging import StagePlan
 
 PANEL = "Run again"
-
-DatasetsArgument = Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="All when none is named.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,15 +31,20 @@ def stage(
     face: Face,
     datasets: DatasetsArgument = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Read again what is staged already, and mend and check it.")
+        bool, typer.Option("--check", help="Read what is staged already again, check it and mend it.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be staged, and write nothing.")] = False,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Prepare the newest verified snapshot of each warm or hot dataset at this standby, checked, ahead of need.
+    """Restore ahead of need what a failover will want.
 
-    Only what differs from the version before is restored. Exit 3 when a dataset is not ready.
+    The newest verified snapshot of each dataset that its contract or tier keeps warm or hot, checked, beside what
+    serves. Only what differs from the version before is restored.
+
+    Changes: the staged versions at this standby.
+    Needs: the recovery key; to be run at the standby.
+    Exit 3: a dataset is not ready.
     """
     from reopen.desk.runbook import try_to_keep_runbook
     from reopen.desk.standby import choose_stage
@@ -105,12 +109,17 @@ def locate(
     datasets: DatasetsArgument = None,
     refresh: Annotated[
         bool,
-        typer.Option(
-            "--refresh", help="Make this site's links, serving.json and serving.duckdb again, from the log, and tell."
-        ),
+        typer.Option("--refresh", help="Make this site's links, serving.json and serving.duckdb again, from the log."),
     ] = False,
 ) -> Answer:
-    """Tell where a dataset is now, by the epoch log: site, URL, snapshot, since when. Exit 3 when it serves nowhere."""
+    """Tell where a dataset serves now.
+
+    By the epoch log: site, URL, snapshot, and since when.
+
+    Changes: nothing; with --refresh this site's links, serving.json and serving.duckdb.
+    Needs: the epoch log in reach; no key.
+    Exit 3: a dataset serves nowhere.
+    """
     from reopen.desk.standby import open_publisher
     from reopen.recover.standby.locate import locate as located
 

@@ -17,12 +17,13 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from reopen.cli.face import ConfigOption, QuietOption, ReopenGroup, VerboseOption
+from reopen.cli.face import ConfigOption, JsonOption, QuietOption, ReopenGroup, VerboseOption
 
 EPILOG = (
     "Exit codes: 0 done; 1 a fault of ours; 2 wrong input; 3 it worked and what it found is bad; 4 not found; "
-    "5 damaged; 6 conflict; 7 refused for safety; 8 try again later; 130 interrupted. `reopen help exit-codes` says "
-    "more. Example: reopen snapshot"
+    "5 damaged; 6 conflict; 7 refused for safety; 8 try again later; 130 interrupted.\n\n"
+    "Example: reopen snapshot\n\n"
+    "See also: `reopen help recovery` on the worst day, `reopen help` for all topics"
 )
 
 COMMANDS: Mapping[str, str] = {
@@ -139,13 +140,14 @@ def make_app() -> typer.Typer:
     def top(
         ctx: typer.Context,
         config: ConfigOption = None,
+        json: JsonOption = False,
         quiet: QuietOption = False,
         verbose: VerboseOption = False,
         version: Annotated[
             bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
         ] = False,
     ) -> None:
-        ctx.obj = {"config": config, "quiet": quiet, "verbose": verbose}
+        ctx.obj = {"config": config, "json": json, "quiet": quiet, "verbose": verbose}
 
     return app
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reopen.cli.amounts import parse_duration
 from reopen.cli.face import Answer, Face, command
 from reopen.cli.text import duration_text, make_table
 from reopen.errors import EXIT_OK, InvalidInput, ReopenError
@@ -41,18 +42,24 @@ class Ended(ReopenError):
 def up(
     face: Face,
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, metavar="N", help="Of the server; else [prefect] port.")
+        int | None,
+        typer.Option(
+            "--port",
+            min=1,
+            max=65535,
+            metavar="N",
+            help="The server's port.",
+            show_default="`port` of [prefect], 4200 unless set",
+        ),
     ] = None,
     every_site: Annotated[
         bool,
-        typer.Option(
-            "--every-site", help="Also work for the other sites of the settings: both on one machine, to try."
-        ),
+        typer.Option("--every-site", help="Work for the other sites of the settings too: both on one machine, to try."),
     ] = False,
     foreground: Annotated[
         bool,
         typer.Option(
-            "--foreground", help="Stay, log to the terminal, and stop all on SIGTERM: for systemd, containers."
+            "--foreground", help="Stay, log to the terminal, and stop all on SIGTERM: for systemd and containers."
         ),
     ] = False,
     example: Annotated[
@@ -60,13 +67,18 @@ def up(
         typer.Option(
             "--example",
             metavar="FOLDER",
-            help="Protect a small example below FOLDER, which is made unless it is there.",
+            help="Protect a small example in this folder, made unless it is there; your own data is left alone.",
         ),
     ] = None,
 ) -> Answer:
-    """Run scheduled protection of this site: a Prefect server with its page, workers, and a deployment for each thing
-    that the contracts ask for, on loopback, in the background. Again: what does not run is started, and what changed in
-    the contracts is deployed. State, logs and database are in the folder prefect below the site's home.
+    """Run what the contracts ask for, on schedule, at this site.
+
+    It starts a Prefect server with its page, and workers, on loopback in the background, and makes a deployment for
+    each thing that the contracts ask for. Run it again and what does not run is started, and what changed in the
+    contracts is deployed. It survives no reboot: let the system start it, with --foreground.
+
+    Changes: the folder prefect below this site's home, with state, logs and database; the schedules.
+    Needs: the keys of what this site does, where the settings look for them.
     """
     from reopen.cli.up_start import Bringing
     from reopen.desk.orchestrator import alone
@@ -91,19 +103,20 @@ def up(
 def down(
     face: Face,
     wait: Annotated[
-        str, typer.Option("--wait", metavar="TIME", help="What a process may take to end before it is killed.")
+        str, typer.Option("--wait", metavar="DURATION", help="How long a process may take to end before it is killed.")
     ] = "10s",
 ) -> Answer:
-    """Stop what `reopen up` started for this site, and nothing else: workers with their runs first, then the server.
-    What was stored stays, and a run that was stopped is ended as crashed; its next run goes on.
+    """Stop what `reopen up` started at this site.
+
+    Workers with their runs first, then the server; nothing else is stopped. What was stored stays. A run that was
+    stopped is ended as crashed, and the next one goes on from there.
+
+    Changes: nothing runs by schedule any more.
+    Needs: nothing.
     """
-    from reopen import durations
     from reopen.desk.orchestrator import alone
 
-    try:
-        seconds = durations.parse(wait).total_seconds()
-    except ValueError as error:
-        raise InvalidInput(f"--wait {wait}: {error}.", hint="For example 10s or 2m.") from error
+    seconds = parse_duration(wait, "--wait").total_seconds()
     with alone(face.session.settings.home):
         rows = _stop(face.session, seconds)
     value = {"stopped": [{"name": name, "pid": pid, "how": how} for name, pid, how in rows]}

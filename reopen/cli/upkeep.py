@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.amounts import parse_duration, parse_share, parse_size
 from reopen.cli.consent import YesOption, consent
-from reopen.cli.copies import PANEL, DatasetsArgument
+from reopen.cli.copies import PANEL
 from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
+from reopen.cli.options import DatasetsArgument
 from reopen.cli.text import count_text, duration_text, make_table, plain, size_text
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, Conflict, Corrupt, InvalidInput, NotFound, Refused
 
@@ -48,32 +49,37 @@ def verify(
         LevelName,
         typer.Option(
             "--level",
-            help="structure: records, manifests and listing agree. stored: every byte is read and hashed. content: "
-            "every chunk is opened too (needs the recovery key).",
+            help="structure: records, manifests and listing agree. stored: also every byte is read and hashed. "
+            "content: also every chunk is opened.",
         ),
     ] = LevelName.STRUCTURE,
-    latest: Annotated[bool, typer.Option("--latest", help="Only the newest snapshot of each dataset.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Check only the newest snapshot of each dataset.")] = False,
     sample: Annotated[
         str | None,
-        typer.Option(
-            "--sample", metavar="SHARE", help="Read only so much, for example 5%: the least recently verified."
-        ),
+        typer.Option("--sample", metavar="SHARE", help="Read only so much, as 5%: the least recently verified."),
     ] = None,
     max_bytes: Annotated[
-        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Read at most so much, for example 50GB.")
+        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Read at most so much, as 50GB.")
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="PERIOD", help="Read only what was not read for so long, e.g. 30d."),
+        typer.Option("--older-than", metavar="DURATION", help="Read only what was not read for so long, as 30d."),
     ] = None,
-    record: Annotated[bool, typer.Option("--record/--no-record", help="Sign what was proven, if we may.")] = True,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Sign what was proven, where a verifier key is.")
+    ] = True,
     flow: FlowOption = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Check that copies are what was written. Exit 3 when anything is wrong.
+    """Check that copies are what was written.
 
     With --sample, --max-bytes or --older-than the structure is checked whole, and of the packs only some are read: the
-    least recently verified first, by what the ledger remembers. `reopen status` shows how much was read lately.
+    least recently verified first. `reopen status` shows how much was read lately. Only what was verified at the level
+    stored or content is a recovery point that a failover takes by itself.
+
+    Changes: adds to the vault what was proven, unless --no-record; mends nothing.
+    Needs: any key of the vault, the recovery key for --level content, and the verifier key to sign what was proven.
+    Exit 3: something is wrong; `reopen repair` mends it.
     """
     from reopen.protect.verify.findings import NEXT_HINT
     from reopen.protect.verify.verify import Level, verify_vault
@@ -147,16 +153,23 @@ def _sample(level: LevelName, share: str | None, max_bytes: str | None, older_th
     return Sample(
         share=None if share is None else parse_share(share),
         bytes_max=None if max_bytes is None else parse_size(max_bytes),
-        older_than=None if older_than is None else parse_period(older_than),
+        older_than=None if older_than is None else parse_duration(older_than, "--older-than"),
     )
 
 
 def replicate(
     face: Face,
-    to: Annotated[str | None, typer.Option("--to", metavar="SITE", help="Else the standby.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="SITE", help="The site to copy to.", show_default="the standby")
+    ] = None,
     limit_rate: Annotated[
         str | None,
-        typer.Option("--limit-rate", metavar="RATE", help="Write no faster, e.g. 50MiB/s. Else as the settings say."),
+        typer.Option(
+            "--limit-rate",
+            metavar="RATE",
+            help="Write no faster, as 50MiB/s.",
+            show_default="`replicate_rate` of [limits]",
+        ),
     ] = None,
     verify_arrival: Annotated[
         bool, typer.Option("--verify-arrival", help="Read every object back from the target and hash it again.")
@@ -164,9 +177,13 @@ def replicate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be copied, and copy nothing.")] = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Copy what another site's vault lacks. Nothing there is deleted or replaced.
+    """Copy to another site what its vault lacks.
 
-    Needs no key that reads content. What this vault lets go stays there, and what that one let go is not copied again.
+    Nothing there is deleted or replaced. What this vault lets go stays there, and what that one let go is not copied
+    again.
+
+    Changes: adds to the vault of the other site.
+    Needs: any key of the vault, none that reads content; both stores in reach.
     """
     from reopen.desk.runbook import try_to_keep_runbook
     from reopen.protect.replicate.replicate import execute_replicate, plan_replicate
@@ -221,16 +238,24 @@ def repair(
     ] = None,
     level: Annotated[
         LevelName | None,
-        typer.Option("--level", help="How damage is looked for; with --from stored, else structure. As for verify."),
+        typer.Option(
+            "--level",
+            help="How damage is looked for, as `reopen verify` does.",
+            show_default="stored with --from, else structure",
+        ),
     ] = None,
     yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be mended, and write nothing.")] = False,
     vault: VaultOption = None,
 ) -> Answer:
-    """Mend a vault: rebuild index parts from packs, and take everything else from a replica.
+    """Mend a vault from its own packs and from a replica.
 
-    What is taken is checked first, and what it replaces is kept under aside/. Exit 3 when something is lost; it is said
-    which files of which snapshots that costs, all of them with --json.
+    The index is rebuilt from the packs; everything else comes from the site that --from names. What is taken is checked
+    first, and what it replaces is kept under aside/. Look first, with --dry-run.
+
+    Changes: the vault of this site.
+    Needs: any key of the vault, and the writer key where the index is rebuilt.
+    Exit 3: something is lost. It says which files of which snapshots that costs; --json names them all.
     """
     from reopen.protect.repair.repair import execute_repair, plan_repair
     from reopen.protect.verify.packs import Level

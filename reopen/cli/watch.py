@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reopen.cli.amounts import parse_period
+from reopen.cli.amounts import parse_duration
 from reopen.cli.face import Answer, Face, command
 from reopen.cli.text import duration_text, make_table, plain
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
@@ -35,26 +35,33 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     face: Face,
-    once: Annotated[bool, typer.Option("--once", help="Look once and end; something else repeats it.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end, where something else repeats it.")] = False,
     every: Annotated[
         str | None,
-        typer.Option("--every", metavar="PERIOD", help="How often, as 30s; else as `every` of [watch] says."),
+        typer.Option(
+            "--every", metavar="DURATION", help="How often to look, as 30s.", show_default="`every` of [watch]"
+        ),
     ] = None,
     tell: Annotated[bool, typer.Option("--tell/--no-tell", help="Tell people what is new.")] = True,
 ) -> Answer:
-    """Look from this site whether the primary is alive: its vault, and a few bytes of each dataset of the first tier;
-    and how old the copies here are. So many looks in a row that fail make it lost ([watch] in the settings); how many
-    is remembered at this site. No role is moved by this. Writers that a planned move holds for longer than its limit,
-    with nobody going on with it, are given back.
+    """Look from here, again and again, whether the primary lives.
+
+    Its vault, and a few bytes of each dataset of the first tier; and how old the copies here are. So many looks in a
+    row that fail make it lost ([watch] in the settings); how many is remembered at this site. No role is moved by this.
+    Writers that a planned move holds for longer than its limit, with nobody going on with it, are given back.
 
     It stays and says a line a look, and what is new loudly, until SIGTERM (exit 0) or Ctrl-C (130); a look that fails
     is said and does not end it. With --quiet only what is new is said, with --json each look is a JSON document on a
-    line of its own, and so is the end. With --once: exit 3 when anything is wrong.
+    line of its own, and so is the end.
+
+    Changes: what this site remembers of its looks; people are told, unless --no-tell.
+    Needs: the stores of both sites in reach; no key.
+    Exit 3: with --once, something is wrong.
     """
     if not once:
         from reopen.cli.watching import watch_on
 
-        return watch_on(face, every=None if every is None else parse_period(every), tell=tell)
+        return watch_on(face, every=None if every is None else parse_duration(every, "--every"), tell=tell)
     if every is not None:
         raise InvalidInput("--once looks once, and --every says how often.", hint="Leave one of them out.")
     return look_once(face.session, tell=tell)[1]

@@ -22,6 +22,10 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 TREE = dict(commands(typer.main.get_command(app)))
 
 
+LEAVES = [path for path, command in TREE.items() if not hasattr(command, "commands")]
+"""Those that do something; the others are groups."""
+
+
 @cache
 def shown(*path: str, columns: int = 3000) -> str:
     """The help of a command on a terminal so wide."""

@@ -13,9 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from reopen import __version__
+from reopen.cli.further import FURTHER
+from reopen.cli.topics import TOPICS
 from reopen.cli.tree import app
-from tests.cli.helped import TREE, shown
+from tests.cli.helped import LEAVES, TREE, shown
 from tests.cli.place import Place
+
+SUMMARY_COLUMNS_MAX = 60
+"""A list of commands has a line for each, on a terminal of 80 columns."""
 
 HEAVY = ("pyarrow", "duckdb", "numpy", "prefect", "great_expectations", "pydantic", "cryptography", "fsspec", "obstore")
 CPU_SECONDS_MAX = 1.5
@@ -60,6 +65,76 @@ def test_the_help_of_every_command_ends_with_an_example_that_exists(path: tuple[
     assert {word for word in words if word.startswith("--")} <= known
 
 
+@pytest.mark.parametrize("path", TREE, ids=" ".join)
+def test_a_list_of_commands_has_one_short_line_for_each(path: tuple[str, ...]) -> None:
+    summary = TREE[path].short_help
+    assert len(summary) <= SUMMARY_COLUMNS_MAX
+    assert summary.endswith(".")
+
+
+def test_the_page_of_the_whole_gives_each_command_one_line() -> None:
+    listed = shown(columns=80).partition("Set up")[2].partition("Exit codes")[0]
+    entries = [line for line in listed.splitlines() if line.startswith("│")]
+    assert len(entries) == len([path for path in TREE if len(path) == 1])
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_each_help_says_what_the_command_changes_and_what_it_needs(path: tuple[str, ...]) -> None:
+    lines = [line.strip() for line in shown(*path).splitlines()]
+    labels = [line.partition(":")[0] for line in lines if line.startswith(("Changes: ", "Needs: ", "Exit "))]
+    assert labels[:2] == ["Changes", "Needs"]
+    assert labels[2:] == sorted(label for label in labels if label.startswith("Exit "))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_option_and_argument_says_what_it_is(path: tuple[str, ...]) -> None:
+    for parameter in TREE[path].params:
+        assert parameter.help.endswith("."), f"{parameter.name} of {path}"
+        is_argument = parameter.param_type_name == "argument"
+        assert not is_argument or (parameter.metavar or "").isupper(), f"{parameter.name} of {path}"
+
+
+def test_the_same_option_says_the_same_everywhere() -> None:
+    """Whether two are the same is told by what they take: ``--to SITE`` is another one than ``--to FILE``."""
+    said: dict[tuple[str, str | None], dict[str, list[str]]] = {}
+    for path in LEAVES:
+        for parameter in TREE[path].params:
+            for name in (one for one in (*parameter.opts, *parameter.secondary_opts) if one.startswith("-")):
+                texts = said.setdefault((name, parameter.metavar), {})
+                texts.setdefault(parameter.help, []).append(" ".join(path))
+    differing = {option: texts for option, texts in said.items() if len(texts) > 1 and option not in OWN_WORDS}
+    assert differing == {}
+
+
+OWN_WORDS = {
+    ("--dry-run", None): "says what would be done",
+    ("--check", None): "a kit is compared, a staged version is read again",
+    ("--level", None): "a check does it, a repair takes it over",
+    ("--rebuild", None): "each names what it makes anew",
+    ("--store", None): "each names what it stores",
+    ("--to", "FILE"): "each names what it writes",
+    ("--to", "SITE"): "copies go there, or the business does",
+    ("--at", "POINT"): "a snapshot, or the recovery point of each dataset",
+    ("--wait", "DURATION"): "processes that end, or the grace of a prune",
+    ("--dataset", "DATASET"): "one that is written, or one that a key is for",
+    ("--role", None): "what a key may do, or whose key is replaced",
+    ("--from", "SITE"): "what is taken comes from there, or the site is lost",
+    ("--vault", "SITE"): "some take several",
+}
+"""Options that mean something else, or say more, in one command than in another, and in what."""
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_what_a_help_says_to_read_next_exists(path: tuple[str, ...]) -> None:
+    for name in FURTHER[" ".join(path)]:
+        words = name.split()
+        if words[0] == "help" and len(words) > 1:
+            assert words[1] in TOPICS
+        elif not words[0].startswith("--"):
+            assert tuple(words[:2]) in TREE or tuple(words[:1]) in TREE, name
+        assert f"`reopen {name}`" in shown(*path)
+
+
 def test_the_help_of_the_whole_names_the_exit_codes() -> None:
     assert "Exit codes: 0 done" in shown()
 
@@ -76,7 +151,6 @@ def test_the_program_tells_its_version_and_exit_codes_to_programs_too(place: Pla
     assert place.json("version")["version"] == __version__
     assert place.run("--version").stdout == f"reopen {__version__}\n"
     assert {item["code"] for item in place.json("help", "exit-codes")["exit_codes"]} == {*range(9), 130}
-    assert "Topics: exit-codes" in place.run("help", "else", code=4).stderr
 
 
 def test_no_colour_is_used_where_it_is_not_wanted() -> None:

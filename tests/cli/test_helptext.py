@@ -46,7 +46,7 @@ def test_help_fits_the_terminal(path: tuple[str, ...], columns: int) -> None:
 def test_the_list_of_commands_shows_the_first_sentence_of_each() -> None:
     output = told(shown())
     assert "Take a snapshot of each dataset. retire" in output
-    assert "prune Remove what no snapshot needs any more." in output
+    assert "prune Free the space of what no snapshot needs any more." in output
 
 
 def test_brackets_are_kept_and_lines_are_joined() -> None:
@@ -55,3 +55,8 @@ def test_brackets_are_kept_and_lines_are_joined() -> None:
     assert readable("a list [1, 2] and [A]") == "a list [1, 2] and [A]"
     assert readable("one\n\ntwo\nthree") == "one\n\ntwo three"
     assert readable(None) is None
+
+
+def test_what_has_a_label_begins_a_line() -> None:
+    text = "what it\ndoes.\n\nChanges: this\nand that.\nNeeds: a key.\nExit 3: bad."
+    assert readable(text) == "what it does.\n\nChanges: this and that.\nNeeds: a key.\nExit 3: bad."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reopen.cli.amounts import parse_period, parse_share, parse_size
+from reopen.cli.amounts import parse_duration, parse_share, parse_size
 from reopen.errors import InvalidInput
 from tests.cli.place import Place
 
@@ -199,7 +199,7 @@ def test_a_size_is_a_number_and_a_unit(text: str, size: int) -> None:
 
 def test_shares_and_periods_are_read_as_people_write_them() -> None:
     assert (parse_share("5%"), parse_share("12.5 %"), parse_share("100%")) == (0.05, 0.125, 1.0)
-    assert parse_period("30d").days == 30
+    assert parse_duration("30d", "--older-than").days == 30
     for wrong in ("", "101%", "-1%", "5"):
         with pytest.raises(InvalidInput):
             parse_share(wrong)

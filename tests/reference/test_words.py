@@ -32,7 +32,7 @@ def pasted(page: Path) -> Iterator[str]:
     """The command lines in the blocks of a page, which people paste as they are."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for line in "\n".join(blocks).splitlines():
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
         for part in re.split(r"&&|\|", line.partition(" #")[0]):
             if found := BEFORE.match(part.strip()):
                 yield part.strip()[found.end() :]

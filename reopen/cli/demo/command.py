@@ -20,10 +20,21 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     face: Face,
-    scale: Annotated[float, typer.Option("--scale", help="TPC-H scale factor; 0.1 is 36 MB of Parquet.")] = 0.1,
-    prefect: Annotated[bool, typer.Option(help="Run through Prefect; without, by the engine alone.")] = True,
+    scale: Annotated[
+        float, typer.Option("--scale", metavar="NUMBER", help="How large its tables are: 0.1 is 36 MB; at most 10.")
+    ] = 0.1,
+    prefect: Annotated[
+        bool, typer.Option("--prefect/--no-prefect", help="Run as Prefect flows, or by the engine alone.")
+    ] = True,
 ) -> Answer:
-    """Watch a small business lose its production site and reopen at the standby. Everything is below .reopen/demo."""
+    """Watch a small business lose its site and reopen.
+
+    It makes a business with real tables, takes and checks copies, destroys production and opens at the standby. All of
+    it is below .reopen/demo, made anew each time; your own data and vaults are not touched.
+
+    Changes: the folder .reopen/demo.
+    Needs: the extra `demo` of the package, which makes the tables.
+    """
     from rich.console import Console
 
     from reopen.cli.demo.story import Story

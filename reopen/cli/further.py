@@ -1,0 +1,70 @@
+"""Owns what each help says to read next: other commands, and topics of ``reopen help``.
+
+Invariants
+    N1  Every command is here, and what it names exists (tests/cli/test_help.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+FURTHER: Mapping[str, Sequence[str]] = {
+    "init": ("contracts lint", "keys list", "help settings", "help keys"),
+    "demo": ("up --example ./example", "help recovery"),
+    "keys list": ("keys test", "help keys"),
+    "keys add": ("keys reseal", "keys test", "help keys"),
+    "keys remove": ("keys list", "keys rotate", "help keys"),
+    "keys rotate": ("keys list", "keys remove", "help keys"),
+    "keys reseal": ("keys add", "keys test", "help keys"),
+    "keys test": ("keys list", "ready", "help keys"),
+    "keys passphrase": ("keys open", "keys test", "help keys"),
+    "keys open": ("keys passphrase", "restore", "help keys"),
+    "contracts lint": ("contracts show", "help tiers"),
+    "contracts show": ("contracts lint", "plan failover", "help tiers"),
+    "up": ("down", "deploy", "help schedules"),
+    "down": ("up", "help schedules"),
+    "deploy": ("up", "contracts show", "help schedules"),
+    "snapshot": ("snapshots", "verify", "replicate"),
+    "retire": ("status", "contracts lint"),
+    "verify": ("repair", "status", "help points"),
+    "replicate": ("verify --vault standby", "repair", "status"),
+    "repair": ("verify", "replicate"),
+    "retain": ("prune", "hold", "snapshots"),
+    "hold": ("release", "snapshots", "help points"),
+    "release": ("hold", "snapshots"),
+    "prune": ("retain", "status"),
+    "snapshots": ("ls", "diff", "help points"),
+    "ls": ("diff", "restore", "help points"),
+    "diff": ("ls", "sql changed", "help points"),
+    "sql": ("sql --list", "catalog", "help json"),
+    "catalog": ("sql", "help keys"),
+    "status": ("report", "ready", "help tiers"),
+    "report": ("status", "evidence verify"),
+    "metrics": ("status", "watch"),
+    "ready": ("drill", "watch", "help recovery"),
+    "watch": ("ready", "failover", "help recovery"),
+    "notify show": ("notify test", "help settings"),
+    "notify test": ("notify show", "help settings"),
+    "restore": ("snapshots", "ls", "failover", "help points"),
+    "plan failover": ("failover", "runbook", "help recovery"),
+    "failover": ("plan failover", "decide", "locate", "commit", "rollback", "help recovery"),
+    "approve": ("plan failover", "failover", "help recovery"),
+    "decide": ("failover", "rollback", "help recovery"),
+    "commit": ("rollback", "reprotect", "help recovery"),
+    "rollback": ("failover", "commit", "help recovery"),
+    "reprotect": ("commit", "failback", "help recovery"),
+    "failback": ("reprotect", "failover", "help recovery"),
+    "runbook": ("kit", "plan failover", "help recovery"),
+    "kit": ("runbook", "keys test", "help recovery"),
+    "stage": ("failover", "locate", "help tiers"),
+    "locate": ("status", "failover"),
+    "drill": ("evidence show", "ready", "help tiers"),
+    "evidence list": ("evidence show", "evidence verify"),
+    "evidence show": ("evidence list", "evidence verify"),
+    "evidence verify": ("evidence head", "evidence list"),
+    "evidence head": ("evidence verify", "report"),
+    "evidence history": ("evidence list", "sql"),
+    "version": ("help",),
+    "help": ("--help",),
+}
+"""By a command's full name, what stands after the word ``reopen``."""
