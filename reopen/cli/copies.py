@@ -275,8 +275,7 @@ def retire(
             dataset=dataset,
         )
     if dataset not in opened.datasets():
-        hint = f"Datasets in this vault: {', '.join(opened.datasets()) or 'none'}."
-        raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
+        raise opened.no_snapshot_of(dataset)
     if any(fact.kind == "retired" for fact in opened.facts("retired", dataset)):
         raise Conflict(
             f"{dataset} is retired already.", hint="Nothing is left to do; its copies stay.", dataset=dataset

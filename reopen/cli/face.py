@@ -31,7 +31,7 @@ from reopen.cli.further import FURTHER
 from reopen.cli.helptext import make_readable, name_kinds
 from reopen.cli.streams import answering
 from reopen.cli.text import Table, plain, printable
-from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, InvalidInput, ReopenError, TargetUnwritable
+from reopen.errors import EXIT_INTERRUPTED, EXIT_OK, ReopenError, TargetUnwritable
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -303,11 +303,10 @@ class ReopenGroup(CommandGroup):
         except typer.TyperException as error:
             if not standalone_mode:
                 raise
+            from reopen.cli.usage import as_ours
+
             code = error.exit_code
-            if text := error.format_message():
-                # The context knows the command whose help would have told.
-                path = getattr(getattr(error, "ctx", None), "command_path", "reopen")
-                wrong = InvalidInput(text, hint=f"`{path} --help` shows what it takes.")
+            if (wrong := as_ours(error)) is not None:
                 show_error(wrong, as_json="--json" in given)
         except typer.Abort:
             code = EXIT_INTERRUPTED

@@ -35,7 +35,7 @@ FURTHER: Mapping[str, Sequence[str]] = {
     "prune": ("retain", "status"),
     "snapshots": ("ls", "diff", "help points"),
     "ls": ("diff", "restore", "help points"),
-    "diff": ("ls", "sql changed", "help points"),
+    "diff": ("ls", "sql diff", "help points"),
     "sql": ("sql --list", "catalog", "help json"),
     "catalog": ("sql", "help keys"),
     "status": ("report", "ready", "help tiers"),

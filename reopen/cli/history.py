@@ -47,8 +47,7 @@ def snapshots(
     opened = face.session.vault(vault)
     names = opened.datasets()
     if dataset is not None and dataset not in names:
-        hint = f"Datasets in this vault: {', '.join(names) or 'none'}."
-        raise NotFound(f"there is no snapshot of {dataset!r} in {opened.store.url}.", hint=hint, dataset=dataset)
+        raise opened.no_snapshot_of(dataset)
     records = opened.records(dataset)
     proofs = proofs_of(opened.facts("verified", dataset))
     holds = active_holds(opened, dataset)
@@ -119,7 +118,7 @@ def list_entries(
 ) -> Answer:
     """List what a snapshot holds.
 
-    One entry a line: kind, size, time and path. A pattern is as in .gitignore; without one all is listed.
+    One entry a line: rights, size, time and path. A pattern is as in .gitignore; without one all is listed.
 
     Changes: nothing.
     Needs: any key of the vault; none that reads content.

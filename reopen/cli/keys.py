@@ -80,8 +80,9 @@ def register(app: typer.Typer) -> None:
     command(group, "rotate", group="keys", example="reopen keys rotate --role writer")(rotate)
     command(group, "reseal", group="keys", example="reopen keys reseal --keys /media/safe")(reseal)
     command(group, "test", group="keys", example="reopen keys test --keys /media/safe --vault standby")(try_keys)
-    command(group, "passphrase", group="keys", example="reopen keys passphrase")(passphrase)
-    command(group, "open", group="keys", example="reopen keys open --to rescue/keys")(open_key)
+    from reopen.cli import passphrases
+
+    passphrases.register_below(group)
 
 
 def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) -> Answer:
@@ -94,7 +95,7 @@ def list_keys(face: Face, keys: KeysOption = None, vault: VaultOption = None) ->
     """
     from reopen.protect.keys import listing as keylist
 
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     rows = keylist.list_keys(opened)
     cells = [
         (
@@ -140,7 +141,7 @@ def add(
     """
     from reopen.protect.keys.change import execute_add_key, plan_add_key
 
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     added = execute_add_key(plan_add_key(opened, role.value, to, datasets=datasets or ()))
     show: list[RenderableType] = [f"{added.role} key {added.id} counts from now on: {added.path}"]
     if role is AddableRole.RECOVERY:
@@ -181,7 +182,7 @@ def remove(
     """
     from reopen.protect.keys.ending import execute_end_key, plan_end_key, relist
 
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     if key_id in opened.key_documents.recipients:
         return _remove_recipient(face, opened, key_id, still_needed=still_needed, yes=yes)
     others = _other_vaults(face, opened, without or ())
@@ -229,7 +230,7 @@ def rotate(
 
     if (role is None) is not metadata:
         raise InvalidInput("name either a role or --metadata.", hint="For example: reopen keys rotate --role writer")
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     if role is None:
         number = rotate_metadata_key(opened)
         value: dict[str, Any] = {"vault": opened.id, "metadata_key": number}
@@ -267,7 +268,7 @@ def reseal(
     """
     from reopen.protect.keys.reseal import execute_reseal, plan_reseal
 
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     plan = plan_reseal(opened, progress=face.progress())
     value: dict[str, Any] = {
         "vault": opened.id,
@@ -307,7 +308,7 @@ def try_keys(
     """
     from reopen.protect.keys.trial import try_recovery_keys
 
-    opened = _opened(face, keys, vault)
+    opened = opened_with(face, keys, vault)
     result = try_recovery_keys(opened, sample=None if every else sample, progress=face.progress())
     value = {"vault": opened.id, "store": opened.store.url, "ok": result.ok, **_tested(result)}
     cells = [
@@ -330,87 +331,8 @@ def try_keys(
     return Answer(value=value, show=show, exit_code=EXIT_OK if result.ok else EXIT_NEGATIVE)
 
 
-def passphrase(
-    face: Face,
-    key: Annotated[
-        str | None, typer.Option("--key", metavar="KEY_ID", help="Which key, where there are several.")
-    ] = None,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Instead: remove what lies in this vault under a passphrase.")
-    ] = False,
-    keys: KeysOption = None,
-    yes: YesOption = False,
-    vault: VaultOption = None,
-) -> Answer:
-    """Put a recovery key into the vault, under a passphrase.
-
-    The passphrase is new, and shown this once: write it down, away from both sites. Then the store and the passphrase
-    are enough to restore. Whoever has both can read everything.
-
-    Changes: adds the sealed key to this vault; with --forget, removes it.
-    Needs: the root key, and the recovery key's file.
-    """
-    from reopen.protect.keys.phrase import forget_passphrases, store_passphrase
-
-    opened = _opened(face, keys, vault)
-    if forget:
-        warning = f"what lies in {opened.store.url} under a passphrase is removed: no passphrase opens it any more"
-        consent(face, lambda: (warning,), yes=yes, kept="nothing was removed")
-        gone = forget_passphrases(opened, key)
-        lines = [
-            f"removed {count_text(len(gone), 'key')} under a passphrase from {opened.store.url}",
-            "A replica keeps its own; and whoever copied the object can still open it with the passphrase.",
-        ]
-        return Answer(value={"vault": opened.id, "removed": list(gone)}, show=lines)
-    stored = store_passphrase(opened, key)
-    value = {"vault": opened.id, "key": stored.key, "object": stored.name, "passphrase": stored.passphrase}
-    lines = [
-        f"The passphrase of recovery key {stored.key}, shown this once:",
-        "",
-        f"    {stored.passphrase}",
-        "",
-        "Write it down, away from both sites. With it, and the store or a replica, everything can be read.",
-        "On the worst day: put it into a file, set REOPEN_PASSPHRASE_FILE to that, and use any command;",
-        "or `reopen keys open --to FOLDER`.",
-    ]
-    return Answer(value=value, show=lines)
-
-
-def open_key(
-    face: Face,
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for the key's file.")],
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--passphrase-file",
-            metavar="FILE",
-            help="A file that holds the passphrase.",
-            show_default="$REOPEN_PASSPHRASE_FILE, else it is asked for",
-        ),
-    ] = None,
-    vault: VaultOption = None,
-) -> Answer:
-    """Get the recovery key out of a vault by its passphrase.
-
-    It is written as a key file, which every command then uses.
-
-    Changes: writes the key's file.
-    Needs: the passphrase, and the store or a replica of it; no key.
-    """
-    from reopen.storage import open_store
-    from reopen.vault import Vault, save_key
-    from reopen.vault.passphrase import open_with_passphrase
-
-    store = open_store(face.session.site(vault).vault)
-    keyring = open_with_passphrase(store, _asked_passphrase(passphrase_file))
-    opened = Vault.open(store, keyring)
-    key = keyring.recovery_keys[0]
-    path = save_key(to, key, keyring.pins)
-    value = {"vault": opened.id, "key": key.id, "file": str(path)}
-    return Answer(value=value, show=[f"recovery key {key.id} of vault {opened.id}: {path}"])
-
-
-def _opened(face: Face, keys: Path | None, site: str | None) -> Vault:
+def opened_with(face: Face, keys: Path | None, site: str | None) -> Vault:
+    """A site's vault, opened with the key files of a folder, else with those of the settings."""
     session = face.session
     if keys is not None:
         session.keys_folder = keys
@@ -470,23 +392,6 @@ def _remove_recipient(face: Face, opened: Vault, key_id: str, *, still_needed: b
     if alone:
         show.insert(1, f"Keep its file: {count_text(alone, 'pack')} open with it alone.")
     return Answer(value=value, show=show)
-
-
-def _asked_passphrase(path: Path | None) -> str:
-    import getpass
-    import os
-    import sys
-
-    from reopen.vault.passphrase import FILE_VARIABLE, read_passphrase, read_passphrase_file
-
-    named = os.environ.get(FILE_VARIABLE)
-    if path is not None or named:
-        return read_passphrase_file(path or Path(str(named)))
-    if not sys.stdin.isatty():
-        raise InvalidInput(
-            "there is nobody to ask for the passphrase.", hint=f"Give --passphrase-file, or set {FILE_VARIABLE}."
-        )
-    return read_passphrase(getpass.getpass("passphrase: "))
 
 
 def _added(added: AddedKey) -> dict[str, Any]:

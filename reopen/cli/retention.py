@@ -200,7 +200,10 @@ def hold(
     opened = face.session.vault(vault)
     known = sorted({*opened.datasets(), *face.session.contracts_or_none.datasets})
     if dataset not in known:
-        raise NotFound(f"there is no dataset {dataset!r}.", hint=f"There are: {', '.join(known) or 'none'}.")
+        from reopen.contracts.problems import did_you_mean
+
+        hint = f"{did_you_mean(dataset, known)}There are: {', '.join(known) or 'none'}."
+        raise NotFound(f"there is no dataset {dataset!r}.", hint=hint)
     record = None if at is None else opened.find(dataset, at)
     placed = place_hold(opened, dataset, record, reason)
     what = f"every snapshot of {dataset}" if record is None else f"snapshot {record.id} of {dataset}"

@@ -62,8 +62,9 @@ def register(app: typer.Typer) -> None:
     ) -> Answer:
         """Make settings, keys and a vault to begin with.
 
-        Also a contract: of the folders of --protect, else an example. What exists already is kept as it is, so that it can be run again. It says where
-        the recovery key is: copy that to another place at once, because without it nobody reads the copies.
+        Also a contract: of the folders of --protect, else an example. What exists already is kept as it is, so that it
+        can be run again. It says where the recovery key is: copy that to another place at once, because without it
+        nobody reads the copies.
 
         Changes: writes reopen.toml, the folder of contracts, the folder of keys and the vault.
         Needs: nothing.

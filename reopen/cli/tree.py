@@ -51,7 +51,7 @@ COMMANDS: Mapping[str, str] = {
     "metrics": "report",
     "ready": "ready",
     "watch": "watch",
-    "restore": "recovery",
+    "restore": "restoring",
     "failover": "recovery",
     "approve": "roles",
     "commit": "roles",

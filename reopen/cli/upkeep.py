@@ -92,8 +92,7 @@ def verify(
     opened = face.session.vault(vault)
     for name in datasets or ():
         if name not in opened.datasets():
-            hint = f"There are: {', '.join(opened.datasets()) or 'none'}."
-            raise NotFound(f"there is no snapshot of {name!r} in {opened.store.url}.", hint=hint, dataset=name)
+            raise opened.no_snapshot_of(name)
     result: VerifyResult
     if flow:
         result = run_flow(

@@ -130,8 +130,11 @@ class Session:
             return self.settings.here
         site = self.settings.sites.get(name)
         if site is None:
+            from reopen.contracts.problems import did_you_mean
+
             raise NotFound(
-                f"there is no site {name!r} in the settings.", hint=f"Sites: {', '.join(self.settings.sites)}."
+                f"there is no site {name!r} in the settings.",
+                hint=f"{did_you_mean(name, self.settings.sites)}Sites: {', '.join(self.settings.sites)}.",
             )
         return site
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from reopen.contracts.load import Contracts
+from reopen.contracts.problems import did_you_mean
 from reopen.control.values import stored
 from reopen.errors import NotFound
 
@@ -75,5 +76,6 @@ def check_known(contracts: Contracts, names: Collection[str]) -> None:
     unknown = sorted(set(names) - set(contracts.datasets))
     if unknown:
         raise NotFound(
-            f"no contract describes {', '.join(unknown)}.", hint=f"There are: {', '.join(contracts.datasets)}."
+            f"no contract describes {', '.join(unknown)}.",
+            hint=f"{did_you_mean(unknown[0], contracts.datasets)}There are: {', '.join(contracts.datasets)}.",
         )

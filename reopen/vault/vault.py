@@ -202,6 +202,14 @@ class Vault:
         parsed = (parse_record_name(info.name) for info in self.store.list("snapshots/"))
         return sorted({found[0] for found in parsed if found})
 
+    def no_snapshot_of(self, dataset: str) -> NotFound:
+        """The error that a dataset has no snapshot here, with the nearest name and those there are."""
+        from reopen.contracts.problems import did_you_mean
+
+        names = self.datasets()
+        hint = f"{did_you_mean(dataset, names)}Datasets in this vault: {', '.join(names) or 'none'}."
+        return NotFound(f"there is no snapshot of {dataset!r} in {self.store.url}.", hint=hint, dataset=dataset)
+
     def find(self, dataset: str, selector: str = "latest") -> SnapshotRecord:
         """The snapshot that a selector names.
 
@@ -219,8 +227,7 @@ class Vault:
                 object=newer,
             )
         if not records:
-            hint = f"Datasets in this vault: {', '.join(self.datasets()) or 'none'}."
-            raise NotFound(f"there is no snapshot of {dataset!r} in {self.store.url}.", hint=hint, dataset=dataset)
+            raise self.no_snapshot_of(dataset)
         asks_for_proof = selector in (LAST_VERIFIED, LAST_CLEAN)
         found = candidates(dataset, selector, records, self.facts("verified", dataset) if asks_for_proof else [])
         if isinstance(found, NoSnapshot):

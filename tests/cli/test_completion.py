@@ -53,6 +53,34 @@ def test_every_shell_is_offered_commands_and_options(shell: str) -> None:
     assert "content" in offered(shell, "reopen verify --level ")
 
 
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("reopen sql lost", "lost-now"),
+        ("reopen help rec", "recovery"),
+        ("reopen help keys ro", "rotate"),
+        ("reopen decide papers sk", "skip"),
+        ("reopen evidence list --kind dr", "drill"),
+        ("reopen failover --accept-risk ", "old-primary-may-write"),
+        ("reopen restore papers --at last-c", "last-clean"),
+    ],
+)
+def test_words_that_an_argument_takes_are_offered(line: str, word: str) -> None:
+    assert word in offered("bash", line)
+
+
+def test_a_dataset_that_is_named_already_is_not_offered_again(settings: dict[str, str]) -> None:
+    again = offered("bash", "reopen snapshot papers ", **settings)
+    assert "invoices" in again
+    assert "papers" not in again
+
+
+def test_settings_that_cannot_be_read_offer_nothing_and_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("a = [")
+    for file in (tmp_path / "broken.toml", tmp_path, Path("/bin/sh")):
+        assert offered("bash", "reopen snapshot ", REOPEN_CONFIG=str(file)).strip() == ""
+
+
 def test_without_settings_nothing_is_offered_and_nothing_is_said(tmp_path: Path) -> None:
     assert offered("bash", "reopen snapshot ", REOPEN_CONFIG=str(tmp_path / "none.toml")).strip() == ""
 

@@ -106,8 +106,7 @@ def plan_retain(
     present = vault.datasets()
     for name in datasets:
         if name not in present:
-            hint = f"Datasets in this vault: {', '.join(present) or 'none'}."
-            raise NotFound(f"there is no snapshot of {name!r} in {vault.store.url}.", hint=hint, dataset=name)
+            raise vault.no_snapshot_of(name)
     guarded = APPEND_ONLY in optional_features(vault)
     chosen = list(datasets or present)
     progress.start("read records", len(chosen), "datasets")
