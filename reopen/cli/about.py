@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from reopen.cli.face import Answer, Face, Lines, command
 from reopen.cli.text import make_table
 from reopen.cli.topics import COLUMNS_MAX, TOPICS, find, laid_out, text_of, words
 from reopen.errors import NotFound
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 PANEL = "About"
 
@@ -66,7 +69,7 @@ def help_(
 
 def _listed() -> Answer:
     topics = [{"name": name, "summary": summary} for name, summary in TOPICS.items()]
-    show = [
+    show: list[RenderableType | Lines] = [
         make_table(("topic", ""), TOPICS.items()),
         "\n`reopen help TOPIC` explains one, `reopen help COMMAND` a command, `reopen --help` lists the commands.",
     ]
