@@ -27,13 +27,13 @@ def register(app: typer.Typer) -> None:
         """Show how exposed each dataset is, and who is primary.
 
         Exposure is how old the newest verified copy away from the primary is: what would be lost now. It is held
-        against the RPO. Also which vaults can be read, what was read again lately,
-        how long a recovery would take, and which move of the role has not ended.
+        against the RPO. Also which vaults can be read, what was read again lately, how long a recovery would take, and
+        which move of the role has not ended.
 
         Changes: nothing.
         Needs: any key of the vault; it says what it cannot look at.
-        Exit 3: a dataset is past its RPO, a vault or the epoch log cannot be read, a vault lost records, or a move has not
-        ended.
+        Exit 3: a dataset is past its RPO, a vault or the epoch log cannot be read, a vault lost records, or a move has
+        not ended.
         """
         from reopen.cli.forecast import predictions
         from reopen.control.values import to_json
