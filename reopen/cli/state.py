@@ -151,6 +151,8 @@ def _vault_note(vault: VaultStatus) -> str:
         notes.append(f"lost {count_text(len(vault.missing_records), 'record')} that were seen before")
     if vault.invalid_records:
         notes.append(f"{count_text(vault.invalid_records, 'record')} cannot be believed")
+    if vault.newer_records:
+        notes.append(f"{count_text(vault.newer_records, 'record')} of a newer Reopen: upgrade this one")
     return ", ".join([*notes, *vault.store_notes])
 
 

@@ -207,7 +207,10 @@ def replicate(
         "let_go": list(plan.let_go),
     }
     for names, what in (
-        (plan.left_out, "cannot be believed, and was left out: `reopen verify` tells why"),
+        (
+            plan.left_out,
+            "is damaged, or of a newer Reopen, and was left out: `reopen verify` tells which",
+        ),
         (plan.differing, "has another size there: one of the two is damaged; `reopen repair --from` mends it"),
     ):
         for name in names:

@@ -53,10 +53,15 @@ class SeenByTheLog:
 
     def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
         """Committed snapshots, by dataset and seq."""
-        return [
-            replace(snapshot, confirmed=False) if self._is_diverged(snapshot) else snapshot
-            for snapshot in self._vault.records(dataset)
+        return self.records_and_newer(dataset)[0]
+
+    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
+        """The same, and the names of records that a newer Reopen made."""
+        records, newer = self._vault.records_and_newer(dataset)
+        marked = [
+            replace(snapshot, confirmed=False) if self._is_diverged(snapshot) else snapshot for snapshot in records
         ]
+        return marked, newer
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         """Facts of the ledger, oldest first."""

@@ -32,6 +32,7 @@ from reopen.recover.points import (
     Wanted,
     check_selector,
     choose_together,
+    too_new_for,
 )
 from reopen.recover.roles import Move, asks_for_approval, prepare_steps, with_role_steps
 from reopen.recover.scope import LeftOut, check_known, near, scope_of
@@ -40,6 +41,7 @@ from reopen.recover.standby.versions import version_name, version_url
 from reopen.recover.steps import DatasetOrder, Outcomes, Step, Verb, blocked_steps, lay_out, ready_steps, step_id
 from reopen.storage.canonical import decode, encode
 from reopen.vault.record import Fact, SnapshotRecord
+from reopen.vault.selector import is_id
 
 
 class PlanKind(StrEnum):
@@ -65,6 +67,10 @@ class PointSource(Protocol):
 
     def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
         """Committed snapshots, by dataset and seq."""
+        ...
+
+    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
+        """The same, and the names of records that a newer Reopen made."""
         ...
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
@@ -342,20 +348,23 @@ def _plan(
     scope, left_out = scope_of(contracts, protected, datasets, served)
     raised_by = {raised.dataset: raised.needed_by for raised in contracts.raised()}
     tiers = contracts.effective_tiers()
-    choices, together = choose_together(
-        {
-            name: Wanted(
-                selector=points.get(name, point),
-                snapshots=vault.records(name),
-                verified=vault.facts("verified", name),
-                rpo=contracts.datasets[name].objective.rpo,
-                near=near(contracts, name),
-                is_fixed=name in points,
-            )
-            for name in contracts.order()
-            if name in scope
-        }
-    )
+    wanted, too_new = {}, dict[str, NoPoint]()
+    for name in (one for one in contracts.order() if one in scope):
+        selector = points.get(name, point)
+        snapshots, newer = vault.records_and_newer(name)
+        if newer and not is_id(selector):
+            too_new[name] = too_new_for(name, newer[-1])
+            continue
+        wanted[name] = Wanted(
+            selector=selector,
+            snapshots=snapshots,
+            verified=vault.facts("verified", name),
+            rpo=contracts.datasets[name].objective.rpo,
+            near=near(contracts, name),
+            is_fixed=name in points,
+        )
+    chosen_together, together = choose_together(wanted)
+    choices = {**chosen_together, **too_new}
     planned = []
     for name in contracts.order():
         if name not in scope:

@@ -50,6 +50,7 @@ __all__ = [
     "choose_point",
     "choose_together",
     "proofs_of",
+    "too_new_for",
 ]
 
 NoPoint = NoSnapshot
@@ -138,6 +139,16 @@ def choose_together(
         elif isinstance(nothing, NoSnapshot):
             points[name] = nothing
     return points, tuple(together)
+
+
+def too_new_for(name: str, record: str) -> NoPoint:
+    """Why a dataset with a record that a newer Reopen made has no point but one that is named by its id: an older one
+    that was taken unasked would lose, without a word, what the newer one holds."""
+    return NoPoint(
+        problem=f"{record} was made by a newer Reopen, and this version cannot read it",
+        hint=f"Upgrade Reopen at this site. Where that cannot be, `reopen snapshots {name}` lists the older ones, and "
+        f"`reopen restore {name} --at ID --to PLACE` takes one by its whole id.",
+    )
 
 
 def _align(choices: Mapping[str, Sequence[SnapshotRecord]], wanted: Mapping[str, Wanted]) -> dict[str, SnapshotRecord]:

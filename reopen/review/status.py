@@ -133,6 +133,8 @@ class VaultStatus:
     hint: str
     coverage: CoverageStatus | None = None
     arrival_seconds: float | None = None
+    newer_records: int = 0
+    """Records that a newer Reopen made: what they say, this version cannot tell."""
     out_of_reach: bool = False
     """It cannot be read, and that is not because there is none yet."""
     store_notes: tuple[str, ...] = ()
@@ -171,6 +173,11 @@ class Status:
         if self.control.move_error:
             found.append("the log does not tell whether a move is under way")
         found += [f"the vault of {vault.site} cannot be read" for vault in self.vaults if vault.out_of_reach]
+        found += [
+            f"Reopen here is older than snapshots in the vault of {vault.site}: upgrade it"
+            for vault in self.vaults
+            if vault.newer_records
+        ]
         found += [f"the vault of {vault.site} lost records" for vault in self.vaults if vault.missing_records]
         return tuple(found)
 
@@ -254,8 +261,8 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
         if isinstance(site.found, ReopenError):
             raise site.found
         vault = site.found
-        records = vault.records()
-        invalid = vault.invalid_records()
+        records, newer = vault.records_and_newer()
+        invalid = len(vault.invalid_records()) - len(newer)
         facts = vault.facts()
         coverage = _coverage(vault, now)
         arrival_seconds = _arrival_seconds(vault, records)
@@ -284,7 +291,8 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
             role=site.role,
             vault=vault.id,
             snapshots=len(records),
-            invalid_records=len(invalid),
+            invalid_records=max(0, invalid),
+            newer_records=len(newer),
             missing_records=site.missing_records,
             newest_at=max((record.committed_at for record in records), default=None),
             keys=vault.keyring.roles,

@@ -179,6 +179,11 @@ class Vault:
         """Every committed snapshot with a valid signature, by dataset and seq; voids and invalid records left out."""
         return self._read_records(dataset)[0]
 
+    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
+        """The same, and the names of records that a newer Reopen made: what they say, this version cannot tell."""
+        valid, invalid = self._read_records(dataset)
+        return valid, [item.name for item in invalid if isinstance(item.error, MadeByNewer)]
+
     def newest(self, dataset: str) -> SnapshotRecord | None:
         """The valid record of the highest seq; reads no more records than it must."""
         names = [info.name for info in self.store.list(f"snapshots/dataset={dataset}/")]

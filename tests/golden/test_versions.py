@@ -21,10 +21,15 @@ from reopen.errors import MadeByNewer
 from reopen.protect.prune.prune import plan_prune
 from reopen.protect.retain.retain import plan_retain
 from reopen.protect.verify.verify import Level, verify_vault
+from reopen.recover.readiness.freshness import lags_of
+from reopen.recover.readiness.model import Mark
+from reopen.recover.readiness.software import check_format
+from reopen.review.status import SiteVault, collect_status
 from reopen.storage.local import LocalStore
 from reopen.vault import Keyring, Vault, load_keyring
 from reopen.vault.canonical import open_envelope, seal_envelope
 from reopen.vault.record import record_name
+from tests.recover.business import contracts_of, plan_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -109,6 +114,37 @@ def test_a_newer_snapshot_is_not_passed_over_for_an_older_one(
     assert (invalid.name, said in str(invalid.error)) == (name, True)
     findings = verify_vault(vault, level=Level.STRUCTURE, record=False, workers=1).findings
     assert any(said in str(finding) for finding in findings)
+
+
+@pytest.mark.parametrize(("members", "said"), NEWER)
+def test_a_site_with_an_older_version_plans_no_older_point_and_is_told_before(
+    folder: Path, keyring: Keyring, tmp_path: Path, members: dict[str, Any], said: str
+) -> None:
+    """Ready warns, the status is not fine, and the plan of the worst day names what to upgrade; others go on."""
+    shutil.copytree(folder, tmp_path / "behind")
+    older = opened(folder, keyring).find("notes")
+    name = add_snapshot(folder, keyring, **members)
+    vault, replica = opened(folder, keyring), opened(tmp_path / "behind", keyring)
+    contracts = contracts_of({"notes": (1, ()), "orders": (1, ())})
+    plan = plan_of(contracts, vault, point="latest")
+    assert plan.dataset("notes").point is None
+    assert plan.dataset("notes").problem == f"{name} was made by a newer Reopen, and this version cannot read it"
+    assert "Upgrade Reopen at this site" in plan.dataset("notes").hint
+    assert plan.dataset("orders").point is not None
+    named = plan_of(contracts, vault, point="latest", points={"notes": older.id}).dataset("notes").point
+    assert named is not None
+    assert named.snapshot == older.id
+    assert check_format(vault).verdict is Mark.OK
+    told = check_format(vault, deep=True)
+    assert (told.verdict, "a newer Reopen made snapshots of notes" in told.value) == (Mark.FAIL, True)
+    lag = lags_of(vault, replica, vault.clock.now())["notes"]
+    assert (lag.snapshots, lag.newer) == (1, 1)
+    site = SiteVault(site="standby", url=str(folder), role="standby", found=vault)
+    status = collect_status(
+        [site], contracts, log=None, initial_primary="production", here="standby", now=vault.clock.now()
+    )
+    assert any("Reopen here is older than snapshots in the vault of standby" in problem for problem in status.problems)
+    assert (status.ok, status.vaults[0].newer_records, status.vaults[0].invalid_records) == (False, 1, 0)
 
 
 @pytest.mark.parametrize(("members", "said"), NEWER)

@@ -18,7 +18,7 @@ from reopen.control.rules import RISK_OLD_PRIMARY
 from reopen.ids import seeded_random
 from reopen.recover.context import BadEntry, Checked, Delivery, Integrity, Notice, RecoveryContext, Restored
 from reopen.recover.failover import FailoverResult, execute_failover
-from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_failover
+from reopen.recover.plan import PlannedDataset, PointSource, RecoveryPlan, plan_failover
 from reopen.recover.readiness import Area, Check, Mark, Readiness
 from reopen.storage.base import ObjectStore
 from reopen.vault.record import ContractRef, Fact, SnapshotRecord, TableRef, Totals
@@ -122,6 +122,9 @@ class FakeVault:
     def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
         found = [s for s in self.snapshots if dataset in (None, s.dataset)]
         return sorted(found, key=lambda s: (s.dataset, s.seq))
+
+    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
+        return self.records(dataset), []
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         assert kind == "verified"
@@ -231,7 +234,7 @@ def context_of(verbs: FakeVerbs, *, orchestrator: str = "o1", **changes: Any) ->
     return RecoveryContext(**{**fields, **changes})
 
 
-def plan_of(contracts: Contracts | None = None, vault: FakeVault | None = None, **changes: Any) -> RecoveryPlan:
+def plan_of(contracts: Contracts | None = None, vault: PointSource | None = None, **changes: Any) -> RecoveryPlan:
     fields: dict[str, Any] = {
         "source_site": "production",
         "target_site": "standby",

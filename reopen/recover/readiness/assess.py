@@ -82,7 +82,7 @@ def assess(plan: RecoveryPlan | ReopenError, around: Surroundings) -> Readiness:
     parts: dict[tuple[Area, str], Callable[[], list[Check]]] = {
         (Area.SOFTWARE, "installed"): software.check_installed,
         (Area.SOFTWARE, "versions"): partial(_check_versions, around, evidence),
-        (Area.SOFTWARE, "vault-format"): partial(_listed, partial(software.check_format, vault)),
+        (Area.SOFTWARE, "vault-format"): partial(_listed, partial(software.check_format, vault, deep=around.deep)),
         (Area.CONNECTIVITY, "vault"): partial(_listed, partial(connectivity.check_vault, vault, around.vault_url)),
         (Area.CONNECTIVITY, "control"): partial(connectivity.check_log, control, clock),
         (Area.CONNECTIVITY, "orchestrator"): partial(

@@ -12,6 +12,7 @@ from reopen.protect.verify.coverage import coverage_of
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
 from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
 from reopen.vault import Vault
+from reopen.vault.record import parse_record_name
 from reopen.vault.statements import list_packs
 
 WARN_FACTOR = 1
@@ -32,6 +33,8 @@ class Lag:
 
     snapshots: int
     waiting: timedelta
+    newer: int = 0
+    """Of these, how many a newer Reopen made: the version here neither reads nor copies them."""
 
 
 def check_exposure(plan: RecoveryPlan, now: datetime) -> list[Check]:
@@ -76,6 +79,10 @@ def check_replication(plan: RecoveryPlan, lags: Mapping[str, Lag] | ReopenError 
 def _lag_of(dataset: PlannedDataset, lag: Lag | None) -> Check:
     if lag is None or not lag.snapshots:
         return _check("replication", Mark.OK, "the replica has every snapshot", dataset=dataset.name)
+    if lag.newer:
+        value = f"{lag.snapshots} snapshots behind, {lag.newer} of them made by a newer Reopen, which this cannot copy"
+        todo = "Upgrade Reopen here, then run `reopen replicate`."
+        return _check("replication", Mark.FAIL, value, todo, dataset.name)
     value = (
         f"{lag.snapshots} snapshots behind, the oldest for {duration_text(lag.waiting)} "
         f"of {duration_text(dataset.objective.rpo)} (RPO)"
@@ -91,12 +98,20 @@ def lags_of(source: Vault, replica: Vault, now: datetime) -> dict[str, Lag]:
     # What the replica let go by its own retention is not what it lacks.
     there |= {(fact.dataset, fact.snapshot) for fact in replica.facts("expired")}
     lags: dict[str, Lag] = {}
-    for record in source.records():
+    records, newer = source.records_and_newer()
+    arrived = {info.name for info in replica.store.list("snapshots/")} if newer else set()
+    for name in newer:
+        # When it was committed cannot be read; that it is missing is known all the same.
+        found = parse_record_name(name)
+        if found is not None and name not in arrived:
+            before = lags.get(found[0], Lag(snapshots=0, waiting=timedelta(0)))
+            lags[found[0]] = Lag(snapshots=before.snapshots + 1, waiting=before.waiting, newer=before.newer + 1)
+    for record in records:
         if (record.dataset, record.id) in there:
             continue
         before = lags.get(record.dataset, Lag(snapshots=0, waiting=timedelta(0)))
         waiting = max(before.waiting, now - record.committed_at)
-        lags[record.dataset] = Lag(snapshots=before.snapshots + 1, waiting=waiting)
+        lags[record.dataset] = Lag(snapshots=before.snapshots + 1, waiting=waiting, newer=before.newer)
     return lags
 
 

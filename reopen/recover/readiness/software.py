@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
+from reopen import __version__
 from reopen.errors import Refused, ReopenError
 from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
 from reopen.vault import Vault
 from reopen.vault.features import optional_features
 from reopen.vault.keys import FORMAT_VERSION
+from reopen.vault.record import parse_record_name
 
 DISTRIBUTION = "reopen"
 
@@ -71,8 +73,11 @@ def check_versions(now: Mapping[str, str], proven: Mapping[str, str] | None) -> 
     )
 
 
-def check_format(vault: Vault | ReopenError) -> Check:
-    """Whether this version opens the vault: its format, and the features that it demands."""
+def check_format(vault: Vault | ReopenError, *, deep: bool = False) -> Check:
+    """Whether this version opens the vault: its format, the features that it demands, and every snapshot in it.
+
+    :param deep: read every record; planning reads those of what it plans.
+    """
     if isinstance(vault, Refused):
         return Check(
             name="vault-format",
@@ -88,6 +93,16 @@ def check_format(vault: Vault | ReopenError) -> Check:
             verdict=Mark.WARN,
             value=f"{UNKNOWN}: the vault was not opened",
             what_to_do="See the check of the vault.",
+        )
+    newer = vault.records_and_newer()[1] if deep else []
+    if newer:
+        datasets = sorted({found[0] for name in newer if (found := parse_record_name(name))})
+        return Check(
+            name="vault-format",
+            area=Area.SOFTWARE,
+            verdict=Mark.FAIL,
+            value=f"a newer Reopen made snapshots of {', '.join(datasets)}; this one, {__version__}, cannot read them",
+            what_to_do="Upgrade Reopen at this site, as production was; then run `reopen ready` again.",
         )
     optional = ", ".join(sorted(optional_features(vault)))
     return Check(
