@@ -52,7 +52,7 @@ def test_a_replica_that_is_out_of_reach_is_no_fine_status(place: Place) -> None:
     place.run("replicate")
     vault = place.folder / ".reopen/standby/vault"
     (vault / "vault.json").write_text("no vault")
-    assert "look at this: the vault of standby cannot be read" in place.run("status", code=3).stdout
+    assert "the vault of standby cannot be read" in place.run("status", code=3).stdout
 
 
 def test_a_planned_move_that_waits_and_one_that_is_done_are_told(place: Place) -> None:
