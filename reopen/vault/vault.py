@@ -314,15 +314,12 @@ class Vault:
     def get_pinned(self, part: Part) -> bytes:
         """The bytes of a part, checked against its pin."""
         data = self.store.get(part.name)
-        if len(data) != part.size or blake3(data).hexdigest() != part.digest:
-            raise Corrupt(
-                f"{part.name} in {self.store.url} is not what was written: it has {len(data)} bytes instead of "
-                f"{part.size}."
-                if len(data) != part.size
-                else f"{part.name} in {self.store.url} fails its digest.",
-                hint=OBJECT_HINT,
-                object=part.name,
-            )
+        where = f"{part.name} in {self.store.url}"
+        if len(data) != part.size:
+            message = f"{where} is not what was written: it has {len(data)} bytes instead of {part.size}."
+            raise Corrupt(message, hint=OBJECT_HINT, object=part.name, size_bytes=len(data))
+        if blake3(data).hexdigest() != part.digest:
+            raise Corrupt(f"{where} fails its digest.", hint=OBJECT_HINT, object=part.name)
         return data
 
     # Ledger

@@ -90,7 +90,7 @@ class Seen:
             else "digest_mismatch"
             if "digest" in error.message
             else "size_mismatch"
-            if "were pinned" in error.message
+            if "size_bytes" in error.context
             else "undecodable"
         )
         if not isinstance(error, NotFound | Corrupt):
