@@ -150,19 +150,23 @@ def _next_steps(settings: Settings, *, has_keys: bool) -> list[RenderableType]:
     if settings.here.role == "standby" and not has_keys:
         lines.append("Next: copy the recovery key and the verifier key to the folder of keys, then `reopen ready`.")
     elif any(settings.contracts.glob("*.odcs.yaml")):
-        lines.append("Next: `reopen contracts lint`, `reopen snapshot`, `reopen replicate`.")
-    else:
         lines.append(
-            f"Next: copy {EXAMPLE_FILE} to {EXAMPLE_FILE.removesuffix('.example')} there, say in it where your data "
-            "lives, then `reopen contracts lint`."
+            "Next: say in the contract what may be lost and how soon it is back, then `reopen contracts lint`,"
         )
+        lines.append("`reopen snapshot` and `reopen replicate`.")
+    else:
+        example = str(settings.contracts / EXAMPLE_FILE)
+        lines.append(
+            "Next: make a contract of the example, say in it where your data lives, then `reopen contracts lint`:"
+        )
+        lines.append(f"cp {shlex.quote(example)} {shlex.quote(example.removesuffix('.example'))}")
     return lines
 
 
 def _settings_file(face: Face, folder: Path) -> Path:
     named = os.environ.get(FILE_VARIABLE)
     file = face.config or (Path(named) if named else folder / FILE_NAME)
-    return Path.cwd() / file.expanduser()
+    return Path(os.path.normpath(Path.cwd() / file.expanduser()))
 
 
 def _write_settings(file: Path) -> tuple[Path, bool]:

@@ -172,7 +172,7 @@ def require_done(plan: RecoveryPlan, outcomes: Outcomes, steps: Sequence[str]) -
         return
     first = next((outcome for outcome in lost if outcome.result is StepResult.FAILED), lost[0])
     raise NotMoved(
-        f"nothing was moved to {plan.target_site}: {first.step}: {first.reason}.",
+        f"nothing was moved to {plan.target_site}: {first.step}: {first.reason.rstrip('.')}.",
         hint=first.hint,
         step=first.step,
         plan=plan.digest,

@@ -93,6 +93,8 @@ class SiteSource:
             with self._lock:
                 plan = plan_replicate(source, store)
                 execute_replicate(plan, workers=self._workers, verify_arrival=True, progress=self._progress)
+                # The snapshot may be signed by a key that was made here and came there with it.
+                target.read_keys_anew()
         return _synced(target.find(dataset.name, taken.record.id))
 
     def arrived(self, dataset: PlannedDataset, *, since: datetime) -> Synced:

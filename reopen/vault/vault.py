@@ -169,6 +169,18 @@ class Vault:
                 key=key_id,
             )
 
+    def read_keys_anew(self) -> None:
+        """Believe what ``keys/`` and ``trust/`` say now: since this was opened, a replication may have brought a key.
+
+        :raises Corrupt, Refused: as :meth:`open`.
+        """
+        documents = read_key_documents(self.store, self.keyring.pins)
+        trust = read_trust(self.store, self.keyring.pins, metadata_key=self.trust.metadata_key, seen=self.trust.number)
+        grants = SlotGrants(self.store, self.keyring.pins)
+        self.keyring = arrange(self.keyring, documents.certificates, trust, grants)
+        self.roots = open_roots(self.keyring, documents.roots, self.store.url)
+        self.certificates, self.key_documents, self.trust = documents.certificates, documents, trust
+
     def metadata_key(self, number: int) -> bytes:
         """The key of encrypted Parquet files in ``key=<number>`` folders, 32 bytes."""
         return self.roots.metadata_key(number)

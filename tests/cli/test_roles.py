@@ -198,6 +198,8 @@ def test_the_business_moves_back_with_what_was_written_and_late_writes_are_kept_
     assert "neither committed nor rolled back" in running.run("failback", "--reason", "x", *ACCEPTED, code=6).stderr
     running.json("commit", "--reason", "it runs")
     (running.folder / "standby/papers/one").write_text("written at the standby")
+    # The standby's own writer key, made after the loss: production learns of it with the final sync that it signs.
+    running.run("keys", "add", "--role", "writer", "--to", str(running.folder / ".reopen/keys"), "--vault", "standby")
 
     found = running.json("failback", "--reason", "rebuilt", *ACCEPTED)
 

@@ -79,12 +79,12 @@ def test_init_at_the_standby_makes_no_vault_because_the_replica_comes_from_the_p
 
 def test_init_says_what_to_type_next_where_there_is_no_contract_and_where_there_is_one(tmp_path: Path) -> None:
     place = Place(folder=tmp_path)
-    assert "copy documents.odcs.yaml.example to documents.odcs.yaml there" in place.run("init").stdout
+    assert "\ncp " in place.run("init").stdout
     example = tmp_path / "data_contracts/documents.odcs.yaml.example"
     example.rename(example.with_suffix(""))
     again = place.run("init").stdout
     assert "was there already" in again
-    assert "Next: `reopen contracts lint`, `reopen snapshot`, `reopen replicate`." in again
+    assert "`reopen snapshot` and `reopen replicate`" in again
 
 
 def test_a_folder_of_the_users_is_protected_by_init_and_snapshot_alone(tmp_path: Path) -> None:
@@ -119,3 +119,9 @@ def test_two_folders_of_one_name_do_not_share_a_contract(tmp_path: Path) -> None
     place.run("init", "--protect", str(tmp_path / "a/papers"))
     refused = place.run("init", "--protect", str(tmp_path / "b/papers"), code=6)
     assert "names another folder" in refused.stderr
+
+
+def test_status_says_so_where_nothing_is_protected(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path)
+    place.run("init")
+    assert "nothing is described by a contract yet" in place.run("status").stdout
