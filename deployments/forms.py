@@ -13,6 +13,8 @@ from typing import Any
 
 from prefect.utilities.callables import parameter_schema
 
+from flows.requests import Request
+
 SITE_FIELDS = ("vault", "to", "source", "site")
 """Fields of requests that name a site."""
 
@@ -32,9 +34,9 @@ def form_of(flow: str, choices: Choices) -> dict[str, Any]:
     schema: dict[str, Any] = parameter_schema(function.fn).model_dump(mode="json", exclude_unset=True)
     for name, model in schema.get("definitions", {}).items():
         if name.endswith("Request"):
-            model["properties"] = {
-                field: _offered(field, described, choices) for field, described in model["properties"].items()
-            }
+            # What is asked for stands before what every request has, and seldom needs another answer.
+            fields = sorted(model["properties"].items(), key=lambda item: item[0] in Request.model_fields)
+            model["properties"] = {field: _offered(field, described, choices) for field, described in fields}
     return schema
 
 
