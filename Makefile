@@ -41,7 +41,7 @@ check-services: .venv/.ready ## Run servers and workers as production's files sa
 	@.ci/install-packages postgresql systemd
 	@$(PY) -m pytest -m services tests/services
 
-check-ui: .venv/.ready ## Look at Prefect's pages in a real browser (installs Chromium as root)
+check-ui: .venv/.ready docs ## Look at every page in a real browser: ours, Prefect's, the documentation (installs Chromium as root)
 	@.ci/install-packages chromium
 	@$(PY) -m pytest -m ui tests/ui
 
