@@ -6,7 +6,8 @@ tests hold every document that they see to its schema, and there a member that n
 (:func:`closed`).
 
 The files are JSON Schema (2020-12) and grow by :func:`learn` from what commands print, with ``LEARN_SCHEMAS=1`` when the
-tests of the command line run; a person gives each new member its meaning in :data:`MEANINGS` and reads the difference.
+tests of the command line run. A person gives each new member its meaning in :data:`MEANINGS`, by its name where that
+means the same in every document, else by its place (:func:`key_of`), and reads the difference.
 """
 
 from __future__ import annotations
@@ -169,13 +170,21 @@ def _meanings() -> Mapping[str, str]:
     return found
 
 
+def key_of(command: str, place: str, name: str) -> str:
+    """Where :data:`MEANINGS` says what a member means: for the command and the place (``ls:entries``), else for the
+    longest end of the place that is there (``loss.rows``), else for the name wherever it stands."""
+    parts = place.split(".")
+    ends = (".".join(parts[at:]) for at in range(len(parts) - 1))
+    return next((key for key in (f"{command}:{place}", *ends) if key in _meanings()), name)
+
+
 def describe() -> list[str]:
     """Write the meaning of each member into its schema; returns the members that have none."""
     silent = []
     for path in sorted(SCHEMAS.glob("*.json")):
         schema = json.loads(path.read_text(encoding="utf-8"))
         for place, name, inner in members(schema):
-            meaning = _meanings().get(f"{path.stem}:{place}") or _meanings().get(name)
+            meaning = _meanings().get(key_of(path.stem, place, name))
             if meaning is None:
                 silent.append(f"{path.stem}:{place}")
             else:

@@ -43,6 +43,27 @@ def test_a_schema_is_one_and_says_what_each_member_means(path: Path) -> None:
         assert inner["type"] != "null", f"{place} is more than null, or it would not be there"
 
 
+def test_a_name_that_is_not_always_the_same_kind_of_value_has_a_meaning_for_each() -> None:
+    """A number and a list under one name are two things; null is none of either."""
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for path in SCHEMAS:
+        for place, name, inner in documents.members(json.loads(path.read_text(encoding="utf-8"))):
+            types = {inner["type"]} if isinstance(inner["type"], str) else set(inner["type"])
+            kind = " or ".join(sorted({"number" if one == "integer" else one for one in types} - {"null"}))
+            key = documents.key_of(path.stem, place, name)
+            kinds.setdefault(key, {}).setdefault(kind, []).append(f"{path.stem}:{place}")
+    assert {key: found for key, found in kinds.items() if len(found) > 1} == {}
+
+
+def test_no_meaning_is_left_of_a_member_that_is_gone() -> None:
+    used = {
+        documents.key_of(path.stem, place, name)
+        for path in SCHEMAS
+        for place, name, _ in documents.members(json.loads(path.read_text(encoding="utf-8")))
+    }
+    assert set(documents._meanings()) == used
+
+
 def test_every_setting_says_what_it_means() -> None:
     assert settings.undocumented() == []
 
