@@ -119,7 +119,8 @@ def _role(control: ControlStatus) -> list[RenderableType]:
             f"{state}, last heard of {instant_text(move.heard_at)}; plan {move.plan[:16]}. {move.what_to_do}"
         )
     elif control.uncommitted:
-        lines.append("the failover is not committed: `reopen commit` accepts it, `reopen rollback` gives the role back")
+        accepts = "`reopen commit --reason WHY` accepts it, `reopen rollback` gives the role back"
+        lines.append(f"the last move is not committed: {accepts}")
     return lines
 
 

@@ -75,7 +75,9 @@ def test_a_planned_move_that_waits_and_one_that_is_done_are_told(place: Place) -
     assert "the planned move from production to standby" in shown
     assert f"`reopen approve {waits['move']['plan'][:16]} --reason WHY` approves it" in shown
     assert (done["primary"], done["move"], done["uncommitted"]) == ("standby", None, True)
-    assert "the failover is not committed: `reopen commit` accepts it" in " ".join(place.run("status").stdout.split())
+    assert "the last move is not committed: `reopen commit --reason WHY` accepts it" in " ".join(
+        place.run("status").stdout.split()
+    )
 
 
 def test_a_control_store_that_is_not_mounted_is_no_log_that_has_not_begun(place: Place) -> None:
