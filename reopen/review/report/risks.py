@@ -55,6 +55,8 @@ def _of_readiness(standing: Standing) -> Iterator[Risk]:
         yield Risk(mark=Mark.WARN, what="readiness", about=standing.target, found=f"unknown: {why}", what_to_do=todo)
         return
     for check in (*found.failed, *found.warned):
+        if check.name == "kit" and standing.kit_problem:
+            continue  # The same problem has a risk of its own.
         of_here = is_of_here(standing, check)
         yield Risk(
             mark=Mark.WARN if of_here else check.verdict,

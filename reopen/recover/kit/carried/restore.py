@@ -394,7 +394,8 @@ class Restore:
             print(f"left out: {line}")
         done = "restored" if self._writes else "read and found whole"
         kept = f" ({self._kept} of them were there already, read again and found whole)" if self._kept else ""
-        print(f"{self._files} files {done}{kept}, {size_text(self._bytes)}; {len(self._wrong)} entries left out")
+        left = f"{len(self._wrong)} {'entry' if len(self._wrong) == 1 else 'entries'} left out"
+        print(f"{self._files} {'file' if self._files == 1 else 'files'} {done}{kept}, {size_text(self._bytes)}; {left}")
         return LEFT_OUT if self._wrong else 0
 
 
