@@ -21,6 +21,7 @@ from pathlib import Path
 import duckdb
 
 from reopen.errors import Corrupt, InvalidInput, ReopenError, TargetUnwritable, Transient
+from reopen.ids import new_id
 from reopen.review.catalog.macros import MACROS
 from reopen.review.catalog.tables import INNER, LAYOUT, create_tables, get_meta, set_meta
 from reopen.review.catalog.views import COMMON, INNER_VIEWS, VIEWS
@@ -193,6 +194,8 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 def _connect_to_write(path: Path, *, rebuild: bool) -> duckdb.DuckDBPyConnection:
+    if not path.exists():
+        _make_empty(path)
     try:
         return _connect(path, read_only=False)
     except CatalogDamaged:
@@ -203,6 +206,30 @@ def _connect_to_write(path: Path, *, rebuild: bool) -> duckdb.DuckDBPyConnection
         if file.exists():
             file.replace(file.with_name(f"{file.name}.damaged"))
     return _connect(path, read_only=False)
+
+
+def _make_empty(path: Path) -> None:
+    """Make an empty database whole or not at all (F4): half of one, left by a full disk or a kill, would be taken for
+    somebody else's file for ever. Of two that make it at once, one does."""
+    draft = path.with_name(f".{path.name}.{new_id()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        duckdb.connect(str(draft), config={"storage_compatibility_version": STORAGE_VERSION}).close()
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        except OSError:
+            # A file system without links; what two of them make at once is the same.
+            draft.replace(path)
+    except duckdb.Error as error:
+        raise _translated(error, path) from error
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    finally:
+        for file in (draft, draft.with_name(f"{draft.name}.wal")):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def _settle(connection: duckdb.DuckDBPyConnection) -> None:

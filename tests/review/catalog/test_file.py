@@ -166,6 +166,24 @@ def test_a_disk_that_fills_up_during_a_refresh_is_told_and_the_next_goes_on(hist
             assert entries_of(connection, record.id) == entries_in(history.vault, record)
 
 
+def test_a_disk_that_is_full_from_the_beginning_leaves_no_half_of_a_file(
+    history: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F4: DuckDB leaves one, and the next refresh would take it for somebody else's, disk full or not."""
+
+    def full(path: str, **_: object) -> None:
+        Path(path).write_bytes(b"half a header")
+        raise duckdb.IOException('Could not write to file "catalog": No space left on device')
+
+    folder = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", full)
+        with pytest.raises(TargetUnwritable, match="no space left"):
+            refresh_file(sources(history.vault), folder / "catalog.duckdb")
+    assert list(folder.iterdir()) == []
+    refresh_file(sources(history.vault), folder / "catalog.duckdb")
+
+
 def test_who_comes_second_is_told_and_a_question_is_answered_from_memory(history: Archive) -> None:
     path = history.folder / "catalog.duckdb"
     refresh_file(sources(history.vault), path)
