@@ -96,10 +96,11 @@ def test_sql_without_a_query_lists_the_views(two: Place) -> None:
     assert {"recoveries", "drills", "evidence", "objectives"} <= views
 
 
-def test_a_wrong_query_exits_with_2_and_names_the_views(two: Place) -> None:
+def test_a_wrong_query_exits_with_2_and_says_where_names_are_listed(two: Place) -> None:
     error = two.json("sql", "SELECT nothing FROM files", code=2)["error"]
     assert "nothing" in error["message"]
-    assert "snapshots, entries" in error["hint"]
+    assert "DESCRIBE files" in error["hint"]
+    assert "lists the views" in two.json("sql", "SELECT * FROM nothing", code=2)["error"]["hint"]
 
 
 def test_what_sql_key_prints_lets_a_plain_duckdb_read_the_manifests(two: Place) -> None:
