@@ -5,6 +5,8 @@
 ``reopen: go on at <site>``        a recovery to the site was left (``reopen.recovery.left``), and going on with it
                                    decides nothing: the failover deployment is started, and goes on by the log.
 ``reopen: silent watch at …``      the watch's sign of life stays away: people are told, by our channels and the server.
+``reopen: start again at <site>``  a run crashed that may be done twice: the deployment ``again`` decides, and starts it
+                                   once more a little later; the rule is :mod:`tasks.again`.
 ``reopen: crash silent runs at …`` a run of ours whose worker and process both died stays "Running" for ever; the server
                                    ends it when its heartbeats stay away, so that its next run is not held up by it.
 
@@ -33,6 +35,7 @@ from deployments.sync import Change
 from deployments.wanted import HEARTBEAT_SECONDS, MANAGED, site_tag
 from reopen.config import Settings
 from reopen.recover.readiness.connectivity import SILENT_LOOKS
+from tasks.again import again_tag
 from tasks.events import RecoveryLeft, SiteLost, WatchLooked, full_name
 
 SILENT_HEARTBEATS = 3
@@ -62,7 +65,7 @@ class Rule:
 
 def wanted_rules(settings: Settings) -> tuple[Rule, ...]:
     """The automations of the site that the settings name."""
-    rules = [_silent_runs(settings.site)]
+    rules = [_silent_runs(settings.site), _again(settings)]
     if settings.here.role != "primary":
         rules += [_failover(settings), _go_on(settings), _silent_watch(settings)]
     return tuple(sorted(rules, key=lambda rule: rule.name))
@@ -162,6 +165,27 @@ def _silent_runs(site: str) -> Rule:
             threshold=1,
             within=timedelta(seconds=SILENT_HEARTBEATS * HEARTBEAT_SECONDS),
         ),
+    )
+
+
+def _again(settings: Settings) -> Rule:
+    site = settings.site
+    return Rule(
+        name=f"reopen: start again at {site}",
+        description="Starts a run again that crashed (killed, out of memory, machine gone), a little later and a few "
+        "times at most, where doing it twice harms nothing and its schedule would come too late.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Crashed"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{again_tag(site)}",
+            },
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        deployment=f"again/{site}",
+        parameters={"request": {"config": str(settings.path), "run": "{{ flow_run.id|string }}"}},
     )
 
 

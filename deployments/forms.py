@@ -44,6 +44,8 @@ def _offered(field: str, described: Mapping[str, Any], choices: Choices) -> dict
     """The schema of a field, with its choices where it has some."""
     if field == "datasets" and choices.datasets:
         return {**described, "items": {"type": "string", "enum": list(choices.datasets)}, "uniqueItems": True}
+    if field == "dataset" and choices.datasets:
+        return {**described, "enum": list(choices.datasets)}
     if field == "tier" and choices.tiers:
         return {**described, "anyOf": [{"type": "integer", "enum": list(choices.tiers)}, {"type": "null"}]}
     if field in SITE_FIELDS and choices.sites and "anyOf" in described:

@@ -85,8 +85,10 @@ def _create(client: SyncPrefectClient, item: Wanted) -> None:
         schedules=[_schedule(slug, cron) for slug, cron in _slugs(item)],
         tags=list(item.tags),
         # One run of a deployment at a time: the next one finds what this one left undone.
-        concurrency_limit=1,
-        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+        concurrency_limit=item.runs_max,
+        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+        if item.runs_max is not None
+        else None,
         work_pool_name=pool_of(item.site),
         work_queue_name=item.queue,
         enforce_parameter_schema=True,

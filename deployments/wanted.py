@@ -17,6 +17,7 @@ from reopen.contracts.load import Contracts
 from reopen.contracts.model import Temperature
 from reopen.recover.scenarios.model import DrillScenario
 from reopen.recover.standby.versions import effective_temperatures
+from tasks.again import REPEATABLE, again_tag
 
 MANAGED = "reopen:managed"
 """The tag of deployments that are ours to change and to remove."""
@@ -62,6 +63,8 @@ class Wanted:
     crons: tuple[str, ...] = ()
     tags: tuple[str, ...] = field(default=())
     queue: str = UPKEEP
+    runs_max: int | None = 1
+    """How many runs of it there are at a time; one more is cancelled, because the one that runs does its work."""
     seconds_max: float | None = None
     """How long a run may take; None is without limit, as for what people wait for."""
     version: str = ""
@@ -99,7 +102,8 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     """
     common = ("reopen", MANAGED, site_tag(settings.site))
     config = {"config": str(settings.path)}
-    found = [_verify(settings, config, common)]
+    found = [_verify(settings, config, common), _again(settings, contracts, config, common)]
+    found.append(_restore(settings, config, common))
     if may_retain:
         found += [_retain(settings, config, common), _prune(settings, config, common)]
     if settings.here.role == "primary":
@@ -118,6 +122,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
             datasets=tuple(sorted(contracts.datasets)),
             tiers=tuple(sorted(set(tiers.values()))),
             sites=tuple(sorted(settings.sites)),
+            tags=(*item.tags, again_tag(settings.site)) if item.flow in REPEATABLE else item.tags,
         )
         for item in sorted(found, key=lambda item: item.full_name)
     )
@@ -225,6 +230,20 @@ def _prune(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
     )
 
 
+def _restore(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    return Wanted(
+        flow="restore",
+        name=settings.site,
+        site=settings.site,
+        description=f"Brings back one dataset from the vault at {settings.site} into a new folder: files that somebody "
+        "deleted, a look at last week. A form; the worker needs the recovery key.",
+        request=dict(config),
+        tags=common,
+        # Two people may need something at once.
+        runs_max=None,
+    )
+
+
 def _drills(
     settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
 ) -> list[Wanted]:
@@ -328,6 +347,22 @@ def _watch(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...
         crons=(cron_of_period(settings.watch.every),),
         tags=common,
         queue=RECOVERY,
+    )
+
+
+def _again(settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
+    """It waits for no drill; where nothing else needs a worker of its own, for no verification."""
+    tier = min(contracts.effective_tiers().values(), default=1)
+    return Wanted(
+        flow="again",
+        name=settings.site,
+        site=settings.site,
+        description="Starts a run again that crashed, where that is safe and worth it. An automation starts it.",
+        request=dict(config),
+        tags=common,
+        queue=tier_queue(tier) if settings.here.role == "primary" else RECOVERY,
+        # Each crash is looked at, also when several come at once.
+        runs_max=None,
     )
 
 

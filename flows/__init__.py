@@ -6,7 +6,7 @@ flow run and reaches the caller as :class:`flows.outcome.BadFinding`. Each also 
 Importing this package prepares the environment, because Prefect reads its settings when it is first imported. It also
 takes this folder out of the places that modules are looked for in: a worker loads a flow by its file and puts the
 file's folder first, and our ``requests`` would then stand for the library of that name, by which notices are sent. And
-it sets the time that a deployment gives its runs.
+it sets the time that a deployment gives its runs, and lets a run be cancelled whose worker is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from tasks.environment import prepare_for_arguments
 from tasks.limits import end_in_time
+from tasks.orphan import listen_when_left
 
 sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
 prepare_for_arguments(sys.argv[1:])
 end_in_time()
+listen_when_left()

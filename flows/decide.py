@@ -11,10 +11,11 @@ from flows.outcome import describe_run
 from flows.requests import DecideRequest
 from reopen.control.records import Decision
 from reopen.desk.decisions import decide as record_decision
+from tasks.orphan import end_as_cancelled
 from tasks.secrets import open_session
 
 
-@flow(name="decide", persist_result=False)
+@flow(name="decide", persist_result=False, on_crashed=[end_as_cancelled])
 def decide(request: DecideRequest) -> Decision:
     """Say what becomes of a step that failed: retry, skip or abort."""
     describe_run(f"{request.choice} {request.step}")

@@ -19,12 +19,21 @@ from reopen.recover.plan import RecoveryPlan
 from reopen.recover.runbook import summary
 from tasks.artifacts import publish_evidence, publish_plan, publish_recovery
 from tasks.limits import seconds_max
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.runner import threads
 from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 
-@flow(name="drill", timeout_seconds=seconds_max(), task_runner=threads(), persist_result=False)
+@flow(
+    name="drill",
+    timeout_seconds=seconds_max(),
+    task_runner=threads(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def drill(request: DrillRequest) -> DrillResult:
     """Recover into a scratch folder, check everything, measure, and clean up."""
     session = open_session(request.config)

@@ -51,6 +51,7 @@ from reopen.recover.steps import Verb
 from reopen.storage.canonical import decode, encode
 from tasks.approval import ask_for_approval
 from tasks.artifacts import publish_evidence, publish_plan, publish_recovery
+from tasks.orphan import end_as_cancelled
 from tasks.runner import threads
 from tasks.secrets import open_session
 from tasks.steps import StepTasks
@@ -60,7 +61,7 @@ CLAIMS = "claims"
 """Below it in the control store: which automatic run was first, by the number of records that it found in the log."""
 
 
-@flow(name="failover", task_runner=threads(), persist_result=False)
+@flow(name="failover", task_runner=threads(), persist_result=False, on_crashed=[end_as_cancelled])
 def failover(request: FailoverRequest) -> FailoverResult:
     """Move the role to another site and open the business there, tier by tier."""
     session = open_session(request.config)

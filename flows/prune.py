@@ -14,11 +14,19 @@ from reopen.protect.prune.choice import PackToDo
 from tasks.artifacts import publish_prune
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="prune", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="prune",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def prune(request: PruneRequest) -> Pruned:
     """Give back the space of what no snapshot in a site's vault needs."""
     session = open_session(request.config)

@@ -14,10 +14,18 @@ from reopen.recover.readiness import Readiness
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
 from tasks.looks import publish_readiness
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.secrets import open_session
 
 
-@flow(name="ready", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="ready",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def ready(request: ReadyRequest) -> Readiness:
     """Look whether a site could take over now."""
     session = open_session(request.config)

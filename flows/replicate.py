@@ -16,11 +16,19 @@ from reopen.storage.throttle import throttled
 from tasks.artifacts import publish_replication
 from tasks.attempts import run_attempt
 from tasks.limits import link_limit, seconds_max, slot
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="replicate", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="replicate",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def replicate(request: ReplicateRequest) -> ReplicateResult:
     """Copy a vault to another site."""
     session = open_session(request.config)

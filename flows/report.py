@@ -17,10 +17,18 @@ from reopen.review.report.assemble import Report, make_report
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
 from tasks.looks import publish_report
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.secrets import open_session
 
 
-@flow(name="report", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="report",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def report(request: ReportRequest) -> Report:
     """Are we able to reopen? Write it down, and tell those who want to know."""
     session = open_session(request.config)

@@ -83,13 +83,25 @@ class ReplicateRequest(Request):
 
 
 class RestoreRequest(Request):
-    """Write a snapshot's files to a folder."""
+    """Bring back one dataset, as it was at a time, into a folder. What is protected is not touched."""
 
-    dataset: str = Field(title="Dataset", description="The dataset to restore.")
-    to: str = Field(title="To", description="The folder, or URL, that is filled.")
-    at: str = Field(default="latest", title="Snapshot", description=POINT_TEXT)
+    dataset: str = Field(title="Dataset", description="The dataset to bring back.")
+    to: str = Field(
+        title="To", min_length=1, description="A new or empty folder of the worker's machine, or a store's URL."
+    )
+    at: str = Field(default="latest", title="Point in time", description=POINT_TEXT)
+    dry_run: bool = Field(default=False, title="Plan only", description="Show what would come back; write nothing.")
+    reason: str = Field(default="", title="Reason", description="Why, in your words; it stands with the result.")
     path: tuple[str, ...] = Field(
         default=(), title="Paths", description="Gitignore-style patterns of what to restore; none: everything."
+    )
+    check: bool = Field(
+        default=True, title="Check", description="Read all of it again when it is there, and compare it."
+    )
+    into_existing: bool = Field(
+        default=False,
+        title="Into what is there",
+        description="The folder may hold something: what differs from the snapshot is overwritten.",
     )
     delete: bool = Field(
         default=False, title="Delete others", description="Remove from the target what the snapshot does not have."
@@ -232,6 +244,12 @@ class ReportRequest(Request):
     send: bool = Field(
         default=True, title="Send it", description="Tell the channels of the event report: answer, risks, anchor."
     )
+
+
+class AgainRequest(Request):
+    """Start a run again that crashed, where that is safe and worth it."""
+
+    run: str = Field(title="Run", description="The id of the flow run that crashed; its page shows it.")
 
 
 class WatchRequest(Request):

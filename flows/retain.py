@@ -13,11 +13,19 @@ from reopen.desk.retention import Retained, retain_at
 from tasks.artifacts import publish_retention
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.progress import ArtifactProgress
 from tasks.secrets import open_session
 
 
-@flow(name="retain", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="retain",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def retain(request: RetainRequest) -> Retained:
     """Let snapshots go in the vault of a site, by the rules of the contracts."""
     session = open_session(request.config)

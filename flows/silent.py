@@ -12,10 +12,11 @@ from flows.outcome import concluded, describe_run, not_needed
 from flows.requests import SilentRequest
 from reopen.desk.readiness import tell_silent
 from reopen.recover.context import Delivery
+from tasks.orphan import end_as_cancelled
 from tasks.secrets import open_session
 
 
-@flow(name="silent", persist_result=False)
+@flow(name="silent", persist_result=False, on_crashed=[end_as_cancelled])
 def silent(request: SilentRequest) -> tuple[Delivery, ...]:
     """Tell people, unless the watch has looked meanwhile."""
     session = open_session(request.config)

@@ -21,6 +21,8 @@ from reopen.recover.scenarios.suspicion import suspect_snapshots
 from reopen.vault import Vault
 from tasks.artifacts import publish_snapshot, publish_suspicion
 from tasks.limits import seconds_max, slot, writer_limit
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.progress import ArtifactProgress, artifact_key
 from tasks.runner import open_crew, threads
 from tasks.secrets import open_session
@@ -48,7 +50,14 @@ class SnapshotsTaken:
         return "; ".join([*texts, *(f"{name} {missing}" for name in incomplete)])
 
 
-@flow(name="snapshot", timeout_seconds=seconds_max(), task_runner=threads(SHARDS_AT_ONCE), persist_result=False)
+@flow(
+    name="snapshot",
+    timeout_seconds=seconds_max(),
+    task_runner=threads(SHARDS_AT_ONCE),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def snapshot(request: SnapshotRequest) -> SnapshotsTaken:
     """Take a snapshot of each dataset that is asked for, in the order of recovery."""
     session = open_session(request.config)

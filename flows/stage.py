@@ -18,11 +18,19 @@ from reopen.desk.standby import stage as carry_out
 from reopen.recover.standby.staging import StageResult
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.secrets import open_session
 from tasks.watching import callers_progress
 
 
-@flow(name="stage", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="stage",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def stage(request: StageRequest) -> Staging:
     """Prepare warm and hot datasets at this site."""
     session = open_session(request.config)

@@ -16,13 +16,21 @@ from reopen.protect.verify.verify import Sample, VerifyResult, verify_vault
 from tasks.artifacts import publish_verification
 from tasks.attempts import run_attempt
 from tasks.limits import seconds_max
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.progress import ArtifactProgress
 from tasks.runner import open_crew
 from tasks.secrets import open_session
 from tasks.shards import check_groups
 
 
-@flow(name="verify", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="verify",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def verify(request: VerifyRequest) -> VerifyResult:
     """Check a vault at the level that is asked for."""
     session = open_session(request.config)

@@ -25,10 +25,18 @@ from tasks.attempts import run_attempt
 from tasks.events import emit
 from tasks.limits import seconds_max
 from tasks.looks import looked, publish_left, publish_relief, publish_watch
+from tasks.orphan import end_as_cancelled
+from tasks.overdue import take_over_overdue
 from tasks.secrets import open_session
 
 
-@flow(name="watch", timeout_seconds=seconds_max(), persist_result=False)
+@flow(
+    name="watch",
+    timeout_seconds=seconds_max(),
+    persist_result=False,
+    on_running=[take_over_overdue],
+    on_crashed=[end_as_cancelled],
+)
 def watch(request: WatchRequest) -> Looked | None:
     """Look at the primary from this site."""
     session = open_session(request.config)

@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from reopen.clock import to_text
 from reopen.desk.prune import Pruned
+from reopen.desk.restore import Restored
 from reopen.desk.retention import Retained
 from reopen.durations import to_text as duration_text
 from reopen.protect.replicate.replicate import ReplicateResult
@@ -22,7 +23,6 @@ from reopen.recover.anchor import anchor_of
 from reopen.recover.clocks import Measured, Verdict
 from reopen.recover.evidence import StoredEvidence
 from reopen.recover.plan import PlanKind, RecoveryPlan
-from reopen.recover.restore import RestoreResult
 from reopen.recover.runbook import runbook, summary
 from reopen.vault import SnapshotRecord
 from tasks.events import DatasetSuspect, DrillFinished, FailoverFinished, SnapshotCompleted, emit
@@ -91,23 +91,35 @@ def publish_suspicion(record: SnapshotRecord, reasons: Sequence[str]) -> None:
     emit(DatasetSuspect(dataset=record.dataset, site=record.site, snapshot=record.id, reasons=tuple(reasons)))
 
 
-def publish_restore(result: RestoreResult) -> None:
-    """What a restore wrote, under ``restore-<dataset>``."""
-    measures = {
-        "snapshot": result.snapshot,
-        "target": result.target_url,
-        "files": result.files,
-        "bytes": result.size_bytes,
-        "written files": result.written_files,
-        "right already": result.unchanged_files,
-        "left out": result.left_out,
-        "deleted": result.deleted,
-        "seconds": round(result.seconds, 2),
+def publish_restore(done: Restored, *, reason: str = "") -> None:
+    """What a restore wrote, or would, and how it was checked, under ``restore-<dataset>``."""
+    plan, result = done.plan, done.result
+    measures: dict[str, Any] = {
+        "snapshot": plan.record.id,
+        "as of": to_text(plan.record.consistent_at),
+        "target": plan.target_url,
+        "files": plan.files,
+        "bytes": plan.size_bytes,
+        "left out": plan.left_out,
     }
+    if result is not None:
+        checked = ", ".join(f"{status}: {number}" for status, number in sorted(done.checked.items()))
+        measures |= {
+            "written files": result.written_files,
+            "right already": result.unchanged_files,
+            "deleted": result.deleted,
+            "seconds": round(result.seconds, 2),
+            "each chunk": "was opened and had the id that its content has, before it was written",
+            "read again": checked or "no",
+        }
+    if reason:
+        measures["reason"] = reason
+    dataset = plan.record.dataset
+    word = "would be" if result is None else "is NOT right" if done.problem else "is"
     _table(
-        ("restore", result.dataset),
+        ("restore", dataset),
         [{"measure": name, "value": value} for name, value in measures.items()],
-        f"{result.dataset} is in {result.target_url}",
+        f"{dataset} {word} in {plan.target_url}",
     )
 
 

@@ -231,6 +231,21 @@ class ReadyRestored(OfSite):
     warned: int = Field(description="How many checks warn.")
 
 
+class RunCrashed(OfSite):
+    """A run at `site` crashed: its process ended without saying how. It says whether the run is started again."""
+
+    name = "run.crashed"
+    when = "After each crash of a run that may be started again; a recovery is none of them (`reopen.recovery.left`)."
+
+    deployment: str = Field(description="Its deployment, as `snapshot/orders`.")
+    run: str = Field(description="The id of the flow run.")
+    message: str = Field(description="What the server knows of the crash.")
+    attempts: int = Field(description="How often it had been started again before.")
+    again_at: AwareDatetime | None = Field(description="When it is started again; null: it is not.")
+    given_up: bool = Field(description="Whether nobody does its work now, so that a person has to look.")
+    why: str = Field(description="Why it is started again, or is not.")
+
+
 class SnapshotCompleted(OfDataset):
     """A snapshot was committed."""
 
@@ -295,6 +310,7 @@ EVENTS: Mapping[str, type[Event]] = {
         WritersHeld,
         ReadyFailed,
         ReadyRestored,
+        RunCrashed,
         SnapshotCompleted,
         DatasetSuspect,
         DrillFinished,

@@ -11,6 +11,7 @@ from reopen.cli.face import Answer, Face, VaultOption, command
 from reopen.cli.flows_bridge import FlowOption, run_flow
 from reopen.cli.options import AtOption, DatasetArgument
 from reopen.cli.text import count_text, duration_text, instant_text, plain, size_text
+from reopen.errors import EXIT_NEGATIVE, EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,6 +41,9 @@ def restore(
         typer.Option("--path", metavar="PATTERN", help="Only paths that match, as in .gitignore; may be repeated."),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what the snapshot does not have.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read all of it again afterwards, and compare it with the snapshot.")
+    ] = False,
     yes: YesOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, and write nothing.")] = False,
     flow: FlowOption = False,
@@ -55,15 +59,19 @@ def restore(
     Needs: the recovery key, or its passphrase (`reopen help keys`).
     Exit 5: some files are damaged and were left out; all others are restored.
     """
-    from reopen.recover.restore import execute_restore, plan_restore
+    from reopen.desk.restore import RestoreWish, carry_out, choose_restore
 
-    opened = face.session.vault(vault)
-    record = opened.find(dataset, at)
+    # By command a target may hold something: that is how an interrupted restore is gone on with.
+    wish = RestoreWish(
+        dataset=dataset, to=to, at=at, patterns=tuple(paths or ()), delete=delete, into_existing=True, check=check,
+        vault=vault,
+    )  # fmt: skip
+    planned = choose_restore(face.session, wish)
+    record = planned.record
     if record.state == "incomplete":
         face.note(
             f"snapshot {record.id} is incomplete: {count_text(record.totals.unreadable, 'file')} could not be read."
         )
-    planned = plan_restore(opened, record, to, patterns=tuple(paths or ()), delete=delete)
     value: dict[str, Any] = {
         "dataset": dataset,
         "snapshot": record.id,
@@ -84,13 +92,15 @@ def restore(
         consent(face, lambda: (f"restore {amount} of {what}:", warning), yes=yes, kept="nothing was written")
     if flow:
         # By its id, so that the flow restores what was looked at here.
-        result = run_flow(
-            face, "restore", dataset=dataset, to=to, at=record.id, path=tuple(paths or ()), delete=delete, vault=vault
-        )
+        done = run_flow(
+            face, "restore", dataset=dataset, to=to, at=record.id, path=wish.patterns, delete=delete, vault=vault,
+            into_existing=True, check=check,
+        )  # fmt: skip
     else:
-        workers = face.session.settings.limits.workers
-        result = execute_restore(planned, workers=workers, progress=face.progress())
+        done = carry_out(face.session, planned, check=check, progress=face.progress())
+    result = done.result
     value["result"] = plain(result)
+    value["checked"] = [{"status": status, "entries": number} for status, number in sorted(done.checked.items())]
     counts = (
         f"written {result.written_files:,} ({size_text(result.written_bytes)}), "
         f"right already {result.unchanged_files:,}, deleted {result.deleted:,}, left out {result.left_out:,}"
@@ -99,4 +109,6 @@ def restore(
     if result.left_out:
         marked = f"`reopen ls {dataset} --at {record.id}` marks them"
         show.append(f"left out is what could not be read, and pipes, sockets and devices; {marked}")
-    return Answer(value=value, show=show)
+    if done.checked:
+        show.append(done.problem or f"read again, and right: {done.checked['ok']:,} files and folders")
+    return Answer(value=value, show=show, exit_code=EXIT_NEGATIVE if done.problem else EXIT_OK)

@@ -108,8 +108,8 @@ def down(
 ) -> Answer:
     """Stop what `reopen up` started at this site.
 
-    Workers with their runs first, then the server; nothing else is stopped. What was stored stays. A run that was
-    stopped is ended as crashed, and the next one goes on from there.
+    Workers with their runs first, then runs whose worker was killed, then the server; nothing else is stopped. What
+    was stored stays. A run that was stopped is ended as crashed, and the next one goes on from there.
 
     Changes: nothing runs by schedule any more.
     Needs: nothing.
@@ -126,15 +126,17 @@ def down(
 
 
 def _stop(session: Session, seconds_max: float) -> list[tuple[str, int, str]]:
-    from reopen.desk.orchestrator import Services, clear_temporary, read_services, stop, write_services
+    from reopen.desk.orchestrator import Services, clear_temporary, left_runs, read_services, stop, write_services
 
     home = session.settings.home
     told = read_services(home)
-    order = [*told.workers, *([told.server] if told.server else ())]
-    ended = stop(order, seconds_max=seconds_max)
+    # Workers first, so that none takes another run; the server last, so that each run can say how it ended.
+    workers = stop(told.workers, seconds_max=seconds_max)
+    order = [*left_runs(home), *([told.server] if told.server else ())]
+    ended = workers | stop(order, seconds_max=seconds_max)
     write_services(home, Services())
     clear_temporary(home)
-    return [(service.name, service.pid, ended[service.name]) for service in order]
+    return [(service.name, service.pid, ended[service.name]) for service in (*told.workers, *order)]
 
 
 def _others(session: Session) -> list[Session]:

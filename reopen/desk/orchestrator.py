@@ -8,6 +8,9 @@ Invariants
     O2  The file is written after each start and before the next, so a crash in between leaves one process unknown at
         most; the lock keeps two commands apart.
     O3  What is stopped is asked first (SIGTERM), and killed when it does not end in time, with all that it started.
+    O4  The process of a flow run whose worker was killed goes on alone. It is ours when it runs Prefect's engine and
+        was started with this home's mark in its environment, which it has from the worker and nobody else sets. What a
+        hook of the site started in a run, a database for example, has the mark too and runs something else: it stays.
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ STOP_SECONDS_MAX = 10.0
 """Prefect's worker was seen not to end at all after SIGTERM."""
 STARTED_SECONDS_SLACK = 60.0
 """How far two readings of a start may differ: the machine's clock is set in between."""
+
+MARK = "STARTED_BY_REOPEN_UP"
+"""In the environment of all that is started here: the home. It is no setting, so it does not begin as those do."""
+ENGINE = ("prefect.engine", "prefect.runner._workspace_supervisor")
+"""Modules that the process of a flow run runs: the second makes its folder ready and becomes the first."""
 
 SERVER = "server"
 
@@ -197,7 +205,7 @@ def start(
     try:
         process = subprocess.Popen(
             list(command),
-            env=dict(environment),
+            env={**environment, MARK: str(home.resolve())},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -247,6 +255,40 @@ def stop(services: Sequence[Service], *, seconds_max: float = STOP_SECONDS_MAX) 
         psutil.wait_procs([*below, *alive], timeout=seconds_max)
         ended[service.name] = "stopped" if gone else "killed"
     return ended
+
+
+def left_runs(home: Path) -> tuple[Service, ...]:
+    """The processes of flow runs of this home that no worker looks after any more (O4), oldest first."""
+    import psutil
+
+    mark = str(home.resolve())
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+            if not any(command[at : at + 2] == ["-m", module] for at in (1, 2) for module in ENGINE):
+                continue
+            if process.environ().get(MARK) != mark or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            with process.oneshot():
+                parent, started = process.parent(), process.create_time()
+            if parent is not None and _is_worker(parent, mark):
+                continue
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # It has ended, or is another user's.
+        found.append(
+            Service(name=f"run {process.pid}", pid=process.pid, started=started, command=tuple(command), log="")
+        )
+    return tuple(sorted(found, key=lambda service: service.started))
+
+
+def _is_worker(process: Any, mark: str) -> bool:
+    import psutil
+
+    try:
+        return process.environ().get(MARK) == mark and "worker" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False  # Who takes in those whose parent died is the system's first process, or an administrator's.
 
 
 def _ask(processes: Sequence[Any]) -> None:

@@ -29,7 +29,7 @@ def test_restore_writes_what_was_captured_and_a_second_one_writes_nothing(place:
     target = place.folder / "out"
     first = place.json("restore", "papers", "--to", str(target))["result"]
     assert (first["written_files"], (target / "sub/two").read_text()) == (2, "second")
-    second = place.json("restore", "papers", "--to", str(target))["result"]
+    second = place.json("restore", "papers", "--to", str(target), "--check")["result"]
     assert (second["written_files"], second["unchanged_files"]) == (0, 2)
 
 

@@ -16,11 +16,13 @@ import psutil
 import pytest
 
 from reopen.desk.orchestrator import (
+    MARK,
     SERVER,
     Service,
     Services,
     alone,
     folder_of,
+    left_runs,
     read_services,
     start,
     stop,
@@ -111,6 +113,35 @@ def test_stopping_asks_first_and_kills_what_does_not_listen_with_all_that_it_sta
     ended = stop([deaf, polite, parent], seconds_max=0.5)
     assert ended == {"deaf": "killed", "polite": "stopped", "parent": "stopped"}
     assert not any(lives(process) for process in begun)
+
+
+def test_a_run_whose_worker_was_killed_is_found_and_stopped_and_nobody_elses(
+    place: Place, begun: list[psutil.Process], tmp_path: Path
+) -> None:
+    """O4: real processes whose parent is gone. One has the mark and is a hook's; one is of another home."""
+    home, other = place.folder / ".reopen", tmp_path / "other"
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect/__init__.py").touch()
+    (tmp_path / "prefect/engine.py").write_text("import threading\nthreading.Event().wait()\n")
+    engine, hooks = ("-m", "prefect.engine"), ("-c", "import threading; threading.Event().wait()", "prefect.engine")
+    orphans = [orphan(tmp_path, where, program) for where, program in ((home, engine), (home, hooks), (other, engine))]
+    begun += orphans
+    assert [run.pid for run in left_runs(home)] == [orphans[0].pid]
+    [stopped] = place.json("down", "--wait", "5s")["stopped"]
+    assert (stopped["name"], stopped["how"]) == (f"run {orphans[0].pid}", "stopped")
+    assert [lives(process) for process in orphans] == [False, True, True]
+    assert left_runs(home) == ()
+
+
+def orphan(folder: Path, home: Path, program: tuple[str, ...]) -> psutil.Process:
+    """A process with the mark of a home whose parent has ended."""
+    code = (
+        f"import subprocess, sys; begun = subprocess.Popen([sys.executable, *{program!r}], cwd={str(folder)!r}, "
+        "stdout=subprocess.DEVNULL); print(begun.pid)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder), MARK: str(home.resolve())}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    return psutil.Process(int(told.stdout))
 
 
 def test_a_file_that_is_not_ours_is_told(home: Path) -> None:

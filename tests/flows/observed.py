@@ -23,6 +23,28 @@ def newest_flow_run(tag: str) -> FlowRun:
     return max(runs, key=lambda run: (run.start_time is not None, run.start_time))
 
 
+def forget_waiting_runs() -> None:
+    """Remove every run that waits for a worker: the server is shared, and the next worker would take them."""
+    from prefect.client.schemas.filters import FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+
+    waiting = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(flow_run_filter=waiting):
+            for run in found:
+                client.delete_flow_run(run.id)
+
+
+def forget_deployments() -> None:
+    """Remove every deployment, with what waits for a worker: the server is shared, and other tests begin with none."""
+    forget_waiting_runs()
+    with get_client(sync_client=True) as client:
+        while found := client.read_deployments():
+            for deployment in found:
+                client.delete_resource_owned_automations(f"prefect.deployment.{deployment.id}")
+                client.delete_deployment(deployment.id)
+
+
 def task_runs_of(run: FlowRun, count: int) -> dict[str, TaskRun]:
     """Task runs by name, once the server has ``count`` ended ones: it hears of them by events, a moment later."""
 

@@ -42,19 +42,24 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.exceptions import ObjectNotFound
 
-    mine = {"snapshot/ledger", "snapshot/papers", "replicate/standby", "verify/production"}
+    mine = {
+        "again/production", "replicate/standby", "restore/production", "snapshot/ledger", "snapshot/papers",
+        "verify/production",
+    }  # fmt: skip
     assert synced(scene.production, dry_run=True) == dict.fromkeys(mine, "created")
     assert synced(scene.production) == dict.fromkeys(mine, "created")
     assert synced(scene.production) == dict.fromkeys(mine, "unchanged")
     others = synced(scene.standby)
     assert others == dict.fromkeys(
         (
+            "again/standby",
             "decide/standby",
             "drill/tier-1",
             "drill/tier-2",
             "failover/standby",
             "ready/standby",
             "report/standby",
+            "restore/standby",
             "silent/standby",
             "verify/standby",
             "watch/standby",
@@ -71,6 +76,7 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
         assert ledger.global_concurrency_limit.limit == 1
         assert ledger.concurrency_options is not None
         assert ledger.concurrency_options.collision_strategy == "CANCEL_NEW"
+        assert client.read_deployment_by_name("again/production").global_concurrency_limit is None, "each crash counts"
         assert client.read_deployment_by_name("failover/standby").schedules == []
         drilled = client.read_deployment_by_name("drill/tier-1").parameters["request"]
         assert drilled == {"config": str(scene.standby), "tier": 1, "scenario": "site-loss"}
@@ -86,8 +92,10 @@ def test_the_sync_makes_what_the_contracts_say_and_keeps_what_people_changed(sce
         assert synced(scene.production) == {
             "snapshot/ledger": "changed",
             "snapshot/papers": "stale",
+            "again/production": "unchanged",
             "replicate/standby": "unchanged",
-            # Its form offered the dataset that is gone.
+            # Their forms offered the dataset that is gone.
+            "restore/production": "changed",
             "verify/production": "changed",
         }
         assert synced(scene.production, prune=True)["snapshot/papers"] == "removed"

@@ -15,7 +15,19 @@ from reopen.desk.session import open_session
 from reopen.errors import Transient
 from tests.flows.scene import Scene, make_scene
 
-FLOWS = ("snapshot", "verify", "replicate", "restore", "retain", "prune", "stage", "drill", "decide", "failover")
+FLOWS = (
+    "again",
+    "snapshot",
+    "verify",
+    "replicate",
+    "restore",
+    "retain",
+    "prune",
+    "stage",
+    "drill",
+    "decide",
+    "failover",
+)
 
 
 @pytest.fixture

@@ -86,7 +86,10 @@ def test_another_runner_gives_what_threads_give(
     assert (checked.read_bytes, checked.stored_bytes) == (here.read_bytes, here.stored_bytes)
     assert verify_vault(vault, level=Level.CONTENT, record=False).findings == ()
 
-    restored = restore(RestoreRequest(config=scene.production, dataset="ledger", to=str(tmp_path / "restored")))
+    done = restore(RestoreRequest(config=scene.production, dataset="ledger", to=str(tmp_path / "restored")))
+    restored = done.result
+    assert restored is not None
+    assert set(done.checked) == {"ok"}
     assert (restored.snapshot, restored.written_files) == (elsewhere.id, elsewhere.totals.files)
     assert differences(scene.folder / "production/data/ledger", tmp_path / "restored") == []
 
