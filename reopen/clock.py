@@ -14,6 +14,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+SKEW_MAX = timedelta(seconds=60)
+"""RPA, exposure and leases compare the clocks of two machines; with NTP they differ by milliseconds."""
+
 
 class Clock(Protocol):
     """What the engine asks of time; tests hand in a :class:`FixedClock`."""

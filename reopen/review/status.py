@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from reopen.clock import SKEW_MAX
 from reopen.contracts import Contracts
 from reopen.control.log import EpochLog
 from reopen.errors import NotFound, ReopenError
@@ -179,6 +180,10 @@ class Status:
             if vault.newer_records
         ]
         found += [f"the vault of {vault.site} lost records" for vault in self.vaults if vault.missing_records]
+        ahead = [d.name for d in self.datasets if d.newest is not None and d.newest.consistent_at - self.at > SKEW_MAX]
+        if ahead:
+            # An age counted from there is none at all, so any data loss would look like no loss.
+            found.append(f"snapshots lie ahead of this machine's clock, so no age here is true: {', '.join(ahead)}")
         return tuple(found)
 
     @property

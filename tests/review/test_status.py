@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.clock import FixedClock
+from reopen.clock import SKEW_MAX, FixedClock
 from reopen.contracts.load import Contracts
 from reopen.control.log import EpochLog
 from reopen.control.records import Epoch, Fence, FenceLevel, Scenario
@@ -71,6 +71,17 @@ def test_what_was_never_verified_pages(archive: Archive, first: SnapshotRecord) 
     [dataset] = status({"production": archive.vault}, timedelta(0), first).datasets
     assert (dataset.alarm, dataset.exposure_seconds) == (Alarm.PAGE, None)
     assert "verified" in dataset.reason
+
+
+def test_a_snapshot_from_the_future_is_no_fine_exposure(archive: Archive, first: SnapshotRecord) -> None:
+    archive.verified(first)
+    behind = status({"production": archive.vault}, -SKEW_MAX - timedelta(seconds=1), first)
+    assert not behind.ok
+    [problem] = behind.problems
+    assert "ahead of this machine's clock" in problem
+    assert problem.endswith(": papers")
+    # Clocks of two machines differ by a little.
+    assert status({"production": archive.vault}, -SKEW_MAX, first).ok
 
 
 def test_a_structure_check_proves_nothing(archive: Archive, first: SnapshotRecord) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from reopen.clock import Clock
+from reopen.clock import SKEW_MAX, Clock
 from reopen.control.log import EpochLog
 from reopen.control.rules import current_epoch
 from reopen.durations import to_text as duration_text
@@ -21,8 +21,6 @@ from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
 from reopen.storage import ObjectStore
 from reopen.vault import Vault
 
-CLOCK_SKEW_MAX = timedelta(seconds=60)
-"""RPA, exposure and leases compare the clocks of two machines; with NTP they differ by milliseconds."""
 ANSWER_SECONDS_MAX = 5.0
 WATCH = "watch"
 """The name of the check of the watch."""
@@ -71,7 +69,7 @@ def _check_clock(store: ObjectStore, clock: Clock, *, name: str = "clock", whose
     except ReopenError as error:
         return _check(name, Mark.WARN, f"{UNKNOWN}: {error.message}", f"See whether the {whose} can be written.")
     value = f"{skew.total_seconds():.1f} s off the clock of the {whose}"
-    if skew > CLOCK_SKEW_MAX:
+    if skew > SKEW_MAX:
         return _check(name, Mark.WARN, value, "Set the clock of this machine, for example by NTP.")
     return _check(name, Mark.OK, value)
 
