@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
     @rule(seed=seeds)
     def lose_a_pack_and_take_it_back(self, seed: int) -> None:
         self.replicate()
-        # A pack that no part of the index lists is of a run that died: no snapshot needs it, and repair does not miss it.
+        # A pack that no part of the index lists is of a run that died: no snapshot needs it, nor does repair miss it.
         listed = sorted(pack for part in read_statements(reopened(self.vault)) for pack in part.packs)
         name = pack_name(listed[seed % len(listed)])
         data = self.store.get(name)
