@@ -247,7 +247,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     session = open_session(scene.standby)
     rules = wanted_rules(session.settings)
     fail_over, silent = "automation/reopen: fail over to standby", "automation/reopen: crash silent runs at standby"
-    go_on = "automation/reopen: go on at standby"
+    go_on, again = "automation/reopen: go on at standby", "automation/reopen: start again at standby"
     watch = "automation/reopen: silent watch at standby"
 
     def synced(client: SyncPrefectClient, wanted: Any = rules, **options: Any) -> dict[str, str]:
@@ -259,14 +259,21 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
         assert synced(client, dry_run=True) == {
             fail_over: "created",
             go_on: "created",
+            again: "created",
             silent: "created",
             watch: "created",
         }
         assert client.read_automations() == []
         sync_pool(client, wanted_deployments(session.settings, session.contracts), site="standby", dry_run=False)
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
-        assert synced(client) == {fail_over: "created", go_on: "created", silent: "created", watch: "created"}
-        assert synced(client) == {fail_over: "unchanged", go_on: "unchanged", silent: "unchanged", watch: "unchanged"}
+        assert synced(client) == dict.fromkeys((fail_over, go_on, again, silent, watch), "created")
+        assert synced(client) == {
+            fail_over: "unchanged",
+            go_on: "unchanged",
+            again: "unchanged",
+            silent: "unchanged",
+            watch: "unchanged",
+        }
 
         # Somebody switches ours off, changes it, and makes one of his own.
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
@@ -278,13 +285,25 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             ours.model_dump(exclude={"id", "owner_resource"}) | {"name": "mine", "tags": ["reopen"]}
         )
         client.create_automation(own)
-        assert synced(client) == {fail_over: "changed", go_on: "unchanged", silent: "unchanged", watch: "unchanged"}
+        assert synced(client) == {
+            fail_over: "changed",
+            go_on: "unchanged",
+            again: "unchanged",
+            silent: "unchanged",
+            watch: "unchanged",
+        }
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
         assert not ours.enabled
         assert ours.description != "hm"
 
-        assert synced(client, rules[:1]) == {silent: "unchanged", fail_over: "stale", go_on: "stale", watch: "stale"}
-        removed = {silent: "unchanged", fail_over: "removed", go_on: "removed", watch: "removed"}
+        assert synced(client, rules[:1]) == {
+            silent: "unchanged",
+            fail_over: "stale",
+            go_on: "stale",
+            again: "stale",
+            watch: "stale",
+        }
+        removed = {silent: "unchanged", fail_over: "removed", go_on: "removed", again: "removed", watch: "removed"}
         assert synced(client, rules[:1], prune=True) == removed
         assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
 
