@@ -17,8 +17,8 @@ from reopen.desk.heartbeat import Job, heartbeat
 from reopen.errors import ReopenError
 from reopen.protect.plan import plan_snapshot
 from reopen.protect.snapshot import SnapshotResult, SnapshotRun
-from reopen.recover.scenarios.suspicion import suspect_snapshots
 from reopen.vault import Vault
+from reopen.vault.suspicion import suspect_snapshots
 from tasks.artifacts import publish_snapshot, publish_suspicion
 from tasks.limits import seconds_max, slot, writer_limit
 from tasks.orphan import end_as_cancelled

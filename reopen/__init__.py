@@ -40,6 +40,8 @@ grant           the content key of an old slot, sealed again to a recovery key t
 recovery point  the snapshot that a recovery starts from
 profile         rows, columns, types, nulls, least and greatest of a table, taken while it was captured
 verdict         what a scan for damage says of a snapshot: clean, suspect, infected, unscanned
+suspicion       begins at a snapshot that looks encrypted or is infected; none after it is clean until one is cleared
+cleared         said of a suspect snapshot that a person looked at and found fine
 store           where a vault's bytes lie: a folder, a bucket, an SFTP server
 capability      what a store was seen to do: exclusive create, object lock
 announcement    how a writer says it is at work, in a store that cannot create exclusively

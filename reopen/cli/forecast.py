@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reopen.cli.text import duration_text, make_table, size_text
-from reopen.recover.points import LAST_CLEAN, NO_CLEAN_VERDICTS
+from reopen.recover.points import CLEAN_MEANS, LAST_CLEAN
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +38,7 @@ def outlook(plan: RecoveryPlan) -> list[RenderableType]:
         *_reasons(plan),
         *(_together(item) for item in plan.together),
         *growth_lines(plan),
-        *([NO_CLEAN_VERDICTS] if LAST_CLEAN in _selectors(plan) else []),
+        *([CLEAN_MEANS] if LAST_CLEAN in _selectors(plan) else []),
     ]
 
 

@@ -11,11 +11,12 @@ import typer
 from reopen.cli.face import Answer, Face, Lines, VaultOption, command
 from reopen.cli.options import POINT_TEXT, AtOption, DatasetArgument
 from reopen.cli.text import count_text, instant_text, make_table, plain, printable, size_text
-from reopen.errors import NotFound
+from reopen.errors import NotFound, ReopenError
 
 if TYPE_CHECKING:
     from reopen.protect.retain.holds import Hold
     from reopen.vault import SnapshotRecord, Vault
+    from reopen.vault.clean import Suspicion
 
 PANEL = "Look"
 
@@ -36,13 +37,15 @@ def snapshots(
 ) -> Answer:
     """List the snapshots in a vault.
 
-    Oldest first, with which of them were verified and which are held.
+    Oldest first, with which of them were verified, which are held, and which are suspect: those that look encrypted or
+    that a scan found bad, and all after them until `reopen clear` says of one that it is fine.
 
     Changes: nothing.
     Needs: any key of the vault.
     """
     from reopen.protect.retain.holds import active_holds
     from reopen.vault.selector import proofs_of
+    from reopen.vault.suspicion import SUSPECT
 
     opened = face.session.vault(vault)
     names = opened.datasets()
@@ -51,6 +54,7 @@ def snapshots(
     records = opened.records(dataset)
     proofs = proofs_of(opened.facts("verified", dataset))
     holds = active_holds(opened, dataset)
+    suspect = _suspect(face, opened, names if dataset is None else [dataset])
     invalid = opened.invalid_records(dataset)
     if invalid:
         face.note(f"{count_text(len(invalid), 'record')} cannot be believed; `reopen verify` names them.")
@@ -58,11 +62,13 @@ def snapshots(
         "vault": opened.id,
         "url": opened.store.url,
         "invalid_records": [{"object": item.name, "error": item.error.as_dict()} for item in invalid],
-        "snapshots": [_record_dict(record, proofs.get(record.id), holds) for record in records],
+        "snapshots": [_record_dict(record, proofs.get(record.id), holds, suspect.get(record.id)) for record in records],
     }
     rows = [
         (
-            record.dataset, record.seq, record.id, record.state, instant_text(record.consistent_at),
+            record.dataset, record.seq, record.id,
+            f"{record.state}, {SUSPECT}" if record.id in suspect else record.state,
+            instant_text(record.consistent_at),
             f"{record.totals.files:,}", size_text(record.totals.size_bytes), size_text(record.totals.stored_bytes),
             str(proofs[record.id].body["level"]) if record.id in proofs else "-",
             ", ".join(hold.id[:8] for hold in holds if hold.covers(record)) or "-",
@@ -84,10 +90,25 @@ def snapshots(
         "by",
     )
     reasons = [f"hold {hold.id[:8]} on {hold.snapshot or 'all'} of {hold.dataset}: {hold.reason}" for hold in holds]
+    under = [(record.dataset, suspect[record.id]) for record in records if record.id in suspect]
+    reasons += dict.fromkeys(f"{name}: {suspicion.text}" for name, suspicion in under)
     return Answer(value=value, show=[make_table(columns, rows), *(printable(reason) for reason in reasons)])
 
 
-def _record_dict(record: SnapshotRecord, proof: Any, holds: Sequence[Hold]) -> dict[str, Any]:
+def _suspect(face: Face, vault: Vault, names: Sequence[str]) -> dict[str, Suspicion]:
+    """The suspicion that each snapshot stands under. Records are listed also where that cannot be told."""
+    found: dict[str, Suspicion] = {}
+    for name in names:
+        try:
+            found |= vault.unclean(name)
+        except ReopenError as error:
+            face.note(f"which snapshots of {name} are suspect cannot be told: {error.message}")
+    return found
+
+
+def _record_dict(
+    record: SnapshotRecord, proof: Any, holds: Sequence[Hold], suspicion: Suspicion | None
+) -> dict[str, Any]:
     return {
         "dataset": record.dataset,
         "seq": record.seq,
@@ -103,7 +124,13 @@ def _record_dict(record: SnapshotRecord, proof: Any, holds: Sequence[Hold]) -> d
         "totals": plain(record.totals),
         "verified": None if proof is None else {"level": proof.body["level"], "at": plain(proof.at)},
         "held": [{"hold": hold.id, "reason": hold.reason} for hold in holds if hold.covers(record)],
+        "suspicion": None if suspicion is None else suspicion_value(suspicion),
     }
+
+
+def suspicion_value(item: Suspicion) -> dict[str, Any]:
+    """As it stands in a document."""
+    return {"since": item.snapshot, "verdict": item.verdict, "reasons": list(item.reasons)}
 
 
 def list_entries(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reopen.cli.text import count_text, duration_text, instant_text, size_text
 from reopen.control import rules
 from reopen.control.records import Scenario
+from reopen.desk.doubts import doubts
 from reopen.recover.hooks import HookKind
 from reopen.recover.plan import PlanKind
 from reopen.recover.rollback import committed_record
@@ -26,6 +27,7 @@ def outline_of_move(session: Session, chosen: Chosen, fence: Fence) -> Iterator[
         return
     yield f"the role moves from {plan.source_site} to {plan.target_site} ({plan.scenario}):"
     yield from _order(plan)
+    yield from (f"    {line}" for line in doubt_lines(doubts(session, plan, plan.target_site)))
     if plan.left_out:
         yield f"    left out: {', '.join(item.dataset for item in plan.left_out)}"
     yield from _what_stops(session, plan, fence)
@@ -109,6 +111,14 @@ def _loss_of(plan: RecoveryPlan, dataset: PlannedDataset) -> str:
         text += f": {count_text(loss.files, 'file')}, {size_text(loss.size_bytes or 0)}{rows}{newer}"
     expected = dataset.predicted
     return text if expected is None else f"{text}; serves in about {duration_text(expected.p50.total_seconds())}"
+
+
+def doubt_lines(found: Mapping[str, str]) -> Iterator[str]:
+    """What is said of recovery points that are suspect, and what to do; nothing where none is."""
+    for name, text in found.items():
+        yield f"{name}: its recovery point may be encrypted or infected: {text}"
+    if found:
+        yield "--point last-clean takes the newest that stands under no suspicion"
 
 
 def pending_text(dataset: PlannedDataset) -> str:

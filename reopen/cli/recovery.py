@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,21 +106,24 @@ def plan(
     Needs: any key of the vault; to be run at the site that would take over.
     Exit 3: a dataset has no recovery point.
     """
+    from reopen.desk.doubts import doubts
     from reopen.desk.recovery import foreseen
 
     wish = _wish(datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
-    return _plan_answer(foreseen(face.session, wish), as_runbook=runbook)
+    planned = foreseen(face.session, wish)
+    return _plan_answer(planned, doubts(face.session, planned, vault or planned.target_site), as_runbook=runbook)
 
 
-def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
+def _plan_answer(planned: RecoveryPlan, suspect: Mapping[str, str], *, as_runbook: bool) -> Answer:
     from reopen.cli.forecast import outlook
-    from reopen.cli.outline import pending_text
+    from reopen.cli.outline import doubt_lines, pending_text
     from reopen.control.values import to_json
     from reopen.recover.plan import PlanKind
     from reopen.recover.runbook import runbook
 
     lacking = [dataset.name for dataset in planned.datasets if dataset.point is None]
     value = {"digest": planned.digest, "shape": planned.shape, "plan": to_json(planned), "without_point": lacking}
+    value["suspect"] = suspect
     code = EXIT_NEGATIVE if lacking else EXIT_OK
     if as_runbook:
         return Answer(value=value | {"runbook": runbook(planned)}, show=[runbook(planned)], exit_code=code)
@@ -155,6 +158,7 @@ def _plan_answer(planned: RecoveryPlan, *, as_runbook: bool) -> Answer:
         *(f"left out: {item.dataset}: {item.reason}" for item in planned.left_out),
         *(f"{d.name}: nothing is lost, because the final sync comes first: {pending_text(d)}" for d in preparing),
         *([] if preparing else outlook(planned)),
+        *doubt_lines(suspect),
     ]
     return Answer(value=value, show=show, exit_code=code)
 
@@ -201,6 +205,7 @@ def failover(
         return plan(face, datasets, point=point, source=source, to=to, failed_at=failed_at, vault=vault)
     from reopen.cli.outline import outline_of_move
     from reopen.control.records import Scenario
+    from reopen.desk.doubts import doubts
     from reopen.desk.moves import choose_move
     from reopen.desk.recovery import choose_failover, fence_of
 
@@ -215,7 +220,10 @@ def failover(
 
     if dry_run:
         reason = reason or "a plan only"
-        return _plan_answer(choose().plan, as_runbook=False)
+        foreseen_plan = choose().plan
+        return _plan_answer(
+            foreseen_plan, doubts(face.session, foreseen_plan, vault or foreseen_plan.target_site), as_runbook=False
+        )
     if flow:
         # The flow makes the plan itself; it is made here only for whoever is to be asked.
         consent(face, lambda: outline_of_move(face.session, choose(), fence), yes=yes, kept=KEPT)

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "retain": "retention",
     "hold": "retention",
     "release": "retention",
+    "clear": "clearing",
     "prune": "prune",
     "snapshots": "history",
     "ls": "history",

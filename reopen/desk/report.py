@@ -198,7 +198,7 @@ def _kit_problem(session: Session) -> str:
 
 def _suspects(vault: Vault) -> Mapping[str, Sequence[str]]:
     """The reasons of each dataset whose newest snapshot is suspect."""
-    from reopen.recover.scenarios.suspicion import suspect_snapshots
+    from reopen.vault.suspicion import suspect_snapshots
 
     found = {}
     for name in vault.datasets():

@@ -9,13 +9,14 @@ The vault knows what its writer knew; the log knows what became of it. Both are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reopen.control import tenure
 from reopen.control.records import Record
 from reopen.control.values import Instant, stored
-from reopen.recover.plan import PointSource
+from reopen.recover.points import PointSource
+from reopen.vault.clean import Suspicion
 from reopen.vault.record import Fact, SnapshotRecord
 
 
@@ -62,6 +63,10 @@ class SeenByTheLog:
             replace(snapshot, confirmed=False) if self._is_diverged(snapshot) else snapshot for snapshot in records
         ]
         return marked, newer
+
+    def unclean(self, dataset: str) -> Mapping[str, Suspicion]:
+        """The suspicion that each snapshot stands under; what may have diverged counts too."""
+        return self._vault.unclean(dataset)
 
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         """Facts of the ledger, oldest first."""

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Protocol
 
 from reopen.recover.outlook import Loss, Predicted
-from reopen.recover.plan import PlannedDataset, PointSource, RecoveryPlan
-from reopen.recover.points import RecoveryPoint
+from reopen.recover.plan import PlannedDataset, RecoveryPlan
+from reopen.recover.points import PointSource, RecoveryPoint
 from reopen.recover.steps import Verb, step_id, with_paths
 
 CountLoss = Callable[[str, RecoveryPoint], Loss]

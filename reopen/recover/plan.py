@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from reopen.contracts.load import Contracts
 from reopen.contracts.model import Dataset
@@ -25,8 +25,10 @@ from reopen.control.values import Duration, Instant, digest, from_json, later, s
 from reopen.errors import Conflict, InvalidInput
 from reopen.recover.outlook import Loss, Pending, Predicted
 from reopen.recover.points import (
+    LAST_CLEAN,
     LAST_VERIFIED,
     NoPoint,
+    PointSource,
     RecoveryPoint,
     Together,
     Wanted,
@@ -40,7 +42,6 @@ from reopen.recover.standby.records import Staged, Standby
 from reopen.recover.standby.versions import version_name, version_url
 from reopen.recover.steps import DatasetOrder, Outcomes, Step, Verb, blocked_steps, lay_out, ready_steps, step_id
 from reopen.storage.canonical import decode, encode
-from reopen.vault.record import Fact, SnapshotRecord
 from reopen.vault.selector import is_id
 
 
@@ -51,31 +52,6 @@ class PlanKind(StrEnum):
     PREPARE = "prepare"
     """The first half of a planned move: up to the final sync. The plan of the second takes the points that it made."""
     DRILL = "drill"
-
-
-class PointSource(Protocol):
-    """What planning asks of a vault."""
-
-    @property
-    def id(self) -> str:
-        """The vault's id."""
-        ...
-
-    def datasets(self) -> list[str]:
-        """Names of the datasets that have a record."""
-        ...
-
-    def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
-        """Committed snapshots, by dataset and seq."""
-        ...
-
-    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
-        """The same, and the names of records that a newer Reopen made."""
-        ...
-
-    def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
-        """Facts of the ledger, oldest first."""
-        ...
 
 
 @stored
@@ -359,6 +335,7 @@ def _plan(
             selector=selector,
             snapshots=snapshots,
             verified=vault.facts("verified", name),
+            unclean=vault.unclean(name) if selector == LAST_CLEAN else None,
             rpo=contracts.datasets[name].objective.rpo,
             near=near(contracts, name),
             is_fixed=name in points,

@@ -20,18 +20,20 @@ Pure over what the vault lists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from reopen.control.values import Duration, Instant, stored
+from reopen.vault.clean import Suspicion
 from reopen.vault.record import Fact, SnapshotRecord
 from reopen.vault.selector import (
     AT_PREFIX,
+    CLEAN_MEANS,
     LAST_CLEAN,
     LAST_VERIFIED,
     LATEST,
-    NO_CLEAN_VERDICTS,
     NoSnapshot,
     candidates,
     check_selector,
@@ -40,11 +42,12 @@ from reopen.vault.selector import (
 
 __all__ = [
     "AT_PREFIX",
+    "CLEAN_MEANS",
     "LAST_CLEAN",
     "LAST_VERIFIED",
     "LATEST",
-    "NO_CLEAN_VERDICTS",
     "NoPoint",
+    "PointSource",
     "RecoveryPoint",
     "check_selector",
     "choose_point",
@@ -54,6 +57,35 @@ __all__ = [
 ]
 
 NoPoint = NoSnapshot
+
+
+class PointSource(Protocol):
+    """What planning asks of a vault."""
+
+    @property
+    def id(self) -> str:
+        """The vault's id."""
+        ...
+
+    def datasets(self) -> list[str]:
+        """Names of the datasets that have a record."""
+        ...
+
+    def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
+        """Committed snapshots, by dataset and seq."""
+        ...
+
+    def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
+        """The same, and the names of records that a newer Reopen made."""
+        ...
+
+    def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
+        """Facts of the ledger, oldest first."""
+        ...
+
+    def unclean(self, dataset: str) -> Mapping[str, Suspicion]:
+        """The suspicion that each snapshot of a dataset stands under, by its id."""
+        ...
 
 
 @stored
@@ -91,13 +123,14 @@ class Together:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What is asked for one dataset, and what there is. ``rpo`` is what alignment may cost; ``near`` are the datasets
-    that it depends on or switches with."""
+    that it depends on or switches with; ``unclean`` are ids of suspect snapshots, wanted for ``last-clean``."""
 
     selector: str
     snapshots: Sequence[SnapshotRecord]
     verified: Sequence[Fact]
     rpo: timedelta
     near: tuple[str, ...] = ()
+    unclean: Collection[str] | None = None
     is_fixed: bool = False
     """Whether the selector was given for this dataset by itself: then others follow it, and it follows nobody."""
 
@@ -118,7 +151,10 @@ def choose_together(
     wanted: Mapping[str, Wanted],
 ) -> tuple[Mapping[str, RecoveryPoint | NoPoint], tuple[Together, ...]]:
     """The recovery point of each dataset, and how those of datasets that belong together stand to each other (P1)."""
-    allowed = {name: candidates(name, item.selector, item.snapshots, item.verified) for name, item in wanted.items()}
+    allowed = {
+        name: candidates(name, item.selector, item.snapshots, item.verified, item.unclean)
+        for name, item in wanted.items()
+    }
     chosen: dict[str, SnapshotRecord] = {}
     together: list[Together] = []
     for component in _components(wanted):

@@ -2,7 +2,7 @@
 
 Selectors
     ``last-verified``  newest complete snapshot whose stored bytes or content were verified and found good
-    ``last-clean``     the same, until clean verdicts are given (:data:`NO_CLEAN_VERDICTS`)
+    ``last-clean``     the same, of those that stand under no suspicion (:mod:`reopen.vault.clean`)
     ``latest``         newest complete snapshot, verified or not
     ``at:<RFC 3339>``  newest complete snapshot that stands for that instant or an earlier one
     ``<snapshot id>``  exactly that one, complete or not
@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,9 +29,10 @@ LATEST = "latest"
 AT_PREFIX = "at:"
 SUFFICIENT_LEVELS = ("stored", "content")
 """Levels of verification that read every byte; ``structure`` alone does not make a snapshot a recovery point."""
-NO_CLEAN_VERDICTS = (
-    "no clean verdicts exist yet, so last-clean takes the last verified snapshot; unscanned is not clean"
+CLEAN_MEANS = (
+    "last-clean: nothing is known against these points; an encryption that is slow, or spares most files, is not seen"
 )
+"""What whoever chose it should know."""
 
 _SNAPSHOT_ID = re.compile(r"[0-9a-f]{16}")
 _ID_BEGINNING = re.compile(r"[0-9a-f]{1,16}")
@@ -80,12 +81,17 @@ def instant_of(selector: str) -> datetime:
 
 
 def candidates(
-    dataset: str, selector: str, snapshots: Sequence[SnapshotRecord], verified: Sequence[Fact]
+    dataset: str,
+    selector: str,
+    snapshots: Sequence[SnapshotRecord],
+    verified: Sequence[Fact],
+    unclean: Collection[str] | None = None,
 ) -> tuple[SnapshotRecord, ...] | NoSnapshot:
     """The snapshots that a selector allows, the newest last; never empty.
 
     :param snapshots: the dataset's committed snapshots, in the order of ``seq``.
     :param verified: ``verified`` facts about them.
+    :param unclean: ids of those that stand under a suspicion; asked for with ``last-clean`` only.
     :raises InvalidInput: no selector, or the beginning of more than one id.
     """
     check_selector(selector, beginnings=True)
@@ -96,6 +102,12 @@ def candidates(
         found = [snapshot for snapshot in usable if snapshot.id in proofs]
         problem = f"{dataset} has no complete snapshot that was verified"
         hint = f"`reopen verify --level stored {dataset}` proves one; --point {LATEST} takes the newest unproven."
+        if selector == LAST_CLEAN and found:
+            if unclean is None:
+                raise ValueError("last-clean is chosen from what is known to be suspect")
+            found = [snapshot for snapshot in found if snapshot.id not in unclean]
+            problem = f"{dataset} has no verified snapshot that is clean"
+            hint = f"{listed} After a look at one, `reopen clear {dataset} --at SNAPSHOT --reason ...` says it is fine."
     elif selector == LATEST:
         found, problem = usable, f"{dataset} has no complete snapshot"
         hint = f"An incomplete one is taken only by its id; `reopen snapshots {dataset}` lists them."

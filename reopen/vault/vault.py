@@ -13,6 +13,7 @@ Called by everything above; writing a snapshot is :mod:`reopen.protect.snapshot`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ from reopen.vault.trust import ClosingLists, SignedLater, Trust, read_trust
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reopen.vault.clean import Suspicion
 
 __all__ = ["Certificate", "InvalidRecord", "NoRoots", "Vault"]
 
@@ -246,7 +249,10 @@ class Vault:
         if not records:
             raise self.no_snapshot_of(dataset)
         asks_for_proof = selector in (LAST_VERIFIED, LAST_CLEAN)
-        found = candidates(dataset, selector, records, self.facts("verified", dataset) if asks_for_proof else [])
+        unclean = self.unclean(dataset) if selector == LAST_CLEAN else None
+        found = candidates(
+            dataset, selector, records, self.facts("verified", dataset) if asks_for_proof else [], unclean
+        )
         if isinstance(found, NoSnapshot):
             complete = sum(record.state == "complete" for record in records)
             raise NotFound(
@@ -256,6 +262,12 @@ class Vault:
                 dataset=dataset,
             )
         return found[-1]
+
+    def unclean(self, dataset: str) -> Mapping[str, Suspicion]:
+        """The suspicion that each snapshot of a dataset stands under, by its id (:mod:`reopen.vault.clean`)."""
+        from reopen.vault.clean import standing_of
+
+        return standing_of(self, dataset).unclean
 
     def check_signature(
         self, body: JsonObject, signer: str, signature: bytes, roles: tuple[str, ...], name: str

@@ -318,7 +318,7 @@ def test_a_stub_that_does_not_read_as_written_deletes_nothing(
 def test_a_fact_that_is_no_stub_deletes_nothing(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """T4: it is believed, and does not say which record it is about."""
     a_history(vault, tmp_path / "it", [9, 8, 1])
-    monkeypatch.setattr(retain_module, "stub_body", lambda record, reasons: {"seq": record.seq, "prev": record.prev})
+    monkeypatch.setattr(retain_module, "stub_body", lambda record, *_: {"seq": record.seq, "prev": record.prev})
     result = execute_retain(plan(vault, LAST_TWO))
     assert "does not read as it was written" in result.failed["it"].message
     assert len(present(vault)) == 4

@@ -18,9 +18,11 @@ from reopen.control.rules import RISK_OLD_PRIMARY
 from reopen.ids import seeded_random
 from reopen.recover.context import BadEntry, Checked, Delivery, Integrity, Notice, RecoveryContext, Restored
 from reopen.recover.failover import FailoverResult, execute_failover
-from reopen.recover.plan import PlannedDataset, PointSource, RecoveryPlan, plan_failover
+from reopen.recover.plan import PlannedDataset, RecoveryPlan, plan_failover
+from reopen.recover.points import PointSource
 from reopen.recover.readiness import Area, Check, Mark, Readiness
 from reopen.storage.base import ObjectStore
+from reopen.vault.clean import Suspicion
 from reopen.vault.record import ContractRef, Fact, SnapshotRecord, TableRef, Totals
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -115,6 +117,7 @@ class FakeVault:
     snapshots: list[SnapshotRecord]
     verified: list[Fact]
     id: str = "c0ffee" * 5 + "00"
+    suspect: Mapping[str, Suspicion] = field(default_factory=dict)
 
     def datasets(self) -> list[str]:
         return sorted({snapshot.dataset for snapshot in self.snapshots})
@@ -129,6 +132,9 @@ class FakeVault:
     def facts(self, kind: str | None = None, dataset: str | None = None) -> list[Fact]:
         assert kind == "verified"
         return [fact for fact in self.verified if dataset in (None, fact.dataset)]
+
+    def unclean(self, dataset: str) -> Mapping[str, Suspicion]:
+        return self.suspect
 
 
 def snapshot_id(dataset: str, seq: int) -> str:

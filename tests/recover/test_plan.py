@@ -10,6 +10,7 @@ import pytest
 
 from reopen.errors import InvalidInput, NotFound
 from reopen.recover.plan import PlanKind, RecoveryPlan, plan_drill, read_plan
+from reopen.vault.clean import Suspicion
 from reopen.vault.record import Fact, SnapshotRecord
 from tests.recover.business import (
     FAILED_AT,
@@ -85,6 +86,20 @@ def test_each_selector_chooses_its_snapshot(point: str, seq: int | None) -> None
     )  # fmt: skip
 
     assert chosen_seq(vault, point) == seq
+
+
+def test_last_clean_passes_over_what_is_suspect_and_says_what_to_do_where_nothing_is_left() -> None:
+    vault = history(paper(1, 20), paper(2, 15), paper(3, 10), verified=(proof(1), proof(3)))
+    begun = Suspicion(snapshot=snapshot_id("papers", 2), seq=2, verdict="suspect", reasons=("all changed",))
+    vault.suspect = {snapshot_id("papers", seq): begun for seq in (2, 3)}
+
+    assert (chosen_seq(vault, "last-clean"), chosen_seq(vault, "last-verified")) == (1, 3)
+
+    vault.suspect = {snapshot_id("papers", seq): begun for seq in (1, 2, 3)}
+    (dataset,) = plan_of(PAPERS, vault, point="last-clean", datasets=["papers"]).datasets
+    assert dataset.point is None
+    assert dataset.problem == "papers has no verified snapshot that is clean"
+    assert "reopen clear papers" in dataset.hint
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from reopen.protect.retain.stubs import EXPIRED, stub_body, stub_of
 from reopen.protect.witness import Witness
 from reopen.storage import locking
 from reopen.vault import Fact, SnapshotRecord, Vault
+from reopen.vault.clean import Suspicion, standing_of
 from reopen.vault.features import APPEND_ONLY, optional_features
 
 PLAN_SECONDS_MAX = 3600
@@ -137,9 +138,11 @@ def execute_retain(plan: RetainPlan, *, progress: Progress = SILENT) -> RetainRe
     failed: dict[str, ReopenError] = {}
     for item in plan.datasets:
         try:
+            # What goes is what later snapshots are compared with: without it they would look clean.
+            suspicions = standing_of(vault, item.dataset).derived if item.expiring else ()
             for start in range(0, len(item.expiring), BATCH):
                 batch = item.expiring[start : start + BATCH]
-                stayed = _let_go(vault, item.dataset, batch)
+                stayed = _let_go(vault, item.dataset, batch, suspicions)
                 kept = {one.snapshot for one in stayed}
                 spared += stayed
                 expired += [decision for decision in batch if decision.record.id not in kept]
@@ -151,11 +154,11 @@ def execute_retain(plan: RetainPlan, *, progress: Progress = SILENT) -> RetainRe
     return RetainResult(expired=tuple(expired), spared=tuple(spared), failed=failed, seconds=seconds)
 
 
-def _let_go(vault: Vault, dataset: str, batch: Sequence[Decision]) -> list[Spared]:
+def _let_go(vault: Vault, dataset: str, batch: Sequence[Decision], suspicions: Sequence[Suspicion]) -> list[Spared]:
     """Delete the records of a batch but what is held; returns what stayed."""
     for decision in batch:
-        if not decision.marked:
-            _write_stub(vault, decision)
+        if suspicions or not decision.marked:
+            _write_stub(vault, decision, suspicions)
     remembered = _remember(vault, batch)
     spared: list[Spared] = []
     held = _held(batch, active_holds(vault, dataset))
@@ -191,11 +194,11 @@ def _without_locked(vault: Vault, plan: DatasetPlan) -> DatasetPlan:
     return replace(plan, decisions=tuple(decisions))
 
 
-def _write_stub(vault: Vault, decision: Decision) -> None:
+def _write_stub(vault: Vault, decision: Decision, suspicions: Sequence[Suspicion]) -> None:
     """Sign the stub and believe it as a reader would: with a key whose certificate does not cover the dataset, the
     deletion would look like a loss (T4)."""
     record = decision.record
-    body = stub_body(record, decision.reasons)
+    body = stub_body(record, decision.reasons, suspicions)
     fact = vault.record_fact(EXPIRED, dataset=record.dataset, snapshot=record.id, body=body)
     stub = stub_of(vault.parse_fact(fact.name, vault.store.get(fact.name)))
     if stub is None or (stub.record_name, stub.digest) != (record.name, record.digest):

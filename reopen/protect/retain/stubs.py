@@ -10,12 +10,14 @@ Called by retention (which writes them), by verification and the witness (which 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from reopen.clock import to_text
 from reopen.vault import Fact, SnapshotRecord, Vault
 from reopen.vault.canonical import JsonObject
+from reopen.vault.clean import Suspicion, suspicions_json
 from reopen.vault.record import record_name
 
 EXPIRED = "expired"
@@ -53,9 +55,13 @@ def stub_of(fact: Fact) -> Stub | None:
     return Stub(dataset=fact.dataset, snapshot=fact.snapshot, seq=seq, digest=digest, prev=prev, at=fact.at)
 
 
-def stub_body(record: SnapshotRecord, reasons: tuple[str, ...]) -> JsonObject:
-    """The body of the fact that lets a record go."""
-    return {
+def stub_body(record: SnapshotRecord, reasons: tuple[str, ...], suspicions: Sequence[Suspicion] = ()) -> JsonObject:
+    """The body of the fact that lets a record go.
+
+    :param suspicions: those of the dataset that could not be derived any more without this record.
+    """
+    noted: JsonObject = {"suspicions": suspicions_json(suspicions)} if suspicions else {}
+    return noted | {
         "record": record.digest,
         "seq": record.seq,
         "prev": record.prev,

@@ -15,8 +15,7 @@ from typing import Any
 from reopen.clock import to_text
 from reopen.durations import to_text as duration_text
 from reopen.errors import NotFound
-from reopen.recover.plan import PointSource
-from reopen.recover.points import proofs_of
+from reopen.recover.points import PointSource, proofs_of
 from reopen.recover.scenarios.model import pick
 from reopen.vault.record import SnapshotRecord
 

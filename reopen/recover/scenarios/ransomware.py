@@ -22,7 +22,8 @@ from reopen.recover.plan import PlannedDataset, RecoveryPlan
 from reopen.recover.points import proofs_of
 from reopen.recover.scenarios.model import Arranged, Findings
 from reopen.recover.scenarios.pieces import files_of, in_drawn_order, record_of, restore_files
-from reopen.recover.scenarios.suspicion import (
+from reopen.vault import Vault
+from reopen.vault.suspicion import (
     BYTES_MIN,
     SUSPECT,
     UNSCANNED,
@@ -31,7 +32,6 @@ from reopen.recover.scenarios.suspicion import (
     renamed_names,
     suspect_snapshots,
 )
-from reopen.vault import Vault
 
 ENDING = ".locked"
 FILES_MAX = 16

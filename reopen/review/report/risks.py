@@ -181,7 +181,8 @@ def _of_suspicion(standing: Standing) -> Iterator[Risk]:
         yield Risk(
             mark=Mark.FAIL, what="suspicion", about=name,
             found=f"its newest snapshot may be encrypted by somebody else: {'; '.join(reasons)}",
-            what_to_do=f"Look at it now (`reopen diff {name}`); `reopen hold {name} --reason …` keeps what is good.",
+            what_to_do=f"Look at it now (`reopen diff {name}`); `reopen hold {name} --reason …` keeps what is good, "
+            f"`--at last-clean` recovers from before it, `reopen clear {name}` says that it is fine.",
         )  # fmt: skip
 
 

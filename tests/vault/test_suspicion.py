@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reopen.recover.scenarios.suspicion import Signals, reasons_of, renamed_names, suspect_snapshots
+from reopen.vault.suspicion import Signals, reasons_of, renamed_names, suspect_snapshots
 from tests.kit import a_dataset, a_vault, snapshot
 
 TEXT = "\n".join(f"row {number}, amount {number * 3}" for number in range(4000))

@@ -7,22 +7,30 @@ Invariants
     U1  There are two answers: *suspect* with reasons, and *unscanned*. Nothing here ever says clean: an encryption that
         goes slowly, keeps names or spares most files is not seen.
     U2  Reasons are judged against the dataset's own past: data that never compressed raises none by not compressing.
+    U3  What a person cleared is no longer suspect, and is a measure for what comes after it.
+
+What becomes of later snapshots is not judged here (:mod:`reopen.vault.clean`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import median
+from typing import TYPE_CHECKING
 
-from reopen.vault import SnapshotRecord, Vault
+from reopen.errors import Corrupt, NotFound
+from reopen.vault.record import SnapshotRecord
+
+if TYPE_CHECKING:
+    from reopen.vault.vault import Vault
 
 SUSPECT = "suspect"
 UNSCANNED = "unscanned"
 
 LOOKED_AT_MAX = 32
-"""Newest snapshots of a dataset that are judged."""
+"""Newest snapshots of a dataset that are judged where somebody only wants to be told."""
 FILES_MIN = 4
 """A change of fewer files than this is no pattern, unless they are all there are."""
 CHANGED_SHARE = 0.5
@@ -81,16 +89,42 @@ def suspect_snapshots(vault: Vault, dataset: str) -> dict[str, tuple[str, ...]]:
 
     A suspect snapshot is no measure for the next: that one is compared with the last one that was not.
     """
-    records = [record for record in vault.records(dataset) if record.state == "complete"][-LOOKED_AT_MAX:]
+    from reopen.vault.clean import cleared_snapshots
+
+    records = [record for record in vault.records(dataset) if record.state == "complete"]
+    return judge_all(vault, records[-LOOKED_AT_MAX:], cleared=cleared_snapshots(records, vault.facts("clean", dataset)))
+
+
+def judge_all(
+    vault: Vault, records: Sequence[SnapshotRecord], *, cleared: Mapping[str, int], lenient: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """The reasons by id of each of these snapshots that is suspect beside those before it.
+
+    :param records: complete ones of one dataset, in the order of ``seq``.
+    :param cleared: the ``seq`` of those that a person looked at, by id (U3); of expired ones too, because what comes
+        next was compared with these when they were there.
+    :param lenient: one that is damaged, so that it cannot be compared, is suspect, instead of an error.
+    """
     found: dict[str, tuple[str, ...]] = {}
     trusted: list[SnapshotRecord] = []
     last_suspect: SnapshotRecord | None = None
+    seen = 0
     for record in records:
+        before, seen = seen, record.seq
+        if record.id in cleared or any(before < seq < record.seq for seq in cleared.values()):
+            trusted.append(record)
+            last_suspect = None
+            continue
         if last_suspect is not None and record.manifest == last_suspect.manifest:
             # Nothing changed since: what was suspect is so still.
             found[record.id] = found[last_suspect.id]
             continue
-        reasons = reasons_of(_signals(vault, trusted, record)) if trusted else ()
+        try:
+            reasons = reasons_of(_signals(vault, trusted, record)) if trusted else ()
+        except (Corrupt, NotFound) as error:
+            if not lenient:
+                raise
+            reasons = (f"it could not be compared with the one before: {error.message}",)
         if reasons:
             found[record.id] = reasons
             last_suspect = record
