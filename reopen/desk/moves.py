@@ -38,6 +38,7 @@ from reopen.recover.reprotect import Reprotected, execute_reprotect, plan_reprot
 from reopen.recover.rollback import RollbackResult, commit, execute_rollback, plan_rollback, unwritten_rollback
 from reopen.storage import open_small, open_store
 from reopen.storage.throttle import throttled
+from reopen.vault.keys import RECOVERY_KEY_HINT
 
 QUIESCE_MAX = timedelta(hours=1)
 """How long writers are held where nobody says otherwise: longer than a final sync should take, and an hour of no
@@ -127,7 +128,7 @@ def _require_readable(session: Session, chosen: Chosen, site: str) -> None:
         return
     raise Refused(
         f"no recovery key is here, so nothing could be opened at {plan.target_site}. Nothing was moved.",
-        hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it.",
+        hint=RECOVERY_KEY_HINT,
         site=plan.target_site,
     )
 

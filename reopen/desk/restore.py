@@ -20,6 +20,7 @@ from reopen.recover.check import check_tree
 from reopen.recover.restore import RestorePlan, RestoreResult, execute_restore, plan_restore
 from reopen.storage import local_path
 from reopen.storage.places import open_place
+from reopen.vault.keys import RECOVERY_KEY_HINT
 
 Execute = Callable[[RestorePlan], RestoreResult]
 
@@ -81,7 +82,7 @@ def carry_out(
     if not plan.vault.keyring.can_read_content:
         raise Refused(
             "restoring needs a recovery key, and none is here.",
-            hint="Run it where the recovery key is kept, often at the standby; or set REOPEN_KEYS to its folder.",
+            hint=RECOVERY_KEY_HINT,
         )
     workers = session.settings.limits.workers
     result = execute(plan) if execute is not None else execute_restore(plan, workers=workers, progress=progress)

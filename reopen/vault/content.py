@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reopen.errors import Corrupt, Internal, Refused
 from reopen.ids import RandomBytes, system_random
-from reopen.vault.keys import Keyring, Recipient
+from reopen.vault.keys import RECOVERY_KEY_HINT, Keyring, Recipient
 from reopen.vault.pack import (
     CODEC_RAW,
     CODEC_ZSTD,
@@ -119,8 +119,7 @@ class ContentKeys:
         if not self._keyring.can_read_content:
             raise Refused(
                 "reading content needs a recovery key, and none is here.",
-                hint="Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it, or "
-                "REOPEN_PASSPHRASE_FILE to a file with its passphrase.",
+                hint=RECOVERY_KEY_HINT,
             )
         for slot in slots:
             if slot.salt in self._ciphers:

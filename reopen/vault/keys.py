@@ -40,6 +40,11 @@ SIGNING_ROLES = ("root", "writer", "verifier", "retention")
 ROLES = ("recovery", *SIGNING_ROLES)
 KEY_ID = r"[0-9a-f]{16}"
 VAULT_ID = r"[0-9a-f]{32}"
+RECOVERY_KEY_HINT = (
+    "Run it where the recovery key is kept, or set REOPEN_KEYS to the folder that holds it, or REOPEN_PASSPHRASE_FILE "
+    "to a file with its passphrase."
+)
+"""What to do where content cannot be read."""
 
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 SEALED_KEY_BYTES = 1168
