@@ -2,8 +2,9 @@
 
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# One of them has the flow tests, which share a Prefect server and mostly wait for it; the others keep the cores busy.
-TEST_WORKERS ?= 3
+# One of them has the flow tests, which share a Prefect server and mostly wait for it, and many tests wait for processes
+# that they start; the others keep the cores busy.
+TEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down test check check-services check-ui docs bench soak lock clean FORCE

@@ -25,7 +25,9 @@ from tests.damage.world import World, make_world
 from tests.kit import SITE, a_dataset, reopened, restore
 from tests.stores import MemoryStore
 
-TRIES = 60
+HOW_MANY = pytest.mark.parametrize(
+    "tries", [pytest.param(30, id="some"), pytest.param(300, id="many", marks=pytest.mark.soak)]
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +82,15 @@ def use_everything(world: World, store: MemoryStore, target: Path) -> int:
     return refused
 
 
+@HOW_MANY
 @pytest.mark.parametrize("prefix", ["snapshots/", "ledger/", "leases/", "index/"])
 def test_a_document_that_says_nonsense_stops_nobody_with_more_than_an_error(
-    world: World, tmp_path: Path, prefix: str
+    world: World, tmp_path: Path, prefix: str, tries: int
 ) -> None:
     chance = random.Random(prefix)
     names = [name for name in world.store.names(prefix) if name.endswith(".json")]
     tried = 0
-    for number in range(TRIES):
+    for number in range(tries):
         name = names[number % len(names)]
         body = json.loads(world.store.get(name))["body"]
         keep = ("kind", "vault", "dataset", "seq", "id", "fact", "snapshot") if chance.random() < 0.7 else ("kind",)
