@@ -34,7 +34,7 @@ MOMENTS: tuple[Moment, ...] = ("before", "after")
 SEEN = ("list", "create", "delete")
 """Where one process sees what the other did, and the other way round."""
 EVERY = (*SEEN, "put", "get", "get_range", "head", "now")
-STEP = 3
+STEP = 5
 PHASES = ("mark", "sweep", "mark, then sweep while its lease is alive", "mark, sweep, dead")
 steps = pytest.mark.parametrize("step", [STEP, pytest.param(1, marks=pytest.mark.soak)], ids=["some", "every point"])
 depths = pytest.mark.parametrize(
@@ -178,7 +178,9 @@ def test_a_snapshot_planned_long_before_is_carried_out_at_every_mutation_of_prun
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("which", ["again", "half", pytest.param("small", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "which", ["again", pytest.param("half", marks=pytest.mark.soak), pytest.param("small", marks=pytest.mark.soak)]
+)
 @depths
 def test_prune_at_every_call_of_a_snapshot(
     scene: Scene, phase: str, which: str, operations: Collection[str], record_property: Property
