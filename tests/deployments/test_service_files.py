@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,9 @@ def test_the_build_sees_only_code() -> None:
     assert {f"!{name}" for names in copied for name in names.split()} == {name for name in allowed if name[0] == "!"}
     assert all((ROOT / name).exists() for names in copied for name in names.split())
     assert allowed.index("deployments/secrets") > allowed.index("!deployments")
+    # The project cannot be installed without what its wheel takes from elsewhere.
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {*wheel["packages"], *wheel["force-include"]} <= {name for names in copied for name in names.split()}
 
 
 def test_the_image_s_lock_has_the_versions_that_are_tested_and_no_tools_of_developers() -> None:
