@@ -49,14 +49,20 @@ class Cluster:
 
         return asyncio.run(ask())
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What PostgreSQL's own programs have to know to reach it as the role, and where they are."""
+        return {
+            "PATH": f"{self.programs}:/usr/bin:/bin",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGUSER": "reopen",
+            "PGPASSWORD": self.password,
+        }
+
     def dump(self) -> str:
         """All of the database as text."""
-        run = subprocess.run(
-            [str(self.programs / "pg_dump"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "reopen", "reopen"],
-            env={"PATH": "/usr/bin:/bin", "PGPASSWORD": self.password},
-            capture_output=True,
-            check=True,
-        )
+        run = subprocess.run(["pg_dump", "reopen"], env=self.environment, capture_output=True, check=True)
         return run.stdout.decode(errors="replace")
 
 
@@ -69,8 +75,11 @@ def programs() -> Path:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """A new cluster, until the end of the block."""
+def running_cluster(rights: str = "") -> Iterator[Cluster]:
+    """A new cluster, until the end of the block.
+
+    :param rights: what the role may do beside owning its database, as in ``CREATEDB``.
+    """
     binaries, port, password = programs(), free_port(), secrets.token_hex(16)
     # Short, because the name of a socket in it may have a hundred bytes only.
     with tempfile.TemporaryDirectory(prefix="reopen-pg-") as name:
@@ -104,7 +113,7 @@ def running_cluster() -> Iterator[Cluster]:
             try:
                 _await(server, binaries, folder, port)
                 for statement in (
-                    f"CREATE ROLE reopen LOGIN PASSWORD '{password}'",
+                    f"CREATE ROLE reopen LOGIN {rights} PASSWORD '{password}'",
                     "CREATE DATABASE reopen OWNER reopen",
                 ):
                     _run(binaries / "psql", "-h", name, "-p", str(port), "-U", "postgres", "-c", statement)
