@@ -83,7 +83,7 @@ def publish_suspicion(record: SnapshotRecord, reasons: Sequence[str]) -> None:
         f"**Snapshot {record.id} of {record.dataset} is suspect.** It looks as if somebody had encrypted the data:",
         *(f"- {reason}" for reason in reasons),
         f"What changed: `reopen sql last-night {record.dataset}`.",
-        "Recovery from the newest point that is not suspect: `--point last-clean` takes it.",
+        "Recovery from the newest point that is not suspect: `--at last-clean` takes it.",
         f"When somebody looked and it is fine: `reopen clear {record.dataset} --at {record.id[:8]} --reason …`.",
     )
     create_markdown_artifact(

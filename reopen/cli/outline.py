@@ -118,7 +118,7 @@ def doubt_lines(found: Mapping[str, str]) -> Iterator[str]:
     for name, text in found.items():
         yield f"{name}: its recovery point may be encrypted or infected: {text}"
     if found:
-        yield "--point last-clean takes the newest that stands under no suspicion"
+        yield "--at last-clean takes the newest that stands under no suspicion"
 
 
 def pending_text(dataset: PlannedDataset) -> str:

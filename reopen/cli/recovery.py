@@ -362,7 +362,7 @@ def _what_to_type(result: FailoverResult) -> list[RenderableType]:
     )
     if result.aborted or not failed:
         return []
-    again, skip = "`reopen failover` tries again what does not serve", f"`reopen decide {failed[0]} skip --why WHY`"
+    again, skip = "`reopen failover` tries again what does not serve", f"`reopen decide {failed[0]} skip --reason WHY`"
     return [f"failed: {', '.join(failed)}. {again}; {skip} gives it up."]
 
 

@@ -359,7 +359,7 @@ def _check_decision(records: Sequence[Record], value: Decision) -> None:
     if value.choice is not Choice.RETRY and not value.why.strip():
         raise Refused(
             f"a decision to {value.choice} needs a reason.",
-            hint="Give one with --why; it stands in the log and in the evidence.",
+            hint="Give one with --reason; it stands in the log and in the evidence.",
             step=value.step,
         )
 

@@ -224,7 +224,7 @@ def _vault_site(session: Session, wish: DrillWish, target: Site) -> str:
         return site
     if wish.random_within is not None and (wish.point != LAST_VERIFIED or wish.scenario is DrillScenario.RANSOMWARE):
         raise InvalidInput(
-            "--random-within chooses the recovery points, and so does --point or the scenario ransomware.",
+            "--random-within chooses the recovery points, and so does --at or the scenario ransomware.",
             hint="Leave out one of them.",
         )
     if wish.scenario is DrillScenario.BIT_ROT:

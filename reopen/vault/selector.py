@@ -101,7 +101,7 @@ def candidates(
         proofs = proofs_of(verified)
         found = [snapshot for snapshot in usable if snapshot.id in proofs]
         problem = f"{dataset} has no complete snapshot that was verified"
-        hint = f"`reopen verify --level stored {dataset}` proves one; --point {LATEST} takes the newest unproven."
+        hint = f"`reopen verify --level stored {dataset}` proves one; --at {LATEST} takes the newest unproven."
         if selector == LAST_CLEAN and found:
             if unclean is None:
                 raise ValueError("last-clean is chosen from what is known to be suspect")

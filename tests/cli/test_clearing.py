@@ -36,20 +36,20 @@ def test_a_suspect_point_is_named_and_last_clean_passes_over_it_until_it_is_clea
     assert first["suspicion"] is None
     assert second["suspicion"]["since"] == second["snapshot"]
     assert "complete, suspect" in suspect.run("snapshots").stdout
-    assert (points(suspect), points(suspect, "--point", "last-clean")) == ([2], [1])
+    assert (points(suspect), points(suspect, "--at", "last-clean")) == ([2], [1])
     assert "names got the ending .locked" in suspect.json("plan", "failover")["suspect"]["papers"]
     said = suspect.run("plan", "failover").stdout
     assert "papers: its recovery point may be encrypted or infected" in said
-    assert "--point last-clean" in said
-    assert suspect.json("plan", "failover", "--point", "last-clean")["suspect"] == {}
+    assert "--at last-clean" in said
+    assert suspect.json("plan", "failover", "--at", "last-clean")["suspect"] == {}
 
     cleared = suspect.json("clear", "papers", "--at", "latest", *WHY, "--by", "anna")
 
     assert (cleared["snapshot"], cleared["by"], cleared["still"]) == (second["snapshot"], "anna", [])
     assert suspect.json("snapshots")["snapshots"][1]["suspicion"] is None
-    assert points(suspect, "--point", "last-clean") == [1], "the standby has not heard of it"
+    assert points(suspect, "--at", "last-clean") == [1], "the standby has not heard of it"
     suspect.run("replicate")
-    assert points(suspect, "--point", "last-clean") == [2]
+    assert points(suspect, "--at", "last-clean") == [2]
     assert "may be encrypted" not in suspect.run("plan", "failover").stdout
 
 

@@ -76,7 +76,7 @@ def test_nothing_is_predicted_before_the_first_drill_and_something_after_it(prov
 def test_last_clean_says_what_it_does_not_prove(proven: Place) -> None:
     assert (
         "last-clean: nothing is known against these points"
-        in proven.run("plan", "failover", "--point", "last-clean").stdout
+        in proven.run("plan", "failover", "--at", "last-clean").stdout
     )
     proven.run("restore", "papers", "--at", "last-clean", "--to", str(proven.folder / "out"))
     assert (proven.folder / "out/one").read_text() == "first"

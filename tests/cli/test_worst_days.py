@@ -115,7 +115,7 @@ def test_without_a_verified_point_the_role_does_not_move(place: Place) -> None:
     place.run("snapshot")
     place.run("replicate")
 
-    is_told(place.run(*FIRE, code=7), "no complete snapshot that was verified", "Nothing was moved", "--point latest")
+    is_told(place.run(*FIRE, code=7), "no complete snapshot that was verified", "Nothing was moved", "--at latest")
     assert role(place) == "production"
 
 

@@ -130,7 +130,7 @@ def test_a_dataset_without_a_recovery_point_fails_with_what_to_do(tmp_path: Path
 
     outcome = result.outcomes["restore:papers"]
     assert outcome.reason == "papers has no complete snapshot that was verified."
-    assert "--point latest" in outcome.hint
+    assert "--at latest" in outcome.hint
 
 
 def test_wrong_bytes_are_not_even_validated(tmp_path: Path) -> None:

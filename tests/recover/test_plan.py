@@ -122,7 +122,7 @@ def test_a_dataset_without_a_usable_point_stays_in_the_plan_and_says_what_to_do(
 
     assert dataset.point is None
     assert dataset.problem == "papers has no complete snapshot that was verified"
-    assert "--point latest" in dataset.hint
+    assert "--at latest" in dataset.hint
 
 
 @pytest.mark.parametrize("point", ["newest", "at:yesterday", "at:2026-01-01T00:00:00", "123"])
