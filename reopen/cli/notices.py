@@ -10,7 +10,6 @@ import typer
 
 from reopen.cli.face import Answer, CommandGroup, Face, command
 from reopen.cli.text import make_table, plain
-from reopen.config.events import Event
 from reopen.errors import EXIT_NEGATIVE, EXIT_OK, InvalidInput
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def show(face: Face) -> Answer:
     Needs: the settings and the contracts, and the variables that hold the channels' secrets.
     Exit 3: nothing can be sent to one of them.
     """
+    from reopen.config.events import Event
     from reopen.notify.directory import list_channels, words_of
 
     session = face.session
@@ -67,7 +67,7 @@ def try_channels(
     face: Face,
     event: Annotated[
         str, typer.Option("--event", metavar="EVENT", help="Send what this event would say, marked as a test.")
-    ] = str(Event.TEST),
+    ] = "test",
 ) -> Answer:
     """Send a test to every channel.
 
@@ -78,6 +78,7 @@ def try_channels(
     Exit 3: one was not reached.
     """
     from reopen.clock import to_the_second
+    from reopen.config.events import Event
     from reopen.notify.directory import send_test
     from reopen.notify.tried import remember_tried
 
@@ -114,6 +115,8 @@ def _nobody() -> str:
 
 
 def _told_of(events: Sequence[str]) -> str:
+    from reopen.config.events import Event
+
     others = [str(event) for event in Event if event not in events]
     if not others:
         return "everything"

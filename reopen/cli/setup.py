@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reopen.cli.face import Answer, Face, command
-from reopen.cli.first_contract import EXAMPLE_FILE, place_of, write_contract, write_example, write_new
 from reopen.cli.text import make_table
-from reopen.config import FILE_NAME, FILE_VARIABLE, Settings, default_settings_text, load_settings
 from reopen.errors import Conflict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reopen.config import Settings
     from reopen.storage import ObjectStore
 
 PANEL = "Set up"
@@ -69,6 +68,9 @@ def register(app: typer.Typer) -> None:
         Changes: writes reopen.toml, the folder of contracts, the folder of keys and the vault.
         Needs: nothing.
         """
+        from reopen.cli.first_contract import place_of, write_contract, write_example
+        from reopen.config import load_settings
+
         steps: list[tuple[str, str, str]] = []
         places = [place_of(each, _settings_file(face, folder).parent) for each in protect or ()]
         file, is_new = _write_settings(_settings_file(face, folder))
@@ -142,6 +144,8 @@ def _advice(
 
 
 def _next_steps(settings: Settings, *, has_keys: bool) -> list[RenderableType]:
+    from reopen.cli.first_contract import EXAMPLE_FILE
+
     lines: list[RenderableType] = []
     if Path.cwd() != settings.base:
         lines.append(
@@ -164,12 +168,17 @@ def _next_steps(settings: Settings, *, has_keys: bool) -> list[RenderableType]:
 
 
 def _settings_file(face: Face, folder: Path) -> Path:
+    from reopen.config import FILE_NAME, FILE_VARIABLE
+
     named = os.environ.get(FILE_VARIABLE)
     file = face.config or (Path(named) if named else folder / FILE_NAME)
     return Path(os.path.normpath(Path.cwd() / file.expanduser()))
 
 
 def _write_settings(file: Path) -> tuple[Path, bool]:
+    from reopen.cli.first_contract import write_new
+    from reopen.config import default_settings_text
+
     file.parent.mkdir(parents=True, exist_ok=True)
     return file, write_new(file, default_settings_text())
 
@@ -210,6 +219,7 @@ def make_vault(settings: Settings, append_only: bool) -> list[tuple[str, str, st
 
 
 def _make_new(settings: Settings, store: ObjectStore, append_only: bool) -> list[tuple[str, str, str]]:
+    from reopen.cli.first_contract import write_new
     from reopen.clock import SYSTEM_CLOCK
     from reopen.vault import create_vault, make_keys, save_key
     from reopen.vault.features import APPEND_ONLY
