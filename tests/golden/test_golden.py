@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -138,6 +139,23 @@ def test_the_specification_alone_suffices_to_read_it(spec_reader: SpecReader, da
         if row["type"] == "file" and row["read_state"] != "unreadable":
             assert hashlib.sha256(spec_reader.content(row, index)).hexdigest() == entry["sha256"]
     assert spec_reader.profile(record) == found["profile"]
+
+
+def test_the_second_reader_passes_over_a_record_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = SpecReader(HERE / "vault", next((HERE / "keys").glob("recovery-*.key")))
+    dataset = reader.datasets()[0]
+    first, *others = reader.snapshots(dataset)
+    read = reader._read
+
+    def bad_disk(name: str) -> bytes:
+        if first["id"] in name:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(name)
+
+    monkeypatch.setattr(reader, "_read", bad_disk)
+
+    assert reader.snapshots(dataset) == others
+    assert any(first["id"] in alarm and "Input/output error" in alarm for alarm in reader.alarms)
 
 
 def test_the_specification_alone_suffices_to_read_the_ledger(spec_reader: SpecReader) -> None:

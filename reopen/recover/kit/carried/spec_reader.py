@@ -126,7 +126,8 @@ class SpecReader:
             body, _ = self._envelope(names[-1], "trust", pinned=True)
             with about(names[-1]):
                 need(names[-1] == f"trust/{body['number']:010d}.json", "it is another statement than its name says")
-                need(all(end["closing"]["name"].startswith("trust/") for end in body["ended"].values()), "it lies")
+                closing = [end["closing"]["name"] for end in body["ended"].values()]
+                need(all(name.startswith("trust/") for name in closing), "it names a closing list outside trust/")
                 before = f"trust/{body['number'] - 1:010d}.json"
                 if before in names:
                     need(body["prev"] == blake3(self._read(before)).hexdigest(), f"it does not follow {before}")
@@ -221,6 +222,7 @@ class SpecReader:
         found, digests = [], set[str | None]()
         stubs = {body["body"].get("record") for body in self._facts("expired") if body["dataset"] == dataset}
         for name in self._names(f"snapshots/dataset={dataset}"):
+            data = b""
             try:
                 with about(name):
                     data = self._read(name)
