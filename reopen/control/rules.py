@@ -179,15 +179,6 @@ def attempts(records: Sequence[Record], plan: str, step: str) -> int:
     return sum(1 for value in values(records, Intent) if (value.plan, value.step) == (plan, step))
 
 
-def open_intents(records: Sequence[Record], plan: str) -> tuple[str, ...]:
-    """Steps that were begun and have no outcome: unknown, to be observed and run again."""
-    begun = {(value.step, value.attempt): None for value in values(records, Intent) if value.plan == plan}
-    for value in values(records, Outcome):
-        if value.plan == plan:
-            begun.pop((value.outcome.step, value.outcome.attempt), None)
-    return tuple(step for step, _ in begun)
-
-
 def decision(records: Sequence[Record], plan: str, step: str, attempt: int) -> Decision | None:
     """What was decided about one attempt of a step; None while nobody has."""
     return next((v for v in values(records, Decision) if (v.plan, v.step, v.attempt) == (plan, step, attempt)), None)

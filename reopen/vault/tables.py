@@ -192,11 +192,6 @@ def _check_size(metadata: Any, schema: pa.Schema, size_bytes: int) -> None:
         raise ValueError(f"its columns take {stated_bytes} bytes, more than {TABLE_BYTES_MAX}")
 
 
-def split_ids(blob: bytes) -> list[bytes]:
-    """The 32-byte ids in a ``chunks`` value."""
-    return [blob[at : at + CHUNK_ID_BYTES] for at in range(0, len(blob), CHUNK_ID_BYTES)]
-
-
 def chunk_layout(table: pa.Table) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """All chunks of a manifest's rows as columns, with no Python object a file.
 

@@ -312,7 +312,8 @@ def test_an_interrupt_leaves_the_intent_open_and_not_failed(tmp_path: Path) -> N
         fail_over(LocalStore(tmp_path), context_of(FakeVerbs(interfere)))
 
     records = log_at(tmp_path).records()
-    assert rules.open_intents(records, plan_of().digest) == ("restore:orders",)
+    begun = {record.value.step for record in records if isinstance(record.value, Intent)}
+    assert begun - rules.outcomes(records, plan_of().digest).keys() == {"restore:orders"}
     assert rules.primary_site(records, initial="production") == "standby"
     assert unfinished_plan(log_at(tmp_path)) == plan_of()
 

@@ -48,6 +48,8 @@ OTHER_NAMES: Mapping[str, str] = {
 COLUMNS_MAX = 80
 """Longer lines are hard to read."""
 
+_MEANINGS_AT = 16
+"""The column of the glossary where the meaning of each word begins."""
 _FENCE = "```"
 _STEP = re.compile(r"(?:- |\d+\. )")
 
@@ -68,8 +70,7 @@ def words() -> list[tuple[str, str]]:
     import reopen
 
     _, _, listed = (reopen.__doc__ or "").partition("Glossary, one term a thing:\n")
-    split = (re.split(r" {2,}|(?<=statement) |(?<=point) ", line, maxsplit=1) for line in listed.strip().splitlines())
-    return [(term, meaning) for term, meaning in split]
+    return [(line[:_MEANINGS_AT].strip(), line[_MEANINGS_AT:]) for line in listed.strip().splitlines()]
 
 
 def laid_out(markdown: str, columns: int) -> Iterator[str]:

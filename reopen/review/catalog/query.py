@@ -226,11 +226,6 @@ class Catalog:
             )
 
 
-def open_catalog(sources: Sources, path: Path | None = None, **options: object) -> Catalog:
-    """A catalog of these sources, in a file or in memory; options as :class:`Catalog` takes them."""
-    return Catalog(sources, path, **options)  # type: ignore[arg-type]
-
-
 def refresh_file(
     sources: Sources, path: Path, *, needs: Needs = ALL, rebuild: bool = False, progress: Progress = SILENT
 ) -> tuple[RefreshPlan, Refreshed]:

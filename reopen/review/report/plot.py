@@ -15,7 +15,6 @@ from datetime import datetime
 from reopen.recover.report.words import seconds_text, size_text
 from reopen.review.report.trends import Trend
 
-HEIGHT_PX = 190
 TOP_PX, BOTTOM_PX = 20, 164
 RIGHT_PERCENT = 98.0
 SHARE_MAX = 4.0
