@@ -1,8 +1,10 @@
 """Owns which deployments a site has, as the contracts and the settings say. Pure.
 
-At the primary: a snapshot deployment for each dataset, one that replicates, one that verifies. At a standby: verify, a
-drill for each tier, failover, a look at readiness, a weekly report, the watch. Where the retention key is: retain,
-prune. Each site has its own server, because a server that is lost with production can fail nothing over.
+At every site: verify, a restore by a form, the look at what crashed. At the primary: a snapshot deployment for each
+dataset, one that replicates. At a standby: a drill for each tier, failover and what is decided in it, a look at
+readiness, a weekly report, the watch and who tells that it fell silent, staging of what is kept warm. Where the
+retention key is: retain, prune. Each site has its own server, because a server that is lost with production can fail
+nothing over.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from reopen.config import Settings
@@ -102,17 +105,16 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     """
     common = ("reopen", MANAGED, site_tag(settings.site))
     config = {"config": str(settings.path)}
-    found = [_verify(settings, config, common), _again(settings, contracts, config, common)]
-    found.append(_restore(settings, config, common))
+    found = _of_every_site(settings, contracts, config, common)
     if may_retain:
-        found += [_retain(settings, config, common), _prune(settings, config, common)]
+        found += _of_the_administrator(settings, config, common)
     if settings.here.role == "primary":
         found += _snapshots(settings, contracts, config, common)
         if any(site.role == "standby" for site in settings.sites.values()):
             found.append(_replicate(settings, contracts, config, common))
     else:
         found += _drills(settings, contracts, config, common)
-        found += [make(settings, config, common) for make in (_failover, _decide, _ready, _report, _watch, _silent)]
+        found += _of_a_standby(settings, config, common)
         found += _stage(settings, contracts, config, common)
     tiers = contracts.effective_tiers()
     return tuple(
@@ -158,6 +160,104 @@ def seconds_max(item: Wanted, settings: Settings, contracts: Contracts) -> float
     return max(PATIENCE_LEAST, allowed).total_seconds()
 
 
+def _of_every_site(
+    settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
+) -> list[Wanted]:
+    site = settings.site
+    made = partial(Wanted, name=site, site=site, tags=common)
+    tier = min(contracts.effective_tiers().values(), default=1)
+    return [
+        made(
+            flow="verify",
+            description=f"Reads every stored byte of the vault at {site}, every night.",
+            request={**config, "level": "stored"},
+            crons=(NIGHTLY,),
+        ),
+        made(
+            flow="restore",
+            description=f"Brings back one dataset from the vault at {site} into a new folder: files that somebody "
+            "deleted, a look at last week. A form; the worker needs the recovery key.",
+            request=config,
+            # Two people may need something at once.
+            runs_max=None,
+        ),
+        made(
+            flow="again",
+            description="Starts a run again that crashed, where that is safe and worth it. An automation starts it.",
+            request=config,
+            # It waits for no drill; where nothing else needs a worker of its own, for no verification.
+            queue=tier_queue(tier) if settings.here.role == "primary" else RECOVERY,
+            # Each crash is looked at, also when several come at once.
+            runs_max=None,
+        ),
+    ]
+
+
+def _of_the_administrator(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> list[Wanted]:
+    site = settings.site
+    made = partial(Wanted, name=site, site=site, tags=common)
+    return [
+        made(
+            flow="retain",
+            description=f"Lets snapshots go in the vault at {site} that no rule of the contracts keeps.",
+            request=config,
+            crons=(AFTER_NIGHTLY,),
+        ),
+        made(
+            flow="prune",
+            description=f"Gives back the space of what no snapshot in the vault at {site} needs, a day after it was "
+            "marked.",
+            # Snapshots that run at that hour are waited for; they take minutes.
+            request={**config, "wait_seconds": PRUNE_WAIT_SECONDS},
+            crons=(AFTER_RETENTION,),
+        ),
+    ]
+
+
+def _of_a_standby(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> list[Wanted]:
+    site = settings.site
+    made = partial(Wanted, name=site, site=site, tags=common)
+    return [
+        made(
+            flow="failover",
+            description=f"Makes {site} the primary and opens the business there. A person starts it.",
+            request=config,
+            queue=RECOVERY,
+        ),
+        made(
+            flow="decide",
+            description="What becomes of a step that failed while a recovery runs: retry, skip or abort. A form.",
+            request=config,
+            queue=RECOVERY,
+        ),
+        made(
+            flow="ready",
+            description=f"Looks whether {site} could take over now, four times a day.",
+            request={**config, "site": site},
+            crons=(READY_CRON,),
+        ),
+        made(
+            flow="report",
+            description="Writes down every Monday whether the business could reopen, and sends it with the anchor.",
+            request=config,
+            crons=(REPORT_CRON,),
+        ),
+        made(
+            flow="watch",
+            description=f"Looks from {site} whether the primary is alive, and says when it is lost.",
+            request=config,
+            crons=(cron_of_period(settings.watch.every),),
+            queue=RECOVERY,
+        ),
+        made(
+            flow="silent",
+            description=f"Tells people that the watch at {site} has fallen silent. An automation starts it.",
+            request=config,
+            queue=RECOVERY,
+        ),
+    ]
+
+
 def _snapshots(
     settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]
 ) -> list[Wanted]:
@@ -185,62 +285,10 @@ def _replicate(settings: Settings, contracts: Contracts, config: Mapping[str, An
         name=settings.standby.name,
         site=settings.site,
         description=f"Copies to {settings.standby.name} what its replica lacks, {REPLICAS_PER_RPO} times in an RPO.",
-        request=dict(config),
+        request=config,
         crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
         tags=common,
         queue=tier_queue(min(contracts.effective_tiers().values(), default=1)),
-    )
-
-
-def _verify(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="verify",
-        name=settings.site,
-        site=settings.site,
-        description=f"Reads every stored byte of the vault at {settings.site}, every night.",
-        request={**config, "level": "stored"},
-        crons=(NIGHTLY,),
-        tags=common,
-    )
-
-
-def _retain(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="retain",
-        name=settings.site,
-        site=settings.site,
-        description=f"Lets snapshots go in the vault at {settings.site} that no rule of the contracts keeps.",
-        request=dict(config),
-        crons=(AFTER_NIGHTLY,),
-        tags=common,
-    )
-
-
-def _prune(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="prune",
-        name=settings.site,
-        site=settings.site,
-        description=f"Gives back the space of what no snapshot in the vault at {settings.site} needs, a day after it "
-        "was marked.",
-        # Snapshots that run at that hour are waited for; they take minutes.
-        request={**config, "wait_seconds": PRUNE_WAIT_SECONDS},
-        crons=(AFTER_RETENTION,),
-        tags=common,
-    )
-
-
-def _restore(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="restore",
-        name=settings.site,
-        site=settings.site,
-        description=f"Brings back one dataset from the vault at {settings.site} into a new folder: files that somebody "
-        "deleted, a look at last week. A form; the worker needs the recovery key.",
-        request=dict(config),
-        tags=common,
-        # Two people may need something at once.
-        runs_max=None,
     )
 
 
@@ -293,101 +341,12 @@ def _stage(
             name=settings.site,
             site=settings.site,
             description=f"Prepares the newest verified snapshots of {', '.join(sorted(warm))} at {settings.site}.",
-            request=dict(config),
+            request=config,
             crons=(cron_of_period(rpo / REPLICAS_PER_RPO),),
             tags=common,
             queue=tier_queue(min(tier for name, tier in contracts.effective_tiers().items() if name in warm)),
         )
     ]
-
-
-def _failover(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="failover",
-        name=settings.site,
-        site=settings.site,
-        description=f"Makes {settings.site} the primary and opens the business there. A person starts it.",
-        request=dict(config),
-        tags=common,
-        queue=RECOVERY,
-    )
-
-
-def _ready(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="ready",
-        name=settings.site,
-        site=settings.site,
-        description=f"Looks whether {settings.site} could take over now, four times a day.",
-        request={**config, "site": settings.site},
-        crons=(READY_CRON,),
-        tags=common,
-    )
-
-
-def _report(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="report",
-        name=settings.site,
-        site=settings.site,
-        description="Writes down every Monday whether the business could reopen, and sends it with the anchor.",
-        request=dict(config),
-        crons=(REPORT_CRON,),
-        tags=common,
-    )
-
-
-def _watch(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="watch",
-        name=settings.site,
-        site=settings.site,
-        description=f"Looks from {settings.site} whether the primary is alive, and says when it is lost.",
-        request=dict(config),
-        crons=(cron_of_period(settings.watch.every),),
-        tags=common,
-        queue=RECOVERY,
-    )
-
-
-def _again(settings: Settings, contracts: Contracts, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    """It waits for no drill; where nothing else needs a worker of its own, for no verification."""
-    tier = min(contracts.effective_tiers().values(), default=1)
-    return Wanted(
-        flow="again",
-        name=settings.site,
-        site=settings.site,
-        description="Starts a run again that crashed, where that is safe and worth it. An automation starts it.",
-        request=dict(config),
-        tags=common,
-        queue=tier_queue(tier) if settings.here.role == "primary" else RECOVERY,
-        # Each crash is looked at, also when several come at once.
-        runs_max=None,
-    )
-
-
-def _silent(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="silent",
-        name=settings.site,
-        site=settings.site,
-        description=f"Tells people that the watch at {settings.site} has fallen silent. An automation starts it.",
-        request=dict(config),
-        tags=common,
-        queue=RECOVERY,
-    )
-
-
-def _decide(settings: Settings, config: Mapping[str, Any], common: tuple[str, ...]) -> Wanted:
-    return Wanted(
-        flow="decide",
-        name=settings.site,
-        site=settings.site,
-        description="What becomes of a step that failed while a recovery runs: retry, skip or abort. A form.",
-        request=dict(config),
-        tags=common,
-        queue=RECOVERY,
-    )
 
 
 def cron_of_period(period: timedelta) -> str:
