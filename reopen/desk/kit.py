@@ -66,6 +66,7 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
     """
     plan = plan or next_failover(session, count_losses=False)
     vault, around = session.vault(), surroundings_of(session)
+    inputs, shared = kit_inputs(session)
     files = {
         "README.md": readme(
             source=plan.source_site, target=plan.target_site, made_at=around.written_at, site=around.site,
@@ -85,26 +86,23 @@ def build_kit(session: Session, *, plan: RecoveryPlan | None = None) -> Kit:
         site=around.site,
         version=__version__,
         plan=plan.digest,
-        inputs=kit_inputs(session),
-        shared=shared_inputs(session),
+        inputs=inputs,
+        shared=shared,
         sign=evidence_signer(vault),
     )
 
 
-def kit_inputs(session: Session) -> str:
-    """The digest of what a kit is made of, but for recovery points, predictions and when it is made."""
+def kit_inputs(session: Session) -> tuple[str, str]:
+    """Two digests of what a kit is made of, but for recovery points, predictions and when it is made: of all of it, and
+    of that part which is the same at every site (contracts, keys of the vault, the role, and the program)."""
     files = {name: digest(data) for name, data in _lasting_files(session).items()}
     vault = session.vault()
     keys = digest(public_keys(vault) + encode({"passphrases": sorted(passphrase_keys(vault.store))}))
-    return digest(encode({"files": files, "keys": keys, "runbook": inputs_of(session), "version": __version__}))
-
-
-def shared_inputs(session: Session) -> str:
-    """That part of it which is the same at every site: contracts, keys of the vault, the role, and the program."""
-    files = {name: digest(data) for name, data in _lasting_files(session).items() if name != _SETTINGS}
-    vault = session.vault()
-    keys = digest(public_keys(vault) + encode({"passphrases": sorted(passphrase_keys(vault.store))}))
-    return digest(encode({"files": files, "keys": keys, "primary": session.primary(), "version": __version__}))
+    same = {name: of for name, of in files.items() if name != _SETTINGS}
+    return (
+        digest(encode({"files": files, "keys": keys, "runbook": inputs_of(session), "version": __version__})),
+        digest(encode({"files": same, "keys": keys, "primary": session.primary(), "version": __version__})),
+    )
 
 
 def store_kit(session: Session, kit: Kit) -> str:
@@ -112,14 +110,6 @@ def store_kit(session: Session, kit: Kit) -> str:
     store = control_store(session)
     store.put(STORED, [to_zip(kit)])
     return f"{store.url}/{STORED}"
-
-
-def is_current(session: Session) -> bool:
-    """Whether the kit in the control store is whole, and what would be made now.
-
-    :raises ReopenError: it cannot be told.
-    """
-    return check_kit(session).ok
 
 
 def check_kit(session: Session, place: Path | None = None) -> KitStanding:
@@ -137,9 +127,8 @@ def check_kit(session: Session, place: Path | None = None) -> KitStanding:
         damaged = KitProblem(name="", defect=Defect.UNREADABLE, detail=error.message)
         return KitStanding(place=where, made_at=None, files=0, problems=(damaged,))
     verify = evidence_verifier(session.vault())
-    problems = inspect_copy(
-        copy, verify=verify, inputs=kit_inputs(session), shared=shared_inputs(session), site=session.settings.site
-    )
+    inputs, shared = kit_inputs(session)
+    problems = inspect_copy(copy, verify=verify, inputs=inputs, shared=shared, site=session.settings.site)
     return KitStanding(place=where, made_at=made_at_of(copy), files=len(copy), problems=problems)
 
 

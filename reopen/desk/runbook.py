@@ -88,13 +88,13 @@ def try_to_keep_runbook(session: Session, *, arrived: bool = True) -> str:
         when what it is made of has changed, or it grows old (B3): no plan is made to find that out.
     """
     # Imported here: it needs what this module has.
-    from reopen.desk.kit import build_kit, is_current, store_kit
+    from reopen.desk.kit import build_kit, check_kit, store_kit
 
     if not any(site.control for site in session.settings.sites.values()):
         return ""
     try:
         store = open_small(session.settings.control)
-        if not arrived and still_fits(store, inputs_of(session), now=session.clock.now()) and is_current(session):
+        if not arrived and still_fits(store, inputs_of(session), now=session.clock.now()) and check_kit(session).ok:
             return ""
         plan = next_failover(session, count_losses=False)
         keep_runbook(session, plan=plan)
