@@ -56,6 +56,8 @@ def test_what_moves_the_role_is_never_started_again(flow: str) -> None:
         ({"next_at": NOW + timedelta(minutes=5), "newest": NOW - timedelta(minutes=5), "rpo": HOUR}, False),
         # The same after it has not worked for an hour.
         ({"next_at": NOW + timedelta(minutes=5), "newest": NOW - HOUR, "rpo": HOUR}, True),
+        # Not before three quarters of the objective are gone: where that one crashes too, it is missed.
+        ({"next_at": NOW + timedelta(minutes=15), "newest": NOW - timedelta(minutes=30), "rpo": HOUR}, True),
         # Every hour for an objective of an hour: it would be two hours old.
         ({"next_at": NOW + HOUR, "newest": NOW - HOUR, "rpo": HOUR}, True),
         ({"next_at": NOW + timedelta(minutes=5), "newest": None, "rpo": HOUR}, True),

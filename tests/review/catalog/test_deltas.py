@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from reopen.review.catalog import versions
@@ -75,6 +75,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
+@example(steps=[{"a": (1, 0)}, {"a": (2, 0), "b": (1, 0)}, [0]])
+@example(steps=[{"a": (1, 0)}, {"a": (2, 0)}, {"a": (2, 1)}, {}, [1], [1]])
 def test_changes_are_what_comparing_each_snapshot_with_the_one_before_says(
     catalog: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, steps: list[Entries | list[int]]
 ) -> None:
