@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from reopen.clock import to_text
+from reopen.clock import SYSTEM_CLOCK, FixedClock, to_text
 from reopen.contracts import RetentionRule
 from reopen.errors import InvalidInput, NotFound, Refused
 from reopen.protect.retain.retain import execute_retain, plan_retain
@@ -126,6 +128,8 @@ def test_a_scan_s_verdict_begins_a_suspicion_and_a_later_scan_or_a_person_ends_i
     say("infected")
     assert (papers.unclean, papers.last_clean) == ([2, 3], 1)
     assert papers.vault.unclean("papers")[numbered(papers, 3).id].text.endswith("Win.Test.EICAR")
+    say("cleared")
+    assert papers.unclean == [2, 3], "a clearing that says no reason takes nothing back"
     say("clean")
     assert papers.unclean == []
     say("infected")
@@ -138,6 +142,25 @@ def test_a_scan_s_verdict_begins_a_suspicion_and_a_later_scan_or_a_person_ends_i
 def test_a_scan_that_found_nothing_does_not_clear_what_looks_encrypted(papers: Papers) -> None:
     papers.vault.record_fact("clean", dataset="papers", snapshot=numbered(papers, 3).id, body={"verdict": "clean"})
     assert papers.unclean == [3, 4, 5]
+    papers.vault.record_fact("clean", dataset="papers", snapshot=numbered(papers, 3).id, body={"verdict": "infected"})
+    assert papers.vault.unclean("papers")[numbered(papers, 5).id].verdict == "infected", "a scan knows more"
+
+
+def test_a_verdict_keeps_its_place_where_its_snapshot_is_gone(tmp_path: Path) -> None:
+    """C3"""
+    papers = Papers(a_vault(), tmp_path)
+    for _ in range(3):
+        papers.snapshot()
+    papers.vault.record_fact("clean", dataset="papers", snapshot="ab" * 8, body={"verdict": "infected", "seq": 2})
+    assert papers.unclean == [2, 3]
+
+
+def test_a_clearing_counts_where_a_clock_was_set_back_since_the_scan(papers: Papers) -> None:
+    record = numbered(papers, 3)
+    papers.vault.record_fact("clean", dataset="papers", snapshot=record.id, body={"verdict": "infected"})
+    papers.vault.clock = FixedClock(SYSTEM_CLOCK.now() - timedelta(hours=1))
+    clear_snapshot(papers.vault, record, reason="a test file", by="anna")
+    assert papers.unclean == []
 
 
 def test_a_verdict_on_a_snapshot_that_nobody_knows_stands_above_all_until_a_person_looked(papers: Papers) -> None:
@@ -236,6 +259,8 @@ def test_a_clearing_without_a_reason_or_of_another_record_says_nothing(
 def test_a_writer_clears_nothing_nor_does_whoever_gives_no_reason_or_looked_at_nothing(papers: Papers) -> None:
     with pytest.raises(InvalidInput, match="needs a reason"):
         clear_snapshot(papers.vault, numbered(papers, 3), reason=" ", by="anna")
+    with pytest.raises(InvalidInput, match="no recovery point"):
+        clear_snapshot(papers.vault, replace(numbered(papers, 3), state="incomplete"), reason="fine", by="anna")
     with pytest.raises(NotFound, match="nothing is known against"):
         clear_snapshot(papers.vault, numbered(papers, 2), reason="fine", by="anna")
     production = Vault.open(papers.vault.store, a_keyring(KEYS, "writer"))
