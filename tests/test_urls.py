@@ -20,6 +20,9 @@ SECRETS = [
     "az://container/prefix?sig=hunter2",
     "s3://bucket/prefix?aws_secret_access_key=hunter2",
     "https://host/vault?access_token=hunter2",
+    "s3://KEYID:hunter2@[bucket/prefix",
+    "ftp://anna:hunter2@hunter2@host/vault",
+    "az://container/prefix?account_key=hunter2",
 ]
 
 
