@@ -51,11 +51,10 @@ def snapshots(
     names = opened.datasets()
     if dataset is not None and dataset not in names:
         raise opened.no_snapshot_of(dataset)
-    records = opened.records(dataset)
+    records, invalid = opened.read_records(dataset)
     proofs = proofs_of(opened.facts("verified", dataset))
     holds = active_holds(opened, dataset)
-    suspect = _suspect(face, opened, names if dataset is None else [dataset])
-    invalid = opened.invalid_records(dataset)
+    suspect = _suspect(face, opened, records)
     if invalid:
         face.note(f"{count_text(len(invalid), 'record')} cannot be believed; `reopen verify` names them.")
     value = {
@@ -95,12 +94,14 @@ def snapshots(
     return Answer(value=value, show=[make_table(columns, rows), *(printable(reason) for reason in reasons)])
 
 
-def _suspect(face: Face, vault: Vault, names: Sequence[str]) -> dict[str, Suspicion]:
+def _suspect(face: Face, vault: Vault, records: Sequence[SnapshotRecord]) -> dict[str, Suspicion]:
     """The suspicion that each snapshot stands under. Records are listed also where that cannot be told."""
+    from reopen.vault.clean import standing_of
+
     found: dict[str, Suspicion] = {}
-    for name in names:
+    for name in dict.fromkeys(record.dataset for record in records):
         try:
-            found |= vault.unclean(name)
+            found |= standing_of(vault, name, records=[one for one in records if one.dataset == name]).unclean
         except ReopenError as error:
             face.note(f"which snapshots of {name} are suspect cannot be told: {error.message}")
     return found

@@ -23,7 +23,7 @@ from typing import Any
 from reopen.clock import SKEW_MAX
 from reopen.contracts import Contracts
 from reopen.control.log import EpochLog
-from reopen.errors import NotFound, ReopenError
+from reopen.errors import MadeByNewer, NotFound, ReopenError
 from reopen.protect.needs import notes_of
 from reopen.protect.retain.holds import HELD, RELEASED, holds_of
 from reopen.protect.verify.coverage import WINDOWS_DAYS, coverage_of
@@ -266,8 +266,8 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
         if isinstance(site.found, ReopenError):
             raise site.found
         vault = site.found
-        records, newer = vault.records_and_newer()
-        invalid = len(vault.invalid_records()) - len(newer)
+        records, unread = vault.read_records()
+        newer = sum(isinstance(item.error, MadeByNewer) for item in unread)
         facts = vault.facts()
         coverage = _coverage(vault, now)
         arrival_seconds = _arrival_seconds(vault, records)
@@ -296,8 +296,8 @@ def _gather(site: SiteVault, gathered: _Gathered, now: datetime) -> None:
             role=site.role,
             vault=vault.id,
             snapshots=len(records),
-            invalid_records=max(0, invalid),
-            newer_records=len(newer),
+            invalid_records=len(unread) - newer,
+            newer_records=newer,
             missing_records=site.missing_records,
             newest_at=max((record.committed_at for record in records), default=None),
             keys=vault.keyring.roles,

@@ -60,9 +60,12 @@ class Standing:
     derived: tuple[Suspicion, ...]
 
 
-def standing_of(vault: Vault, dataset: str) -> Standing:
-    """What is known against a dataset's snapshots. Reads all its records, and manifests where much changed at once."""
-    records = vault.records(dataset)
+def standing_of(vault: Vault, dataset: str, *, records: Sequence[SnapshotRecord] | None = None) -> Standing:
+    """What is known against a dataset's snapshots. Reads all its records, and manifests where much changed at once.
+
+    :param records: all of the dataset, where they were read already.
+    """
+    records = vault.records(dataset) if records is None else records
     facts = vault.facts(CLEAN, dataset)
     cleared = cleared_snapshots(records, facts)
     complete = [record for record in records if record.state == "complete"]

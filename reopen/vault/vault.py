@@ -37,6 +37,7 @@ from reopen.vault.grants import SlotGrants
 from reopen.vault.keydocs import Certificate, KeyDocuments, read_key_documents
 from reopen.vault.keys import Keyring, Recipient, Roots, verify_signature
 from reopen.vault.opening import OPENING_HINT, NoRoots, arrange, check_against_pins, open_roots
+from reopen.vault.reading import read_each
 from reopen.vault.record import (
     FACT_ROLES,
     OBJECT_HINT,
@@ -192,12 +193,29 @@ class Vault:
 
     def records(self, dataset: str | None = None) -> list[SnapshotRecord]:
         """Every committed snapshot with a valid signature, by dataset and seq; voids and invalid records left out."""
-        return self._read_records(dataset)[0]
+        return self.read_records(dataset)[0]
 
     def records_and_newer(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[str]]:
         """The same, and the names of records that a newer Reopen made: what they say, this version cannot tell."""
-        valid, invalid = self._read_records(dataset)
+        valid, invalid = self.read_records(dataset)
         return valid, [item.name for item in invalid if isinstance(item.error, MadeByNewer)]
+
+    def read_records(self, dataset: str | None = None) -> tuple[list[SnapshotRecord], list[InvalidRecord]]:
+        """What :meth:`records` and :meth:`invalid_records` give, read once."""
+        prefix = f"snapshots/dataset={dataset}/" if dataset else "snapshots/"
+        valid: list[SnapshotRecord] = []
+        invalid: list[InvalidRecord] = []
+        for name, found in read_each(self.store, [info.name for info in self.store.list(prefix)]):
+            try:
+                record = self.parse_record(name, _bytes(found))
+            except (Corrupt, NotFound) as error:
+                if isinstance(error, NotFound) and not any(one.name == name for one in self.store.list(name)):
+                    continue  # Retention let it go since it was listed; what is missing is told by what names it.
+                invalid.append(InvalidRecord(name=name, error=error))
+                continue
+            if record is not None:
+                valid.append(record)
+        return sorted(valid, key=lambda record: (record.dataset, record.seq)), invalid
 
     def newest(self, dataset: str) -> SnapshotRecord | None:
         """The valid record of the highest seq; reads no more records than it must."""
@@ -215,7 +233,7 @@ class Vault:
 
     def invalid_records(self, dataset: str | None = None) -> list[InvalidRecord]:
         """Records that cannot be believed; a structure check reports them."""
-        return self._read_records(dataset)[1]
+        return self.read_records(dataset)[1]
 
     def datasets(self) -> list[str]:
         """Names of the datasets that have a record, valid or not."""
@@ -238,7 +256,7 @@ class Vault:
         :raises NotFound: nothing matches; the message says what there is.
         :raises MadeByNewer: the dataset has a record that this version does not read, and no whole id was named.
         """
-        records, invalid = self._read_records(dataset)
+        records, invalid = self.read_records(dataset)
         newer = next((item.name for item in invalid if isinstance(item.error, MadeByNewer)), None)
         if newer is not None and not is_id(selector):
             raise MadeByNewer(
@@ -394,35 +412,19 @@ class Vault:
         self.store.create(name, [seal_envelope(full, signer)])
         return Fact(kind=kind, dataset=dataset, snapshot=snapshot, at=at, signer=signer.id, name=name, body=body)
 
-    def _read_records(self, dataset: str | None) -> tuple[list[SnapshotRecord], list[InvalidRecord]]:
-        prefix = f"snapshots/dataset={dataset}/" if dataset else "snapshots/"
-        valid: list[SnapshotRecord] = []
-        invalid: list[InvalidRecord] = []
-        for info in self.store.list(prefix):
-            try:
-                record = self.parse_record(info.name, self.store.get(info.name))
-            except (Corrupt, NotFound) as error:
-                if isinstance(error, NotFound) and not any(one.name == info.name for one in self.store.list(info.name)):
-                    continue  # Retention let it go since it was listed; what is missing is told by what names it.
-                invalid.append(InvalidRecord(name=info.name, error=error))
-                continue
-            if record is not None:
-                valid.append(record)
-        return sorted(valid, key=lambda record: (record.dataset, record.seq)), invalid
-
     def _read_facts(
         self, kind: str | None, dataset: str | None, leave_out: tuple[str, ...] = ("ledger/read/",)
     ) -> tuple[list[Fact], list[InvalidRecord]]:
         prefix = "ledger/" if kind is None else f"ledger/{kind}/" + (f"dataset={dataset}/" if dataset else "")
         valid: list[Fact] = []
         invalid: list[InvalidRecord] = []
-        for info in self.store.list(prefix):
-            if kind is None and info.name.startswith(leave_out):
-                continue
+        names = [info.name for info in self.store.list(prefix)]
+        wanted = [name for name in names if kind is not None or not name.startswith(leave_out)]
+        for name, found in read_each(self.store, wanted):
             try:
-                fact = self.parse_fact(info.name, self.store.get(info.name))
+                fact = self.parse_fact(name, _bytes(found))
             except (Corrupt, NotFound) as error:
-                invalid.append(InvalidRecord(name=info.name, error=error))
+                invalid.append(InvalidRecord(name=name, error=error))
                 continue
             if dataset is None or fact.dataset == dataset:
                 valid.append(fact)
@@ -469,3 +471,9 @@ class Vault:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"{name} lacks or misspells a field: {error}.", object=name) from error
+
+
+def _bytes(found: bytes | Corrupt | NotFound) -> bytes:
+    if isinstance(found, Exception):
+        raise found
+    return found
