@@ -44,8 +44,10 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    command(app, "sql", panel=PANEL, example="reopen sql lost-now")(sql)
-    command(app, "catalog", panel=PANEL, example="reopen catalog --to orders.duckdb --dataset orders")(catalog)
+    command(app, "sql", panel=PANEL, example="reopen sql lost-now", looks=True)(sql)
+    command(app, "catalog", panel=PANEL, example="reopen catalog --to orders.duckdb --dataset orders", looks=True)(
+        catalog
+    )
 
 
 def sql(

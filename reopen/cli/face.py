@@ -169,21 +169,34 @@ def command(
     panel: str | None = None,
     group: str = "",
     hidden: bool = False,
+    looks: bool = False,
 ) -> Callable[[C], C]:
     """Make a function a command of ``app``. Its docstring is the help, its first parameter the :class:`Face`.
 
     :param example: a command line that works; it ends the help.
     :param group: the command that it is a sub-command of.
+    :param looks: it tells what it finds in vaults, and gives up one that is silent (:func:`reopen.storage.looking`).
     """
 
     def register(function: C) -> C:
         full_name = f"{group} {name}".strip()
-        run = _runner(function, full_name)
+        run = _runner(_looking(function) if looks else function, full_name)
         epilog = _ending(example, FURTHER.get(full_name, ()))
         app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog, hidden=hidden)(run)
         return function
 
     return register
+
+
+def _looking(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    @functools.wraps(function)
+    def look(*args: Any, **given: Any) -> Answer:
+        from reopen.storage import looking
+
+        with looking():
+            return function(*args, **given)
+
+    return look
 
 
 def _ending(example: str, see: Sequence[str]) -> str:

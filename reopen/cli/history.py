@@ -23,7 +23,7 @@ PANEL = "Look"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    command(app, "snapshots", panel=PANEL, example="reopen snapshots orders")(snapshots)
+    command(app, "snapshots", panel=PANEL, example="reopen snapshots orders", looks=True)(snapshots)
     command(app, "ls", panel=PANEL, example="reopen ls documents '*.pdf' --at last-verified")(list_entries)
     command(app, "diff", panel=PANEL, example="reopen diff documents 3fa1c2 latest")(diff)
 

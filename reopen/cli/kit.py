@@ -22,7 +22,7 @@ PANEL = "Run again"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "kit", panel=PANEL, example="reopen kit --to /media/stick/kit.zip")(kit)
+    command(app, "kit", panel=PANEL, example="reopen kit --to /media/stick/kit.zip", looks=True)(kit)
 
 
 def kit(

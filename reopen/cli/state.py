@@ -22,7 +22,7 @@ PANEL = "Look"
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @command(app, "status", panel=PANEL, example="reopen status")
+    @command(app, "status", panel=PANEL, example="reopen status", looks=True)
     def status(face: Face) -> Answer:
         """Show how exposed each dataset is, and who is primary.
 

@@ -29,13 +29,14 @@ from reopen.recover.readiness.limit import within
 from reopen.recover.readiness.model import describe
 from reopen.recover.watch.memory import recall
 from reopen.recover.wiring import environment
-from reopen.storage import ObjectStore
+from reopen.storage import ObjectStore, looking
 from reopen.vault import Vault
 
 API_VARIABLE = "PREFECT_API_URL"
 """Where flows and workers find the orchestrator; the engine only asks whether it answers."""
 
 
+@looking()
 def assess_site(session: Session, *, site: str | None = None, send: bool = False) -> Readiness:
     """Look whether a site (None: the one that would take over) could take over now.
 

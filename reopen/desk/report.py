@@ -34,6 +34,7 @@ from reopen.recover.readiness import Readiness
 from reopen.review.report.assemble import Report
 from reopen.review.report.model import Kept, Row, Standing
 from reopen.review.status import collect_status
+from reopen.storage import looking
 from reopen.vault import Vault
 from reopen.vault.selector import SUFFICIENT_LEVELS, proofs_of
 
@@ -46,6 +47,7 @@ PAGE = "report.html"
 T = TypeVar("T")
 
 
+@looking()
 def look_around(session: Session, *, look: bool = True, whole: bool = True) -> Standing:
     """Everything that a report is made of.
 

@@ -18,8 +18,9 @@ from reopen.storage.base import (
 from reopen.storage.filesystem import FsspecStore, is_object_store, local_path, open_filesystem, scheme_of
 from reopen.storage.local import LocalStore
 from reopen.storage.locked import LockedS3Store, split_lock_settings
+from reopen.storage.looking import LookedAtStore, Silences
 from reopen.storage.objects import OBJECT_SCHEMES, ObstoreStore
-from reopen.storage.patience import FOR_SMALL, PATIENCE, Patience
+from reopen.storage.patience import FOR_LOOKING, FOR_SMALL, PATIENCE, Patience
 from reopen.storage.sftp import SFTP_SCHEMES, SftpStore
 from reopen.urls import refuse_secret
 
@@ -32,6 +33,7 @@ __all__ = [
     "is_object_store",
     "local_path",
     "locking",
+    "looking",
     "open_filesystem",
     "open_small",
     "open_store",
@@ -43,6 +45,19 @@ __all__ = [
 
 _watchers: list[list[str]] = []
 """Lists that every store's URL is added to while somebody watches."""
+_looks: list[Silences] = []
+"""The look that goes on in this process, if one does; looks inside it are part of it."""
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """Stores that are opened inside are only looked at: one that is silent is given up, and soon
+    (:mod:`reopen.storage.looking`)."""
+    _looks.append(_looks[-1] if _looks else Silences())
+    try:
+        yield
+    finally:
+        _looks.pop()
 
 
 @contextmanager
@@ -64,7 +79,11 @@ def open_store(url: str, *, patience: Patience = PATIENCE) -> ObjectStore:
     :raises InvalidInput: a scheme that no installed package serves, a query that nobody knows, or a secret in the URL.
     """
     refuse_secret(url)
-    store = _store_at(url, patience)
+    if _looks and local_path(url) is None:
+        patience = min(patience, FOR_LOOKING, key=lambda known: known.retry_seconds)
+        store: ObjectStore = LookedAtStore(_store_at(url, patience), _looks[-1])
+    else:
+        store = _store_at(url, patience)
     for watcher in _watchers:
         watcher.append(store.url)
     return store

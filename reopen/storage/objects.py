@@ -72,6 +72,9 @@ _MAYBE_SHORT = (0, 416)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
+_WAITED = re.compile(r" in (\d+(?:\.\d+)?)s\b")
+_TIMED_OUT = "kind: Timeout"
+
 _memory_stores: dict[str, Any] = {}
 
 
@@ -300,7 +303,7 @@ class ObstoreStore:
             status = 403
         elif not status and isinstance(error, exceptions.NotSupportedError):
             status = 501
-        detail = _detail(text) or type(error).__name__
+        detail = _silence(error) or _detail(text) or type(error).__name__
         return error_of_answer(status=status, code=code, detail=detail, url=self.url, name=name, is_write=is_write)
 
 
@@ -345,6 +348,13 @@ def _status(error: Exception) -> int:
     """The HTTP status behind a library's error; 0 when there was no answer."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 404 if isinstance(error, FileNotFoundError) else 0
+
+
+def _silence(error: Exception) -> str:
+    """What people can read of a time-out; the library says of it that an "error sending request" came."""
+    text = str(error)
+    waited = _WAITED.search(text)
+    return f"nothing came within {float(waited[1]):.0f} s" if waited and _TIMED_OUT in text else ""
 
 
 def _detail(text: str) -> str:

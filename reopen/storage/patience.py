@@ -59,3 +59,6 @@ FOR_SMALL = Patience(
 """For the control store, whose objects are small: the epoch log, plans, evidence. A person waits for each of them, on
 the worst day, and a pack's time to be written (900 s) is no time to learn that nobody answers. A record takes seconds
 over the worst line; a megabyte in 60 s is 17 KB/s."""
+FOR_LOOKING = Patience(silence_seconds=30.0, write_seconds=60.0, retry_seconds=30.0)
+"""For what only looks at vaults and tells what it cannot read: a status, a report. S3 asks clients to wait half a
+minute before a 503; whoever waits for an answer on the worst day waits that long once for each server."""

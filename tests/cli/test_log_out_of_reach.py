@@ -90,7 +90,7 @@ def test_what_can_be_done_without_the_log_is_done_and_says_so(
         assert "the epoch log cannot be read" in place_with_log.run("status", code=None).stdout
         ran = place_with_log.run("snapshot")
         assert "unconfirmed" in ran.stdout
-        assert "sending request: these snapshots are marked unconfirmed" in ran.stderr
+        assert "nothing came within 1 s: these snapshots are marked unconfirmed" in ran.stderr
         monkeypatch.setenv("REOPEN_SITE", "standby")
         watched = place_with_log.run("watch", "--once", "--json", code=None).json
     assert watched["state"] == "alive"

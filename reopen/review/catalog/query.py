@@ -187,7 +187,8 @@ class Catalog:
                         self._tell(plan, needs)
                         return self._connection
                 self.close_connection()
-                _, done = refresh_file(self._sources, path, needs=needs, progress=self._progress)
+                plan, done = refresh_file(self._sources, path, needs=needs, progress=self._progress)
+                self._tell(plan, needs)
                 self._tell_waiting(done.waiting if needs.entries else 0)
                 self._connection = open_for_reading(path)
                 if self._connection is not None:
