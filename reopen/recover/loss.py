@@ -4,7 +4,8 @@ The newest snapshot may be in another vault than the one that is recovered from 
 read), and need not be verified, complete or confirmed: it is not recovered from, it only tells what there was.
 
 Invariants (docs/0011-failover-and-failback.md)
-    F4  What cannot be counted is *unknown* with the reason; a vault that cannot be read is said.
+    F4  What cannot be counted is *unknown* with the reason; a vault that cannot be read is said, and so is a snapshot
+        that a newer Reopen made.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from reopen.errors import ReopenError
 from reopen.recover.outlook import Loss
 from reopen.recover.points import RecoveryPoint
-from reopen.vault.record import SnapshotRecord
+from reopen.vault.record import SnapshotRecord, parse_record_name
 
 if TYPE_CHECKING:
     from reopen.vault import Vault
@@ -48,9 +49,14 @@ class LossCounter:
 
     def __call__(self, dataset: str, point: RecoveryPoint) -> Loss:
         """What a recovery from ``point`` loses of a dataset."""
-        site, newest = self._newest(dataset)
+        site, newest, too_new = self._newest(dataset, point.seq)
         lost = self._unreadable
-        unknown = f"{', '.join(lost)}: the vault cannot be read, and may have newer snapshots" if lost else ""
+        reasons = [f"{', '.join(lost)}: the vault cannot be read, and may have newer snapshots"] if lost else []
+        reasons += [
+            f"{where}: snapshot {snapshot[:8]} was made by a newer Reopen, and this version cannot read what it holds"
+            for where, snapshot in too_new
+        ]
+        unknown = "; ".join(reasons)
         if newest is None:
             return Loss(unknown=unknown or "no snapshot is known")
         if newest.seq <= point.seq:
@@ -63,17 +69,23 @@ class LossCounter:
             reason = f"snapshot {newest.id} at {site} cannot be compared: {error.message}"
             return Loss(against=newest.id, site=site, at=newest.consistent_at, unknown=reason)
 
-    def _newest(self, dataset: str) -> tuple[str, SnapshotRecord | None]:
+    def _newest(self, dataset: str, seq: int) -> tuple[str, SnapshotRecord | None, list[tuple[str, str]]]:
+        """The newest snapshot that can be read, with its site; and of each site the newest after ``seq`` that a newer
+        Reopen made."""
         best: tuple[str, SnapshotRecord | None] = "", None
+        too_new = []
         for site, vault in sorted(self._vaults.items()):
             try:
-                records = vault.records(dataset)
+                records, newer = vault.records_and_newer(dataset)
             except ReopenError:
                 self._forget(site)
                 continue
             if records and (best[1] is None or records[-1].seq > best[1].seq):
                 best = site, records[-1]
-        return best
+            named = [found for name in newer if (found := parse_record_name(name)) and found[1] > seq]
+            if named:
+                too_new.append((site, named[-1][2]))
+        return *best, too_new
 
     def _forget(self, site: str) -> None:
         del self._vaults[site]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reopen.errors import MadeByNewer
 from reopen.protect.prune.prune import plan_prune
 from reopen.protect.retain.retain import plan_retain
 from reopen.protect.verify.verify import Level, verify_vault
+from reopen.recover.loss import LossCounter
 from reopen.recover.readiness.freshness import lags_of
 from reopen.recover.readiness.model import Mark
 from reopen.recover.readiness.software import check_format
@@ -139,6 +141,10 @@ def test_a_site_with_an_older_version_plans_no_older_point_and_is_told_before(
     assert (told.verdict, "a newer Reopen made snapshots of notes" in told.value) == (Mark.FAIL, True)
     lag = lags_of(vault, replica, vault.clock.now())["notes"]
     assert (lag.snapshots, lag.newer) == (1, 1)
+    count = LossCounter(replica, {"production": vault, "standby": replica})
+    assert "production: snapshot" in count("notes", named).unknown
+    assert "was made by a newer Reopen" in count("notes", named).unknown, "what it holds is not counted"
+    assert count("notes", replace(named, seq=99)).unknown == ""
     site = SiteVault(site="standby", url=str(folder), role="standby", found=vault)
     status = collect_status(
         [site], contracts, log=None, initial_primary="production", here="standby", now=vault.clock.now()
