@@ -27,8 +27,8 @@ from reopen.storage.base import ObjectStore, proven
 from reopen.storage.canonical import decode, encode
 
 CHANGED_HINT = (
-    "It was changed after it was written. Keep it as it is, and look who could write there; a copy of the control "
-    "store may have it as it was."
+    "It was changed after it was written. Keep it aside and look who could write there; then put it back, under its "
+    "name, as a copy of the control store has it."
 )
 FORMAT = 1
 LOST_RACES_MAX = 64
@@ -232,7 +232,11 @@ def parse_link(data: bytes, name: str) -> Link:
     :raises Corrupt: not a link.
     :raises MadeByNewer: of a format that this version does not know.
     """
-    value = decode(data, name)
+    try:
+        value = decode(data, name)
+    except Corrupt as error:
+        # What reads bytes does not know whose they are: no vault holds these, and no replica gives them back.
+        raise Corrupt(error.message, hint=CHANGED_HINT, **error.context) from error
     if value.get("format", FORMAT) != FORMAT:
         raise MadeByNewer(f"{name} has format {value['format']!r}; this version reads {FORMAT}.", object=name)
     number, prev, nonce, body = (value.get(key) for key in ("number", "prev", "nonce", "body"))

@@ -204,8 +204,10 @@ def test_what_is_not_a_canonical_link_is_corrupt(tmp_path: Path, data: bytes, me
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "0000000001.json").write_bytes(data)
 
-    with pytest.raises(Corrupt, match=message):
+    with pytest.raises(Corrupt, match=message) as caught:
         open_log(LocalStore(tmp_path)).records()
+    assert "as a copy of the control store has it" in caught.value.next_step
+    assert "reopen verify" not in caught.value.next_step, "it looks at vaults"
 
 
 def add_link(root: Path, body: dict[str, object], **changes: object) -> None:
