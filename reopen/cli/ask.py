@@ -103,6 +103,7 @@ def sql(
     if list_them:
         return _questions()
     if serving:
+        _check_one_answer(query or "")
         return _printed(face, _ask_serving(session, query), Format.CSV if as_csv else form, out)
     from reopen.review.catalog.query import Catalog, describe_views
 
@@ -116,6 +117,7 @@ def sql(
     from reopen.review.catalog.named import find_question
 
     statement, values = find_question(query, words or ())
+    _check_one_answer(statement)
     if as_is and (memory or vaults):
         raise InvalidInput("--as-is asks the file and no vault.", hint="Leave out --memory and --vault.")
     in_file = as_is or not (memory or vaults or not _keeps_keys(session))
@@ -131,6 +133,22 @@ def sql(
             # Raises, with the names that there are: no rows would look like an answer.
             session.dataset(values["dataset"])
     return _printed(face, table, chosen, out)
+
+
+def _check_one_answer(query: str) -> None:
+    """Refuse statements of which an earlier one has rows too: only the last one's are shown."""
+    import duckdb
+
+    try:
+        *earlier, _ = [statement.expected_result_type for statement in duckdb.extract_statements(query)] or [[]]
+    except duckdb.Error:
+        return  # What cannot be parsed is told by who carries it out, in its own words.
+    rows = [duckdb.ExpectedResultType.QUERY_RESULT]
+    if rows in earlier:
+        raise InvalidInput(
+            "more than one of these statements has an answer, and only the last one's would be shown.",
+            hint="Ask them one by one, or as one with UNION ALL; CREATE TEMP TABLE may stand before a question.",
+        )
 
 
 def _check_form(form: Format, out: Path | None) -> None:

@@ -77,6 +77,7 @@ def test_sql_answers_named_questions_with_their_words(two: Place) -> None:
         (("diff", "", ""), "Write more"),
         (("drills", "papers"), "papers"),
         (("SELECT 1", "papers"), "papers"),
+        (("SELECT 1; SELECT 2", "--memory"), "only the last one's would be shown"),
         (("SELECT 1", "--format", "parquet"), "Parquet"),
         (("SELECT 1", "--as-is", "--memory"), "--as-is"),
         (("SELECT 1", "--out", "rows"), "format"),
@@ -88,6 +89,10 @@ def test_a_question_that_is_asked_wrongly_exits_with_2_and_says_how(
 ) -> None:
     error = two.json("sql", *words, code=2)["error"]
     assert says in error["message"] + error["hint"]
+
+
+def test_a_table_may_be_made_before_the_question(two: Place) -> None:
+    assert two.json("sql", "CREATE TEMP TABLE t AS SELECT 7 AS n; SELECT n + 1 AS more FROM t;") == [{"more": 8}]
 
 
 def test_the_name_of_a_view_is_a_question_and_an_unknown_dataset_is_none(two: Place) -> None:
