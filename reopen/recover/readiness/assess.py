@@ -199,7 +199,7 @@ def _check_kit(ask: Callable[[], Sequence[str]]) -> list[Check]:
     try:
         return [drift.check_kit(ask())]
     except Transient as error:
-        # A recovery needs no kit: a vault of ours that does not answer is no reason why the standby could not take over.
+        # A recovery needs no kit: that it cannot be checked is no reason why the standby could not take over.
         value = f"{UNKNOWN}: {error.message}"
         return [Check(name="kit", area=Area.DRIFT, verdict=Mark.WARN, value=value, what_to_do=error.next_step)]
 
