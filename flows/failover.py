@@ -33,6 +33,7 @@ from reopen import durations
 from reopen.control.log import EpochLog
 from reopen.control.records import Scenario, StepOutcome
 from reopen.control.rules import epoch_of
+from reopen.desk.doubts import doubt_lines, doubts
 from reopen.desk.moves import carry_out, choose_move, failback_wish
 from reopen.desk.recovery import Chosen, Wish, choose_failover, fence_of
 from reopen.desk.session import Session
@@ -87,7 +88,10 @@ def failover(request: FailoverRequest) -> FailoverResult:
             note += f" Whoever approves accepts: {', '.join(risks)}."
     epoch = epoch_of(log.records(), target=plan.target_site, initial=plan.source_site)
     describe_run(f"failover to {plan.target_site} (epoch {epoch})", plan_tag(plan), *map(_tier_tag, plan.tiers))
-    publish_plan(plan)
+    suspect = doubts(session, plan, request.vault or plan.target_site)
+    for line in doubt_lines(suspect):
+        get_run_logger().warning(line)
+    publish_plan(plan, suspect)
     result = carry_out(
         session,
         chosen,

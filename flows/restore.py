@@ -13,6 +13,7 @@ from prefect import flow, get_run_logger
 from flows.arguments import run_as_command
 from flows.outcome import concluded, describe_run
 from flows.requests import RestoreRequest
+from reopen.desk.doubts import doubt
 from reopen.desk.elsewhere import Workplace
 from reopen.desk.restore import Restored, RestoreWish, carry_out, choose_restore
 from reopen.desk.session import Session
@@ -35,13 +36,16 @@ def restore(request: RestoreRequest) -> Restored:
     if request.reason:
         get_run_logger().info(f"reason: {request.reason}")
     plan = choose_restore(session, wish_of(request))
+    suspect = doubt(plan.vault, request.dataset, plan.record.id)
+    if suspect:
+        get_run_logger().warning(f"snapshot {plan.record.id} may be encrypted or infected: {suspect}")
     if request.dry_run:
         done = Restored(plan=plan)
     else:
         done = carry_out(
             session, plan, check=request.check, execute=partial(_execute, session=session, vault=request.vault)
         )
-    publish_restore(done, reason=request.reason)
+    publish_restore(done, reason=request.reason, suspect=suspect)
     return concluded(done, done.problem)
 
 

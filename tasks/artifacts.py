@@ -5,13 +5,14 @@ Artifacts are for looking at. What a decision needs is in the vault, the epoch l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from reopen.clock import to_text
+from reopen.desk.doubts import doubt_lines
 from reopen.desk.prune import Pruned
 from reopen.desk.restore import Restored
 from reopen.desk.retention import Retained
@@ -92,8 +93,11 @@ def publish_suspicion(record: SnapshotRecord, reasons: Sequence[str]) -> None:
     emit(DatasetSuspect(dataset=record.dataset, site=record.site, snapshot=record.id, reasons=tuple(reasons)))
 
 
-def publish_restore(done: Restored, *, reason: str = "") -> None:
-    """What a restore wrote, or would, and how it was checked, under ``restore-<dataset>``."""
+def publish_restore(done: Restored, *, reason: str = "", suspect: str = "") -> None:
+    """What a restore wrote, or would, and how it was checked, under ``restore-<dataset>``.
+
+    :param suspect: why the snapshot may be no good; empty where nothing is known against it.
+    """
     plan, result = done.plan, done.result
     measures: dict[str, Any] = {
         "snapshot": plan.record.id,
@@ -113,6 +117,8 @@ def publish_restore(done: Restored, *, reason: str = "") -> None:
             "each chunk": "was opened and had the id that its content has, before it was written",
             "read again": checked or "no",
         }
+    if suspect:
+        measures["may be encrypted or infected"] = suspect
     if reason:
         measures["reason"] = reason
     dataset = plan.record.dataset
@@ -215,9 +221,15 @@ def publish_prune(done: Pruned, *, site: str) -> None:
     _table(("prune", site), rows, f"Prune of {site}" + (", planned only" if result is None else ""))
 
 
-def publish_plan(plan: RecoveryPlan) -> None:
-    """The plan as a runbook, under ``failover-plan`` or ``drill-plan``."""
-    create_markdown_artifact(runbook(plan), key=artifact_key(str(plan.kind), "plan"), description="The plan")
+def publish_plan(plan: RecoveryPlan, suspect: Mapping[str, str] | None = None) -> None:
+    """The plan as a runbook, under ``failover-plan`` or ``drill-plan``, below what is to be doubted of it.
+
+    :param suspect: by dataset why its recovery point may be no good.
+    """
+    # As code: a reason quotes endings of files, which whoever encrypted them chose.
+    doubts = "".join(f"    {line}\n" for line in doubt_lines(suspect or {}))
+    text = f"{doubts}\n{runbook(plan)}" if doubts else runbook(plan)
+    create_markdown_artifact(text, key=artifact_key(str(plan.kind), "plan"), description="The plan")
 
 
 def publish_evidence(kind: PlanKind, evidence: StoredEvidence, control: str) -> None:

@@ -31,8 +31,8 @@ ANSWER_SECONDS_MAX = 600.0
 """Time to read a plan and ask a colleague. Some machines give their jobs a terminal at which nobody ever sits."""
 
 
-def consent(face: Face, shown: Callable[[], Iterable[str]], *, yes: bool, kept: str = "nothing was changed") -> None:
-    """Show what is about to be done, and come back only when it is wanted (C1, C2).
+def consent(face: Face, shown: Callable[[], Iterable[str]], *, yes: bool, kept: str = "nothing was changed") -> bool:
+    """Show what is about to be done, and come back only when it is wanted (C1, C2); whether somebody was asked.
 
     :param shown: the lines; only called where they are shown. None of them: there is nothing to ask about (C4).
     :param kept: what is true when the answer is no.
@@ -42,10 +42,10 @@ def consent(face: Face, shown: Callable[[], Iterable[str]], *, yes: bool, kept: 
 
     terminal = None if yes else terminals.find_terminal(face)
     if terminal is None:
-        return
+        return False
     lines = [printable(line) for line in shown()]
     if not lines:
-        return
+        return False
     terminal.say("\n".join(lines))
     terminal.forget()
     terminal.say("Go on? Type yes, or anything else to leave everything as it is.")
@@ -56,7 +56,7 @@ def consent(face: Face, shown: Callable[[], Iterable[str]], *, yes: bool, kept: 
     if typed is None:
         why = f"nobody answered within {duration_text(ANSWER_SECONDS_MAX)}"
     elif typed.lower() in ("y", "yes"):
-        return
+        return True
     else:
         why = "it was not confirmed"
     raise Refused(f"{why}; {kept}.", hint="--yes goes on without the question.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from reopen.cli.text import count_text, duration_text, instant_text, size_text
 from reopen.control import rules
 from reopen.control.records import Scenario
-from reopen.desk.doubts import doubts
+from reopen.desk.doubts import doubt_lines, doubts
 from reopen.recover.hooks import HookKind
 from reopen.recover.plan import PlanKind
 from reopen.recover.rollback import committed_record
@@ -111,14 +111,6 @@ def _loss_of(plan: RecoveryPlan, dataset: PlannedDataset) -> str:
         text += f": {count_text(loss.files, 'file')}, {size_text(loss.size_bytes or 0)}{rows}{newer}"
     expected = dataset.predicted
     return text if expected is None else f"{text}; serves in about {duration_text(expected.p50.total_seconds())}"
-
-
-def doubt_lines(found: Mapping[str, str]) -> Iterator[str]:
-    """What is said of recovery points that are suspect, and what to do; nothing where none is."""
-    for name, text in found.items():
-        yield f"{name}: its recovery point may be encrypted or infected: {text}"
-    if found:
-        yield "--at last-clean takes the newest that stands under no suspicion"
 
 
 def pending_text(dataset: PlannedDataset) -> str:

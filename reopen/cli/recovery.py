@@ -116,8 +116,9 @@ def plan(
 
 def _plan_answer(planned: RecoveryPlan, suspect: Mapping[str, str], *, as_runbook: bool) -> Answer:
     from reopen.cli.forecast import outlook
-    from reopen.cli.outline import doubt_lines, pending_text
+    from reopen.cli.outline import pending_text
     from reopen.control.values import to_json
+    from reopen.desk.doubts import doubt_lines
     from reopen.recover.plan import PlanKind
     from reopen.recover.runbook import runbook
 
@@ -227,17 +228,16 @@ def failover(
     if flow:
         # The flow makes the plan itself; it is made here only for whoever is to be asked.
         consent(face, lambda: outline_of_move(face.session, choose(), fence), yes=yes, kept=KEPT)
-        return failover_answer(
-            led(
-                face,
-                lambda: run_flow(
-                    face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
-                    to=to, failed_at=wish.failed_at, assert_fenced=assert_fenced,
-                    accept_risk=tuple(accept_risk or ()), by=by, vault=vault, planned=planned, quiesce_max=quiesce_max,
-                    wait_approval=wait_approval,
-                ),
-            )
+        result = led(
+            face,
+            lambda: run_flow(
+                face, "failover", datasets=tuple(datasets or ()), reason=reason, point=point, source=source,
+                to=to, failed_at=wish.failed_at, assert_fenced=assert_fenced,
+                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, planned=planned, quiesce_max=quiesce_max,
+                wait_approval=wait_approval,
+            ),
         )  # fmt: skip
+        return failover_answer(result, doubts(face.session, result.plan, vault or result.plan.target_site))
     return move(
         face, choose(), fence=fence, reason=reason, vault=vault, wait_approval=wait_approval, yes=yes, what="failover"
     )
@@ -257,6 +257,7 @@ def move(
     """Carry out a move of the role, after whoever sits at the terminal has agreed to its plan."""
     from reopen.cli import terminal as terminals
     from reopen.cli.outline import outline_of_move
+    from reopen.desk.doubts import doubt_lines, doubts
     from reopen.desk.moves import carry_out
     from reopen.recover.context import Attended
 
@@ -265,22 +266,29 @@ def move(
     if chosen.begun:
         digest = chosen.plan.digest[:16]
         face.note(f"going on with the {what} to {chosen.plan.target_site} that was begun by plan {digest}.")
-    consent(face, lambda: outline_of_move(face.session, chosen, fence), yes=yes, kept=KEPT)
-    return failover_answer(
-        led(
-            face,
-            lambda: carry_out(
-                face.session,
-                chosen,
-                fence=fence,
-                reason=reason,
-                vault=vault,
-                progress=face.progress(),
-                wait=waiting(wait_approval),
-                attended=Attended.NOBODY if terminals.find_terminal(face) is None else Attended.TERMINAL,
-            ),
-        )
+    home = vault or chosen.plan.target_site
+    suspect = doubts(face.session, chosen.plan, home)
+    if not consent(face, lambda: outline_of_move(face.session, chosen, fence), yes=yes, kept=KEPT):
+        # Whoever was asked has read it in the outline.
+        for line in doubt_lines(suspect):
+            face.note(line)
+    result = led(
+        face,
+        lambda: carry_out(
+            face.session,
+            chosen,
+            fence=fence,
+            reason=reason,
+            vault=vault,
+            progress=face.progress(),
+            wait=waiting(wait_approval),
+            attended=Attended.NOBODY if terminals.find_terminal(face) is None else Attended.TERMINAL,
+        ),
     )
+    if result.plan.digest != chosen.plan.digest:
+        # One that holds the writers first chooses its points after the final sync.
+        suspect = doubts(face.session, result.plan, home)
+    return failover_answer(result, suspect)
 
 
 def led(face: Face, carry: Callable[[], FailoverResult]) -> FailoverResult:
@@ -315,8 +323,13 @@ def _wish(
     return Wish(datasets=tuple(datasets or ()), point=point, source=source, to=to, failed_at=instant, vault=vault)
 
 
-def failover_answer(result: FailoverResult) -> Answer:
-    """What a failover, planned or not, or a failback came to."""
+def failover_answer(result: FailoverResult, suspect: Mapping[str, str]) -> Answer:
+    """What a failover, planned or not, or a failback came to.
+
+    :param suspect: by dataset why the recovery point that it took may be no good.
+    """
+    from reopen.desk.doubts import doubt_lines
+
     value = {
         "ok": result.verdict == "met" and not result.broken and not result.undone,
         "verdict": result.verdict.value,
@@ -329,6 +342,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         "rpo_zero": result.rpo_zero,
         "fence": dict(result.evidence.evidence.fence),
         "diverged": list(result.diverged),
+        "suspect": dict(suspect),
         "problems": list(result.problems),
         "undone": list(result.undone),
         "chain_broken": result.broken,
@@ -343,6 +357,7 @@ def failover_answer(result: FailoverResult) -> Answer:
         *broken_lines(result.broken),
         *result.undone,
         *_what_to_type(result),
+        *(f"note: {line}" for line in doubt_lines(suspect)),
         *(f"note: {problem}" for problem in result.problems),
     ]
     return Answer(value=value, show=show, exit_code=EXIT_OK if value["ok"] else EXIT_NEGATIVE)

@@ -59,6 +59,7 @@ def restore(
     Needs: the recovery key, or its passphrase (`reopen help keys`).
     Exit 5: some files are damaged and were left out; all others are restored.
     """
+    from reopen.desk.doubts import doubt
     from reopen.desk.restore import RestoreWish, carry_out, choose_restore
 
     # By command a target may hold something: that is how an interrupted restore is gone on with.
@@ -72,11 +73,16 @@ def restore(
         face.note(
             f"snapshot {record.id} is incomplete: {count_text(record.totals.unreadable, 'file')} could not be read."
         )
+    suspect = doubt(planned.vault, dataset, record.id)
+    if suspect:
+        face.note(f"snapshot {record.id} may be encrypted or infected: {suspect}")
+        face.note("--at last-clean takes the newest that stands under no suspicion.")
     value: dict[str, Any] = {
         "dataset": dataset,
         "snapshot": record.id,
         "state": record.state,
         "consistent_at": plain(record.consistent_at),
+        "suspect": suspect,
         "target": to,
         "dry_run": dry_run,
         "files": planned.files,

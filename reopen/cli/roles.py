@@ -187,6 +187,7 @@ def failback(
     """
     from reopen.cli.outline import outline_of_move
     from reopen.control.records import Scenario
+    from reopen.desk.doubts import doubts
     from reopen.desk.moves import choose_move, failback_wish
     from reopen.desk.recovery import Wish, fence_of
 
@@ -200,16 +201,15 @@ def failback(
     if flow:
         # The flow makes the plan itself; it is made here only for whoever is to be asked.
         consent(face, lambda: outline_of_move(session, choose(), fence), yes=yes, kept=KEPT)
-        return failover_answer(
-            led(
-                face,
-                lambda: run_flow(
-                    face, "failover", reason=reason, to=to, assert_fenced=assert_fenced,
-                    accept_risk=tuple(accept_risk or ()), by=by, vault=vault, failback=True, quiesce_max=quiesce_max,
-                    wait_approval=wait_approval,
-                ),
-            )
+        result = led(
+            face,
+            lambda: run_flow(
+                face, "failover", reason=reason, to=to, assert_fenced=assert_fenced,
+                accept_risk=tuple(accept_risk or ()), by=by, vault=vault, failback=True, quiesce_max=quiesce_max,
+                wait_approval=wait_approval,
+            ),
         )  # fmt: skip
+        return failover_answer(result, doubts(session, result.plan, vault or result.plan.target_site))
     return move(
         face, choose(), fence=fence, reason=reason, vault=vault, wait_approval=wait_approval, yes=yes, what="failback"
     )

@@ -59,6 +59,20 @@ def test_a_person_is_told_before_a_failover_to_a_suspect_point(suspect: Place, p
     assert "its recovery point may be encrypted" in " ".join(person.getvalue().split())
 
 
+def test_whoever_is_not_asked_is_told_too_that_a_suspect_point_was_taken(suspect: Place) -> None:
+    """By a script with --yes, and of a restore: beside the result, and in it."""
+    restored = suspect.run("restore", "papers", "--to", str(suspect.folder / "back"), "--dry-run")
+    assert "may be encrypted or infected: suspect since snapshot" in restored.stderr
+    assert "--at last-clean" in restored.stderr
+
+    ran = suspect.run("failover", "--yes", "--reason", "a test", "--accept-risk", "old-primary-may-write")
+
+    assert "note: papers: its recovery point may be encrypted or infected" in ran.stderr
+    assert "note: papers: its recovery point may be encrypted or infected" in ran.stdout
+    again = suspect.json("restore", "papers", "--to", str(suspect.folder / "back"), "--dry-run")
+    assert "names got the ending .locked" in again["suspect"]
+
+
 def test_what_is_still_suspect_after_a_clearing_is_told(suspect: Place) -> None:
     for note in ("restored", "and more"):
         suspect.write("papers", note=note)
