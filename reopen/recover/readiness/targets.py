@@ -19,7 +19,7 @@ from reopen.ids import new_id
 from reopen.recover.plan import PlannedDataset
 from reopen.recover.readiness.limit import side_by_side
 from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
-from reopen.storage import ObjectStore, local_path, open_store
+from reopen.storage import ObjectStore, is_object_store, local_path, open_store
 from reopen.storage.base import PROBE_FOLDER
 
 PROBE = b"reopen was here to see whether it may write; this may be removed\n"
@@ -41,7 +41,19 @@ def check_targets(datasets: tuple[PlannedDataset, ...], *, seconds_max: float) -
     places = {dataset.name: place_above(dataset.target_url) for dataset in datasets}
     # Many datasets lie side by side; each place is asked once.
     tried = side_by_side(seconds_max, {place: partial(try_place, place) for place in sorted(set(places.values()))})
-    return [check for name, place in places.items() for check in judge_place(name, place, tried)]
+    found = [check for name, place in places.items() for check in judge_place(name, place, tried)]
+    return found + [_unchecked(dataset) for dataset in datasets if not _can_be_checked(dataset.target_url)]
+
+
+def _can_be_checked(url: str) -> bool:
+    return local_path(url) is not None or is_object_store(url)
+
+
+def _unchecked(dataset: PlannedDataset) -> Check:
+    """Said before the day: a restore to an SFTP or WebDAV server works, and a failover needs more than that."""
+    value = "it can be restored here, and neither validated nor promoted: that needs a local folder or an object store"
+    todo = "Give the dataset another place at this site, or mount the server there."
+    return _check("target-kind", Area.CAPACITY, Mark.FAIL, f"{dataset.target_url}: {value}", todo, dataset.name)
 
 
 def place_above(url: str) -> str:

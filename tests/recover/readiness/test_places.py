@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from reopen.recover.readiness.security import (
     check_keys,
     try_delete,
 )
-from reopen.recover.readiness.targets import judge_place, place_above, try_folder, try_place, try_store
+from reopen.recover.readiness.targets import check_targets, judge_place, place_above, try_folder, try_place, try_store
 from reopen.storage.base import Piece
 from reopen.vault import Vault, make_keys, save_key
 from tests.kit import a_dataset, a_keyring, a_vault, snapshot
+from tests.recover.business import plan_of
 from tests.stores import MemoryStore
 
 
@@ -260,3 +262,13 @@ def test_a_watch_that_has_fallen_silent_warns(minutes: int | None, mark: Mark) -
     looked_at = None if minutes is None else now - timedelta(minutes=minutes)
 
     assert check_watch(looked_at, timedelta(minutes=1), now).verdict is mark
+
+
+def test_a_place_that_is_restored_to_and_cannot_be_validated_is_told_before_the_day() -> None:
+    """memory:// stands for SFTP and WebDAV here: it can be written, and the checks of a contract do not read it."""
+    dataset = replace(plan_of().datasets[0], target_url="memory://server/place")
+    found = {check.name: check for check in check_targets((dataset,), seconds_max=60.0)}
+    assert found["target-write"].verdict is Mark.OK
+    assert found["target-kind"].verdict is Mark.FAIL
+    assert "neither validated nor promoted" in found["target-kind"].value
+    assert "target-kind" not in {check.name for check in check_targets(plan_of().datasets[:1], seconds_max=60.0)}
