@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import rfc8785
@@ -18,6 +19,10 @@ RECORD_BYTES_MAX = 1 << 20
 """No stored JSON document is larger; a reader refuses before parsing."""
 
 JsonObject = dict[str, Any]
+
+_NOT_PLAIN = re.compile(rb"[0-9]{16}|[\xf0-\xff]")
+"""Where canonical form is more than sorted keys without spaces: integers that a double cannot hold, and characters that
+UTF-16 sorts before others. A digest with sixteen digits in a row is found as well, which costs time only."""
 
 
 def encode(value: JsonObject) -> bytes:
@@ -36,17 +41,31 @@ def decode(data: bytes, name: str) -> JsonObject:
     hint = "`reopen verify --level structure` names everything that is damaged."
     if len(data) > RECORD_BYTES_MAX:
         raise Corrupt(f"{name} has {len(data)} bytes; no document has more than {RECORD_BYTES_MAX}.", object=name)
+    floats: list[float] = []
+
+    def keep_float(text: str) -> float:
+        floats.append(float(text))
+        return floats[-1]
+
     try:
-        value = json.loads(data, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+        value = json.loads(
+            data, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_float=keep_float
+        )
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"{name} is not valid JSON: {error}.", hint=hint, object=name) from error
     try:
-        canonical = isinstance(value, dict) and rfc8785.dumps(value) == data
+        write = rfc8785.dumps if floats or _NOT_PLAIN.search(data) else _write_plain
+        canonical = isinstance(value, dict) and write(value) == data
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError):
         canonical = False
     if not canonical:
         raise Corrupt(f"{name} is not a canonical JSON object.", hint=hint, object=name)
     return dict(value)
+
+
+def _write_plain(value: JsonObject) -> bytes:
+    """What rfc8785 writes, ten times as fast, of a value without floats and without what :data:`_NOT_PLAIN` finds."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:

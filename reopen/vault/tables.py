@@ -48,6 +48,8 @@ DECODED_BYTES_MAX = 512 << 20
 DECODED_BYTES_PER_BYTE_MAX = 32
 """What the values of one part may take when it is read: so many bytes, and so many more for each byte that is stored.
 The first alone is twice what is written; the second is for one row of many chunks, whose ids no codec makes fewer."""
+ROWS_FOR_THREADS_MIN = 20_000
+"""From here on decoding a table's columns side by side is worth its threads."""
 INDEX_ROW_BYTES_MIN = 8
 """A row of the index names its chunk by 32 bytes that no codec makes fewer; a chunk may have a few rows."""
 
@@ -154,10 +156,10 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
         with _open(data, key) as file:
             _check_size(file.metadata, schema, len(data))
             dictionaries = check_pages(data, file.metadata, key, schema.names, bytes_max)
-            table = None if dictionaries else file.read(columns=schema.names)
+            table = None if dictionaries else _read(file, schema)
         if table is None:
             with _open(data, key, dictionaries) as file:
-                table = file.read(columns=schema.names)
+                table = _read(file, schema)
             if expanded_bytes(table, dictionaries) > bytes_max:
                 raise ValueError(f"its values take more than {bytes_max} bytes")
         table = table.select(schema.names).cast(schema)
@@ -176,7 +178,12 @@ def decode_parquet(data: bytes, schema: pa.Schema, key: bytes, name: str) -> pa.
 
 def _open(data: bytes, key: bytes, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
     properties = pe.create_decryption_properties(footer_key=key)
-    return pq.ParquetFile(io.BytesIO(data), read_dictionary=list(dictionaries), decryption_properties=properties)
+    return pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(dictionaries), decryption_properties=properties)
+
+
+def _read(file: pq.ParquetFile, schema: pa.Schema) -> pa.Table:
+    # Handing the columns of a small table to threads takes longer than decoding them.
+    return file.read(columns=schema.names, use_threads=file.metadata.num_rows > ROWS_FOR_THREADS_MIN)
 
 
 def _check_size(metadata: Any, schema: pa.Schema, size_bytes: int) -> None:

@@ -22,6 +22,9 @@ VALUES = st.recursive(
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
+@example({"\ue000": 1, "\U00010000": 2})  # UTF-16 sorts the second first.
+@example({"\U00010000": {"\ue000": "\x7f\u2028\x00"}})
+@example({"a": 2**53 - 1, "b": -(2**53) + 1})
 def test_what_is_written_is_read_back_and_is_what_the_page_says(value: dict[str, object]) -> None:
     """I1; the second encoder is the specification's reader's own."""
     data = encode(value)
@@ -51,6 +54,10 @@ def test_what_is_written_is_read_back_and_is_what_the_page_says(value: dict[str,
         b'{"a":"\\u0041"}',
         b'{"a":"\\/"}',
         b'{"a":9007199254740993}',
+        b'{"a":[9007199254740992]}',
+        b'{"a":{"b":-9007199254740992}}',
+        '{"\ue000":1,"\U00010000":2}'.encode(),
+        b'{"a":[0.10]}',
         b'{"a":' + b"1" * 5000 + b"}",
         b'{"a":"\xff"}',
         b'{"a":"\\ud800"}',
@@ -58,12 +65,17 @@ def test_what_is_written_is_read_back_and_is_what_the_page_says(value: dict[str,
         '{"a":1}'.encode("utf-16"),
         b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     ],
-    ids=range(25),
+    ids=range(29),
 )
 def test_what_is_not_canonical_is_corrupt(data: bytes) -> None:
     """I2."""
     with pytest.raises(Corrupt, match="some object"):
         decode(data, "some object")
+
+
+@pytest.mark.parametrize("value", [{"a": 0.1}, {"a": [1e21, 1e-7, -1.5]}, {"a": 2**53 - 1, "\U00010000": 0.5}])
+def test_a_float_is_read_as_it_was_written(value: dict[str, object]) -> None:
+    assert decode(encode(value), "x") == value
 
 
 def test_a_document_over_the_limit_is_refused_before_it_is_parsed() -> None:
