@@ -6,6 +6,9 @@ UV := .venv/bin/uv
 # that they start; the others keep the cores busy.
 TEST_WORKERS ?= 4
 
+# Some images forbid Python to keep what it has compiled. The tests start some thousand processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run up down test check check-services check-ui docs bench soak lock clean FORCE
 
