@@ -302,7 +302,8 @@ class Vault:
         if body.get("vault") != self.id:
             raise Corrupt(f"{name} belongs to vault {body.get('vault')}.", hint=hint, object=name)
         check_requirements(body, name)
-        if body["kind"] != "lease":  # A lease speaks of now; believing one costs at most a wait.
+        # A lease speaks of now; believing one costs at most a wait.
+        if signer in self.trust.ended and body["kind"] != "lease":
             stored = encode_envelope(body, signer, signature)
             self.check_not_later(signer, blake3(stored).digest(), name)
 
