@@ -41,9 +41,9 @@ check: .venv/.ready docs ## Lint, formatting, types, layers, documentation
 	@$(PY) -m mypy --strict
 	@.venv/bin/lint-imports --no-logo
 
-check-services: .venv/.ready ## Run servers and workers as production's files say, on PostgreSQL (installs it as root)
+check-services: .venv/.ready ## Run servers, workers and flows in processes of their own, as production does (installs PostgreSQL as root)
 	@.ci/install-packages postgresql systemd
-	@$(PY) -m pytest -m services tests/services
+	@$(PY) -m pytest -m "services and not soak" tests/services
 
 check-ui: .venv/.ready docs ## Look at every page in a real browser: ours, Prefect's, the documentation (installs Chromium as root)
 	@.ci/install-packages chromium

@@ -27,7 +27,7 @@ START_SECONDS_MAX = 180
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs PostgreSQL."""
+    """Everything here needs PostgreSQL, or Prefect in many processes: one import of it takes seconds."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("services")

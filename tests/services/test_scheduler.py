@@ -67,7 +67,6 @@ def server_url(tmp_path: Path) -> Iterator[str]:
                 server.wait()
 
 
-@pytest.mark.slow
 def test_a_deployment_with_a_cron_yields_scheduled_runs(server_url: str) -> None:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate

@@ -109,7 +109,6 @@ def files(scene: Scene, site: str) -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.mark.slow
 def test_a_failover_whose_flow_processes_are_killed_is_ended_by_one_that_knows_the_log_only(
     business: Scene, prefect_harness: None
 ) -> None:

@@ -17,8 +17,6 @@ from tests.flows.observed import newest_flow_run, task_runs_of
 from tests.flows.scene import Scene, make_scene
 from tests.trees import differences, grow, some_bytes
 
-pytestmark = pytest.mark.slow
-
 TREE = {f"part-{number}": some_bytes(9000 + 4000 * number, number) for number in range(5)} | {
     f"small/{number}": some_bytes(300, 100 + number) for number in range(40)
 }
@@ -61,7 +59,6 @@ def said(vault: Vault, record: SnapshotRecord) -> Any:
     return vault.manifest(record).select(WHAT_IS_SAID).to_pydict()
 
 
-@pytest.mark.flows
 @pytest.mark.parametrize("runner", ["processes", "dask"])
 def test_another_runner_gives_what_threads_give(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest, runner: str
@@ -119,7 +116,6 @@ def make_scene_beside(scene: Scene, folder: Path) -> Scene:
     return made
 
 
-@pytest.mark.flows
 def test_a_second_snapshot_elsewhere_reads_what_changed_and_stores_it_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
@@ -132,7 +128,6 @@ def test_a_second_snapshot_elsewhere_reads_what_changed_and_stores_it_once(
     assert (again.totals.read_files, again.totals.new_raw_bytes) == (2, 5000), "the index is known elsewhere as well"
 
 
-@pytest.mark.flows
 def test_an_error_of_a_shard_elsewhere_is_told_as_itself_and_nothing_is_committed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
