@@ -199,6 +199,7 @@ def test_the_whole_benchmark_runs_and_saves_what_it_found(
     assert list(folders["folder"].iterdir()) == []
 
 
+@pytest.mark.soak
 def test_the_program_measures_one_workload_and_names_the_peers_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,11 +80,11 @@ def passphrase(keyed: Keyed, store: ObjectStore) -> None:
 
 
 CHANGES: dict[str, tuple[Change, int]] = {
-    # And how many crash points it has at least: two for each mutation of the store.
-    "add a recovery key": (add_recovery, 4),
+    # And how many crash points it has at least: one for each mutation of the store, and one after the last.
+    "add a recovery key": (add_recovery, 3),
     "add a writer": (add_writer, 2),
-    "rotate the writer": (rotate, 8),
-    "end a stolen writer": (end_stolen, 4),
+    "rotate the writer": (rotate, 5),
+    "end a stolen writer": (end_stolen, 3),
     "rotate the metadata key": (rotate_metadata, 2),
     "remove a recovery key": (remove_first, 2),
     "seal old slots again": (reseal, 2),
