@@ -34,7 +34,6 @@ HARDENED = {
     "ProtectHome": "yes",
     "PrivateTmp": "yes",
     "User": "reopen",
-    "UMask": "0077",
 }
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH|ENCRYPTION")
 
@@ -138,6 +137,10 @@ def test_every_unit_is_hardened_and_ends_when_it_is_stopped(name: str) -> None:
     settings = unit(f"{name}.service")
     for key, value in HARDENED.items():
         assert settings[f"Service.{key}"] == [value], key
+    # What a failover promotes at the standby is read by others than the user of the services.
+    promotes = any("/srv/data" in places for places in settings.get("Service.ReadWritePaths", ()))
+    assert settings["Service.UMask"] == ["0022" if promotes else "0077"]
+    assert settings["Service.StateDirectoryMode"] == ["0700"]
     (kind,) = settings["Service.Type"]
     limit = "Service.TimeoutStartSec" if kind == "oneshot" else "Service.TimeoutStopSec"
     assert 0 < int(settings[limit][0]) <= 300
