@@ -19,8 +19,8 @@ class Hook:
     """A command of a site that a recovery calls: what it runs, and what tells whether it is done already."""
 
     command: tuple[str, ...]
-    """The program and its arguments; it runs without a shell and is told REOPEN_STEP, REOPEN_EPOCH, REOPEN_SITE and
-    REOPEN_PLAN."""
+    """The program and its arguments; it runs without a shell and is told REOPEN_STEP, REOPEN_EPOCH, REOPEN_SITE,
+    REOPEN_PLAN and, where it is called for one dataset, REOPEN_DATASET."""
     check: tuple[str, ...] = ()
     """Exits 0 for done, 3 for not done; empty: nobody can tell."""
     timeout: timedelta = timedelta(seconds=HOOK_SECONDS_DEFAULT)

@@ -59,7 +59,8 @@ settings, the vault and the recovery key; production, a Prefect server and this 
 
 Where Reopen is not installed any more, any machine with Python 3.11 or newer will do: install version {version} from
 your copy of its source (`pip install --require-hashes -r requirements.lock`, then `pip install --no-deps .`), put
-`settings.toml` and `contracts/` into a folder, set the places and `keys` in the settings, and run `reopen status`.
+`settings.toml` into a folder as `reopen.toml`, with `contracts/` beside it; set `contracts`, `keys` and the places in
+it, and run `reopen status` there.
 
 ## Without Reopen
 
