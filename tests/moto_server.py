@@ -42,6 +42,6 @@ if __name__ == "__main__":
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: modules
     utils.parse_timestamp = functools.lru_cache(4096)(utils.parse_timestamp)
-    S3Response.put_object = _one_at_a_time(S3Response.put_object)
+    S3Response.put_object = _one_at_a_time(S3Response.put_object)  # type: ignore[method-assign]
     vars(server)["MotoRequestHandler"] = _Handler
     server.main()
