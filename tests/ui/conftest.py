@@ -22,8 +22,8 @@ from tests.servers import free_port
 
 FOLDER = Path(__file__).resolve().parent
 START_SECONDS_MAX = 300
-WAIT_MILLISECONDS = 120_000
-"""For whatever a page is to show; the machine runs a server, three workers and a browser on its cores."""
+WAIT_MILLISECONDS = 300_000
+"""For whatever a page is to show; the machine runs a server, three workers and a browser on its cores, and more."""
 
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
