@@ -48,13 +48,16 @@ def sync_pool(client: SyncPrefectClient, wanted: Sequence[Wanted], *, site: str,
 
 
 def _put_in_order(client: SyncPrefectClient, pool: str, names: Sequence[str]) -> None:
-    """Give our queues the first places, in their order; the server moves others behind one that takes a place."""
-    standing = sorted(client.read_work_queues(work_pool_name=pool), key=lambda queue: queue.priority or 0)
-    if [queue.name for queue in standing][: len(names)] == list(names):
-        return
-    ids = {queue.name: queue.id for queue in standing}
-    for name in reversed(names):
-        client.update_work_queue(ids[name], priority=1)
+    """Give our queues the first places, in their order, and those behind them a place each: the server moves no queue
+    out of a place that another is given, and of two in one place it takes from any first."""
+    standing = {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool)}
+    others = sorted(standing.keys() - set(names), key=lambda name: (standing[name].priority or 0, name))
+    taken = 0
+    for name in (*names, *others):
+        queue = standing[name]
+        taken = taken + 1 if name in names else max(taken + 1, queue.priority or 0)
+        if queue.priority != taken:
+            client.update_work_queue(queue.id, priority=taken)
 
 
 def _place(queue: str) -> tuple[int, str]:
