@@ -43,6 +43,11 @@ QUEUE_TEXTS: Mapping[str, str] = {
     "upkeep": "Checks, drills, retention and pruning: what may wait until copies are made.",
 }
 """What waits in each queue, by the first part of its name; in the order in which a worker takes from them."""
+ONE_AT_A_TIME = (
+    'One run at a time: another that is started meanwhile ends as "Cancelled". Wait until the first has ended, and '
+    "start it again where that did not do what you asked for."
+)
+"""Told with a deployment: the page of a run that was cancelled says no more than that."""
 PATIENCE_RPOS = 4
 PATIENCE_LEAST = timedelta(hours=12)
 WATCH_LEAST = timedelta(minutes=5)
@@ -120,6 +125,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
     return tuple(
         replace(
             item,
+            description=f"{item.description}\n\n{ONE_AT_A_TIME}" if item.runs_max == 1 else item.description,
             seconds_max=seconds_max(item, settings, contracts),
             datasets=tuple(sorted(contracts.datasets)),
             tiers=tuple(sorted(set(tiers.values()))),

@@ -57,13 +57,16 @@ def test_everything_is_made_once_left_alone_and_removed_when_no_contract_asks_fo
         own = client.read_deployment_by_name("snapshot/ledger")
         assert (own.work_pool_name, own.work_queue_name) == ("reopen-production", "tier-1")
         assert own.version == "0.1.0+1.0.0"
+        assert 'ends as "Cancelled"' in str(own.description), "the page of such a run does not say why"
         assert own.job_variables["env"]["REOPEN_SITE"] == "production"
     assert set(deployed(scene.production).values()) == {"unchanged"}, (
         "it is put in its place, which is no change of ours"
     )
     with get_client(sync_client=True) as client:
         queues = sorted(client.read_work_queues(work_pool_name="reopen-production"), key=lambda queue: queue.priority)
-        assert [queue.name for queue in queues][:3] == ["tier-1", "tier-2", "upkeep"], "people's own come behind (P1)"
+        places = [(queue.name, queue.priority) for queue in queues]
+        assert places[:3] == [("tier-1", 1), ("tier-2", 2), ("upkeep", 3)], "people's own come behind (P1)"
+        assert len({place for _, place in places}) == len(places), "no two are in one place"
 
     (scene.folder / "contracts/papers.odcs.yaml").unlink()
     gone = {"snapshot/papers", "limit/reopen:production:writer:papers"}
