@@ -108,14 +108,13 @@ def publish_restore(done: Restored, *, reason: str = "", suspect: str = "") -> N
         "left out": plan.left_out,
     }
     if result is not None:
-        checked = ", ".join(f"{status}: {number}" for status, number in sorted(done.checked.items()))
+        right = f"all of it is right: {sum(done.checked.values())} files and folders"
         measures |= {
             "written files": result.written_files,
             "right already": result.unchanged_files,
             "deleted": result.deleted,
             "seconds": round(result.seconds, 2),
-            "each chunk": "was opened and had the id that its content has, before it was written",
-            "read again": checked or "no",
+            "read again": (done.problem or right) if done.checked else "no",
         }
     if suspect:
         measures["may be encrypted or infected"] = suspect
@@ -229,7 +228,11 @@ def publish_plan(plan: RecoveryPlan, suspect: Mapping[str, str] | None = None) -
     # As code: a reason quotes endings of files, which whoever encrypted them chose.
     doubts = "".join(f"    {line}\n" for line in doubt_lines(suspect or {}))
     text = f"{doubts}\n{runbook(plan)}" if doubts else runbook(plan)
-    create_markdown_artifact(text, key=artifact_key(str(plan.kind), "plan"), description="The plan")
+    create_markdown_artifact(
+        text,
+        key=artifact_key(str(plan.kind), "plan"),
+        description=f"What this {plan.kind} of {plan.target_site} does, in order, with every command",
+    )
 
 
 def publish_evidence(kind: PlanKind, evidence: StoredEvidence, control: str) -> None:
@@ -269,7 +272,9 @@ def publish_recovery(plan: RecoveryPlan, measured: Measured) -> None:
     for row in rows:
         _table((kind, str(row["dataset"])), [row], f"{kind.capitalize()} of {row['dataset']}: {row['verdict']}")
     create_markdown_artifact(
-        summary(plan, measured), key=artifact_key(kind, "summary"), description=str(measured.verdict)
+        summary(plan, measured),
+        key=artifact_key(kind, "summary"),
+        description=f"{kind.capitalize()} of {plan.target_site}: {measured.verdict}",
     )
     finished = DrillFinished if plan.kind is PlanKind.DRILL else FailoverFinished
     emit(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
 from reopen.desk.left import Left
 from reopen.desk.relief import Relief
+from reopen.durations import to_text
 from reopen.recover.readiness import Readiness
 from reopen.recover.readiness.model import describe
+from reopen.recover.watch.judge import Exposed
 from reopen.recover.watch.look import Looked
 from reopen.review.report.assemble import Report
 from tasks.events import Event, ReadyFailed, ReadyRestored, RecoveryLeft, WatchLooked, WritersHeld, emit, event_of
@@ -29,7 +32,8 @@ def publish_readiness(found: Readiness) -> None:
         }
         for check in found.checks
     ]
-    ended = "could take over now" if found.ok else f"could NOT take over now: {len(found.failed)} checks failed"
+    failed = "1 check failed" if len(found.failed) == 1 else f"{len(found.failed)} checks failed"
+    ended = "could take over now" if found.ok else f"could NOT take over now: {failed}"
     create_table_artifact(rows, key=artifact_key("ready", found.site), description=f"{found.site} {ended}")
     emit(readiness_event(found))
 
@@ -92,8 +96,8 @@ def publish_watch(found: Looked) -> None:
         {
             "place": f"copy:{item.dataset}",
             "status": str(item.mark),
-            "seconds": "-" if item.exposure is None else round(item.exposure.total_seconds()),
-            "detail": "no verified copy" if item.exposure is None else "seconds of data would be lost",
+            "seconds": "-",
+            "detail": _exposure_text(item),
         }
         for item in found.exposed
     ]
@@ -102,6 +106,12 @@ def publish_watch(found: Looked) -> None:
     )
     for event in watch_events(found):
         emit(event)
+
+
+def _exposure_text(item: Exposed) -> str:
+    if item.exposure is None:
+        return "no verified copy"
+    return f"{to_text(max(item.exposure, timedelta(0)))} of data would be lost; RPO {to_text(item.rpo)}"
 
 
 def watch_events(found: Looked) -> list[Event]:

@@ -62,7 +62,11 @@ def test_a_restore_fills_a_new_folder_and_says_what_came_back_and_how_it_was_che
     assert done.checked == {"ok": 3}
     assert newest_flow_run("ledger").name == f"restore ledger to {target}"
     shown = told("restore-ledger")
-    assert (shown["files"], shown["written files"], shown["read again"]) == (3, 3, "ok: 3")
+    assert (shown["files"], shown["written files"], shown["read again"]) == (
+        3,
+        3,
+        "all of it is right: 3 files and folders",
+    )
     assert shown["reason"] == "an auditor asks"
     assert "key" not in " ".join(shown), "nothing of a key is shown"
 
