@@ -21,6 +21,9 @@ KINDS = {Answer.YES: "met", Answer.UNPROVEN: "missed", Answer.NO: "failed"}
 WORDS = {Answer.YES: "Yes", Answer.UNPROVEN: "Not proven", Answer.NO: "No"}
 EXPECTED = {"keeps": "ok", "may miss": "warn", "will miss": "fail", "unknown": "unknown"}
 
+FOLD_ABOVE = 20
+"""More datasets than these are folded by tier: on a phone a page of sixty was twenty screens of them."""
+
 
 def render(report: Report) -> str:
     """The page of a report."""
@@ -47,6 +50,7 @@ def render(report: Report) -> str:
         head_problem=standing.head.message if isinstance(standing.head, ReopenError) else "",
         share=share_text,
         used=_used,
+        is_folded=len(report.datasets) > FOLD_ABOVE and all(line.tier is not None for line in report.datasets),
         behind=[
             (dataset.name, site, count, dataset.lag_seconds[site])
             for dataset in standing.status.datasets
