@@ -80,7 +80,7 @@ def name_of(place: Path) -> str:
     """The name of a dataset after its folder, in the letters that a name may have."""
     plain = unicodedata.normalize("NFKD", place.name).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    return (name if name[:1].isalpha() else f"data-{name}".rstrip("-"))[:NAME_LETTERS_MAX]
+    return (name if name[:1].isalpha() else f"data-{name}")[:NAME_LETTERS_MAX].rstrip("-")
 
 
 def contract_text(name: str, path: str, purpose: str) -> str:

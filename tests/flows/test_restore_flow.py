@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from typer.testing import CliRunner
 
@@ -106,6 +107,14 @@ def test_what_came_back_wrong_is_a_finding_and_not_a_success(scene: Scene, tmp_p
     assert "1 size_mismatch" in done.problem
 
 
+def test_of_a_part_that_was_restored_only_that_part_is_looked_for(scene: Scene, tmp_path: Path) -> None:
+    session = open_session(scene.production)
+    wish = RestoreWish(dataset="ledger", to=str(tmp_path / "restored"), patterns=("1.txt",))
+    done = carry_out(session, choose_restore(session, wish), check=True)
+    assert done.checked == {"ok": 1}
+    assert done.problem == ""
+
+
 def test_a_folder_is_empty_or_refused(scene: Scene, tmp_path: Path) -> None:
     """R1"""
     require_empty(str(tmp_path / "not there yet"))
@@ -115,6 +124,10 @@ def test_a_folder_is_empty_or_refused(scene: Scene, tmp_path: Path) -> None:
         require_empty(str(scene.folder))
     with pytest.raises(TargetUnwritable, match="cannot be looked into"):
         require_empty(str(scene.production))
+    require_empty("memory://restored")
+    fsspec.filesystem("memory").pipe("/restored/folder/file", b"something")
+    with pytest.raises(Refused, match="is not empty: folder"):
+        choose_restore(open_session(scene.production), RestoreWish(dataset="ledger", to="memory://restored"))
 
 
 def test_the_command_checks_too_where_it_is_asked(scene: Scene, tmp_path: Path) -> None:
