@@ -69,8 +69,11 @@ def _listen(run: UUID, worker: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     # Where the process ends in time, this thread ends with it.
     never.wait(GRACE_SECONDS)
-    _say_cancelled(run)
-    os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        _say_cancelled(run)
+    finally:
+        # Also where the server has gone meanwhile: it was told to end.
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _say_cancelled(run: UUID) -> None:

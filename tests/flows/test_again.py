@@ -92,6 +92,58 @@ def test_only_deployments_that_may_be_done_twice_are_watched_for_crashes(tmp_pat
             assert (f"reopen:again:{site}" in item.tags) is (item.flow in REPEATABLE), item.full_name
 
 
+def test_what_surrounds_a_crash_is_what_the_server_has_of_its_deployment_and_its_site(tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+
+    from flows.again import _crashed
+
+    scene = make_scene(tmp_path)
+    settings = scene.production.read_text().replace('[tiers.2]\nrpo = "1h"', '[tiers.2]\nrpo = "5h"')
+    scene.production.write_text(settings)
+    session = open_session(scene.production)
+    tight, loose = (session.contracts.datasets[name].objective.rpo for name in ("ledger", "papers"))
+    assert (tight, loose) == (HOUR, 5 * HOUR)
+    deployment, flow = uuid4(), uuid4()
+
+    def a_run(**known: Any) -> FlowRun:
+        return FlowRun.model_validate({"flow_id": flow, "deployment_id": deployment, **known})
+
+    found = {
+        StateType.SCHEDULED: [a_run(expected_start_time=NOW + HOUR)],
+        StateType.COMPLETED: [a_run(start_time=NOW - 3 * HOUR)],
+        StateType.CRASHED: [a_run(), a_run()],
+    }
+
+    class Server:
+        def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, **_: Any) -> list[FlowRun]:
+            asked = flow_run_filter.state
+            assert asked is not None
+            assert asked.type is not None
+            assert asked.type.any_ is not None
+            [kind] = asked.type.any_
+            own = flow_run_filter.deployment_id
+            of_site = flow_run_filter.tags
+            if kind is StateType.CRASHED:
+                assert own is None
+                assert of_site is not None
+                assert of_site.all_ == ["reopen:again:production"]
+            else:
+                assert own is not None
+                assert own.any_ == [deployment]
+            return found[kind]
+
+    run = a_run(end_time=NOW, tags=["papers", "again-2"])
+    assert _crashed(Server(), session, run, "snapshot") == Crashed(  # type: ignore[arg-type]
+        flow="snapshot", at=NOW, attempts=2, crashes=2, next_at=NOW + HOUR, newest=NOW - 3 * HOUR, rpo=tight
+    )
+    of_papers = a_run(end_time=NOW, parameters={"request": {"datasets": ["papers"]}})
+    assert _crashed(Server(), session, of_papers, "snapshot").rpo == loose  # type: ignore[arg-type]
+    assert _crashed(Server(), session, run, "verify").rpo is None  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def server(prefect_harness: None) -> Iterator[None]:
     """The server that tests share, on which nothing is deployed afterwards."""
@@ -128,6 +180,8 @@ def test_a_crash_starts_the_look_and_the_look_one_run_which_another_overtakes(tm
         assert made.decision.at is not None
         assert made.started == f"{run.name} again (1)"
         assert again(request) is None, "an event that comes twice starts one run"
+        lives = client.create_flow_run_from_deployment(papers.id)
+        assert again(AgainRequest(config=scene.production, run=str(lives.id))) is None, "it has not crashed"
         [retry] = [
             found
             for found in client.read_flow_runs(
@@ -136,6 +190,7 @@ def test_a_crash_starts_the_look_and_the_look_one_run_which_another_overtakes(tm
             if attempts_of(found.tags)
         ]
         assert (attempts_of(retry.tags), retry.parameters) == (1, run.parameters)
+        assert retry.idempotency_key == f"again-{run.id}", "also where both looks decide at once"
         assert retry.state is not None
         assert retry.state.is_scheduled()
 
