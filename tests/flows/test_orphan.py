@@ -22,14 +22,19 @@ class Process:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, looks: int) -> None:
         self.done: list[object] = []
         self.says = self._hears
-        parents = iter([WORKER] * looks)
-        monkeypatch.setattr(os, "getppid", lambda: next(parents, INIT))
+        self._looks = looks
+        monkeypatch.setattr(os, "getppid", self._parent)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.done.append((pid, number)))
         monkeypatch.setattr(orphan, "LOOK_SECONDS", 0)
         monkeypatch.setattr(orphan, "GRACE_SECONDS", 0)
         monkeypatch.setattr(orphan, "_cancelled", threading.Event())
         monkeypatch.setattr(orphan, "is_cancelled", self._is_cancelled)
         monkeypatch.setattr(orphan, "_say_cancelled", lambda run: self.says(run))
+
+    def _parent(self) -> int:
+        lives = self.done.count("lives") < self._looks
+        self.done.append("lives" if lives else "gone")
+        return WORKER if lives else INIT
 
     def _is_cancelled(self, run: UUID) -> bool:
         self.done.append("asked")
@@ -44,7 +49,7 @@ def test_it_asks_nothing_while_its_worker_lives_and_ends_once_it_was_cancelled(m
     process = Process(monkeypatch, looks=3)
     orphan._listen(RUN, WORKER)
     ends = [(os.getpid(), signal.SIGTERM), "said", (os.getpid(), signal.SIGKILL)]
-    assert process.done == ["asked", "asked", *ends]
+    assert process.done == ["lives", "lives", "lives", "gone", "asked", "gone", "asked", *ends]
 
     orphan.end_as_cancelled(None, type("Run", (), {"id": RUN}), None)
     assert process.done[-1] == "said", "what ends in time says so itself"
