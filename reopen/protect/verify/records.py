@@ -52,9 +52,9 @@ def check_records(
     """
     chosen: list[SnapshotRecord] = []
     for name in datasets or vault.datasets():
-        for invalid in vault.invalid_records(name):
-            seen.find(invalid.name, "invalid", invalid.error.message, dataset=name)
-        records = vault.records(name)
+        records, invalid = vault.read_records(name)
+        for item in invalid:
+            seen.find(item.name, "invalid", item.error.message, dataset=name)
         if datasets and not records:
             known = ", ".join(vault.datasets()) or "none"
             raise NotFound(f"there is no snapshot of {name!r} in this vault.", hint=f"Datasets here: {known}.")
