@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -175,18 +176,12 @@ def _definitions() -> str:
 
 
 def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    memory = {"memory_limit": MEMORY_LIMIT, "temp_directory": f"{path}.tmp"}
+    config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": f"{path}.tmp"}
     if not read_only:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(path, error.strerror or str(error)) from error
-    try:
         # A reader may not name the version of a file that is there.
-        if read_only:
-            connection = duckdb.connect(str(path), read_only=True, config={**memory})
-        else:
-            connection = duckdb.connect(str(path), config={**memory, "storage_compatibility_version": STORAGE_VERSION})
+        config["storage_compatibility_version"] = STORAGE_VERSION
+    try:
+        connection = duckdb.connect(str(path), read_only=read_only, config=config)
     except duckdb.Error as error:
         raise _translated(error, path) from error
     _settle(connection)
@@ -205,6 +200,7 @@ def _connect_to_write(path: Path, *, rebuild: bool) -> duckdb.DuckDBPyConnection
     for file in (path, path.with_name(f"{path.name}.wal")):
         if file.exists():
             file.replace(file.with_name(f"{file.name}.damaged"))
+    _make_empty(path)
     return _connect(path, read_only=False)
 
 

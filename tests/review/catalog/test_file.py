@@ -233,6 +233,14 @@ def test_a_file_that_is_no_catalog_is_left_as_it_is(history: Archive, content: s
     assert path.read_bytes() == before
 
 
+def is_answered_around_and_made_anew(history: Archive, path: Path) -> None:
+    notes: list[str] = []
+    with Catalog(sources(history.vault), path, note=notes.append) as catalog:
+        assert catalog.query("FROM snapshots").num_rows == 4
+    assert "Answered from memory" in notes[0]
+    assert refresh_file(sources(history.vault), path, rebuild=True)[1].manifests_read == 4
+
+
 def test_a_damaged_catalog_is_told_answered_around_and_made_anew(history: Archive) -> None:
     path = history.folder / "catalog.duckdb"
     refresh_file(sources(history.vault), path)
@@ -240,11 +248,7 @@ def test_a_damaged_catalog_is_told_answered_around_and_made_anew(history: Archiv
     with pytest.raises(CatalogDamaged, match="cannot be used") as refused:
         refresh_file(sources(history.vault), path)
     assert "--rebuild" in refused.value.hint
-    notes: list[str] = []
-    with Catalog(sources(history.vault), path, note=notes.append) as catalog:
-        assert catalog.query("FROM snapshots").num_rows == 4
-    assert "Answered from memory" in notes[0]
-    assert refresh_file(sources(history.vault), path, rebuild=True)[1].manifests_read == 4
+    is_answered_around_and_made_anew(history, path)
     assert path.with_name("catalog.duckdb.damaged").stat().st_size == 1_000_000
 
 
@@ -267,11 +271,7 @@ def test_a_catalog_of_a_newer_reopen_is_left_to_it(history: Archive) -> None:
     with pytest.raises(InvalidInput, match="newer Reopen") as refused:
         refresh_file(sources(history.vault), path)
     assert "--rebuild" in refused.value.hint
-    notes: list[str] = []
-    with Catalog(sources(history.vault), path, note=notes.append) as catalog:
-        assert catalog.query("FROM snapshots").num_rows == 4
-    assert "Answered from memory" in notes[0]
-    assert refresh_file(sources(history.vault), path, rebuild=True)[1].manifests_read == 4
+    is_answered_around_and_made_anew(history, path)
 
 
 def test_a_choice_of_datasets_leaves_out_the_others_and_is_kept(history: Archive) -> None:
