@@ -356,7 +356,8 @@ def _other_vaults(face: Face, opened: Vault, without: Sequence[str]) -> list[Vau
         except ReopenError as error:
             raise Refused(
                 f"the vault of {name} cannot be read: {error.message}",
-                hint=f"What only it still has would be believed no more. Mend it, or accept that: --without {name}.",
+                hint="What only it still has would be believed no more. Bring it up to date (`reopen replicate`), "
+                f"mend it, or accept that: --without {name}.",
             ) from error
         if other.store.url != opened.store.url:
             others.append(other)
