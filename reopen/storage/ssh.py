@@ -58,19 +58,25 @@ def connect(host: str, port: int, user: str | None, patience: Patience) -> Any:
 def open_sftp(transport: Any, patience: Patience) -> Any:
     """A channel that speaks SFTP. Not the library's own way to one: that waits an hour for the channel, and for ever
     for what the server says first."""
-    from paramiko import SFTPClient
+    from paramiko import SFTPClient, SSHException
+
+    def give_up() -> None:
+        try:
+            session.close()
+        except (EOFError, OSError, SSHException):
+            return  # The line ended at the same moment, and with it the waiting.
 
     session = transport.open_session(timeout=patience.silence_seconds)
     session.settimeout(patience.silence_seconds)
     # The request for the subsystem has no time-out; closing the channel ends it.
-    giving_up = threading.Timer(patience.silence_seconds, session.close)
+    giving_up = threading.Timer(patience.silence_seconds, give_up)
     giving_up.daemon = True
     giving_up.start()
     try:
         session.invoke_subsystem("sftp")
         return SFTPClient(session)
     except BaseException:
-        session.close()
+        give_up()
         raise
     finally:
         giving_up.cancel()
