@@ -80,8 +80,10 @@ def open_store(url: str, *, patience: Patience = PATIENCE) -> ObjectStore:
     """
     refuse_secret(url)
     if _looks and local_path(url) is None:
+        look = _looks[-1]
         patience = min(patience, FOR_LOOKING, key=lambda known: known.retry_seconds)
-        store: ObjectStore = LookedAtStore(_store_at(url, patience), _looks[-1])
+        # Some connect as soon as they are made.
+        store: ObjectStore = LookedAtStore(look.ask(url, lambda: _store_at(url, patience)), look)
     else:
         store = _store_at(url, patience)
     for watcher in _watchers:

@@ -45,8 +45,11 @@ def connect(host: str, port: int, user: str | None, patience: Patience) -> Any:
             allow_agent=password is None,
             look_for_keys=password is None,
         )
-    except BaseException:
+    except BaseException as error:
         client.close()
+        if str(error) == "No existing session":
+            # How the library says that the server's first words did not come in time.
+            raise TimeoutError(f"nothing came within {patience.connect_seconds:g} s") from error
         raise
     transport: Any = client.get_transport()
     # Else each small packet waits for the acknowledgement of the one before: 40 ms each, measured 1 to 3 MB/s.

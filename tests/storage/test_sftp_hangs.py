@@ -80,3 +80,17 @@ def test_a_server_that_hangs_after_the_log_in_is_given_up(
         with pytest.raises(Transient, match=r"did not answer for vault\.json"):
             store.get("vault.json")
         store.close()
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "x")
+    (tmp_path / "known_hosts").touch()
+    monkeypatch.setenv(KNOWN_HOSTS_VARIABLE, str(tmp_path / "known_hosts"))
+    patience = Patience(connect_seconds=0.3, silence_seconds=0.3, retries=0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        store = SftpStore(f"sftp://anna@127.0.0.1:{listener.getsockname()[1]}/vault", patience=patience)
+        # Which of its two clocks paramiko looks at first is chance.
+        with pytest.raises(Transient, match=r"vault\.json: (nothing came within 0\.3 s|Error reading SSH .*banner)\."):
+            store.get("vault.json")
