@@ -5,6 +5,7 @@ Called by :mod:`reopen.storage.sftp`, which owns what is said over it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -15,6 +16,9 @@ from reopen.storage.patience import Patience
 
 PASSWORD_VARIABLE = "REOPEN_SFTP_PASSWORD"
 KNOWN_HOSTS_VARIABLE = "REOPEN_SFTP_KNOWN_HOSTS"
+
+_TO_NOBODY = logging.NullHandler()
+"""The library logs, with its traceback, what it also raises; without a handler that lands on standard error."""
 
 
 def connect(host: str, port: int, user: str | None, patience: Patience) -> Any:
@@ -27,6 +31,7 @@ def connect(host: str, port: int, user: str | None, patience: Patience) -> Any:
     except ImportError as error:
         hint = "Install it: pip install 'reopen[sftp]'."
         raise InvalidInput(f"the SFTP server {host} needs paramiko, which is not installed.", hint=hint) from error
+    logging.getLogger("paramiko").addHandler(_TO_NOBODY)
     client = paramiko.SSHClient()
     known_hosts = os.environ.get(KNOWN_HOSTS_VARIABLE)
     client.load_system_host_keys(known_hosts)
