@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
@@ -53,8 +54,9 @@ def sync(
 
     Its work pool and queues have to be there (:mod:`deployments.pools`).
     """
-    existing = {_full_name(client, found): found for found in _managed(client, site)}
-    changes = [_bring(client, item, existing.get(item.full_name), dry_run) for item in wanted]
+    flows = _Flows(client)
+    existing = {f"{flows.name_of(found.flow_id)}/{found.name}": found for found in _managed(client, site)}
+    changes = [_bring(client, flows, item, existing.get(item.full_name), dry_run) for item in wanted]
     names = {item.full_name for item in wanted}
     for full_name, found in sorted(existing.items()):
         if full_name not in names:
@@ -62,11 +64,36 @@ def sync(
     return tuple(changes)
 
 
-def _bring(client: SyncPrefectClient, item: Wanted, found: DeploymentResponse | None, dry_run: bool) -> Change:
+class _Flows:
+    """The server's flows: a dozen, however many deployments there are, so each is asked for once."""
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self._client = client
+        self._names: dict[UUID, str] = {}
+
+    def name_of(self, flow_id: UUID) -> str:
+        """The name of a flow that is there."""
+        if flow_id not in self._names:
+            self._names[flow_id] = self._client.read_flow(flow_id).name
+        return self._names[flow_id]
+
+    def id_of(self, name: str) -> UUID:
+        """The id of a flow, which is made where it is missing."""
+        for flow_id, known in self._names.items():
+            if known == name:
+                return flow_id
+        made = self._client.create_flow_from_name(name)
+        self._names[made] = name
+        return made
+
+
+def _bring(
+    client: SyncPrefectClient, flows: _Flows, item: Wanted, found: DeploymentResponse | None, dry_run: bool
+) -> Change:
     crons = ", ".join(item.crons) or "no schedule"
     if found is None:
         if not dry_run:
-            _create(client, item)
+            _create(client, flows, item)
         return Change(action="created", full_name=item.full_name, detail=crons)
     update = _update(item, found)
     schedules = list(_schedule_changes(item, found))
@@ -78,9 +105,9 @@ def _bring(client: SyncPrefectClient, item: Wanted, found: DeploymentResponse | 
     return Change(action=action, full_name=item.full_name, detail=crons)
 
 
-def _create(client: SyncPrefectClient, item: Wanted) -> None:
+def _create(client: SyncPrefectClient, flows: _Flows, item: Wanted) -> None:
     client.create_deployment(
-        flow_id=client.create_flow_from_name(item.flow),
+        flow_id=flows.id_of(item.flow),
         name=item.name,
         schedules=[_schedule(slug, cron) for slug, cron in _slugs(item)],
         tags=list(item.tags),
@@ -187,10 +214,6 @@ def _managed(client: SyncPrefectClient, site: str) -> Iterator[DeploymentRespons
     while page := client.read_deployments(deployment_filter=tagged, limit=PAGE, offset=offset):
         yield from page
         offset += len(page)
-
-
-def _full_name(client: SyncPrefectClient, found: DeploymentResponse) -> str:
-    return f"{client.read_flow(found.flow_id).name}/{found.name}"
 
 
 def _choices(item: Wanted) -> Choices:

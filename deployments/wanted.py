@@ -127,7 +127,7 @@ def wanted_deployments(settings: Settings, contracts: Contracts, *, may_retain: 
             item,
             description=f"{item.description}\n\n{ONE_AT_A_TIME}" if item.runs_max == 1 else item.description,
             seconds_max=seconds_max(item, settings, contracts),
-            datasets=tuple(sorted(contracts.datasets)),
+            datasets=item.datasets or tuple(sorted(contracts.datasets)),
             tiers=tuple(sorted(set(tiers.values()))),
             sites=tuple(sorted(settings.sites)),
             tags=(*item.tags, again_tag(settings.site)) if item.flow in REPEATABLE else item.tags,
@@ -275,6 +275,9 @@ def _snapshots(
             site=settings.site,
             description=f"A snapshot of {name}, when its contract says ({dataset.contract_path.name}).",
             request={**config, "datasets": [name]},
+            # Its form offers its own dataset: runs wait in its tier's queue, and one more contract among hundreds is
+            # no change of all the others' deployments.
+            datasets=(name,),
             crons=(dataset.schedule,) if dataset.schedule else (),
             tags=(*common, name, f"tier-{tiers[name]}"),
             queue=tier_queue(tiers[name]),
