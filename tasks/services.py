@@ -12,7 +12,9 @@ from pathlib import Path
 
 from reopen.desk.orchestrator import TEMPORARY
 from tasks.environment import QUIET
+from tasks.logs import HANDLER
 
+ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 QUERY_SECONDS = 5
 """How often a worker asks for runs; Prefect's own 15 s would be most of the time that a small run takes."""
@@ -64,7 +66,9 @@ def server_environment(folder: Path, port: int) -> Mapping[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
         "PREFECT_SERVER_DATABASE_TIMEOUT": str(DATABASE_SECONDS_MAX),
         **TIDYING,
+        **HANDLER,
         **os.environ,
+        **_finding_us(),
     }
     for name in _NOT_FOR_SERVERS:
         environment.pop(name, None)
@@ -99,7 +103,9 @@ def worker_environment(folder: Path, url: str, site: str) -> Mapping[str, str]:
         **QUIET,
         "PREFECT_LOGGING_LEVEL": "INFO",
         "PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS),
+        **HANDLER,
         **os.environ,
+        **_finding_us(),
     }
     for name in ("PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"):
         environment.pop(name, None)
@@ -114,3 +120,10 @@ def worker_environment(folder: Path, url: str, site: str) -> Mapping[str, str]:
 def temporary_of(folder: Path) -> Path:
     """Where workers have their temporary files, below Prefect's home."""
     return folder / TEMPORARY
+
+
+def _finding_us() -> Mapping[str, str]:
+    """From a checkout that is not installed, what lets a process that runs in another folder find our packages."""
+    if not (ROOT / "pyproject.toml").is_file():
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))}

@@ -34,7 +34,7 @@ LOGS = "logs"
 TEMPORARY = "tmp"
 """What workers write for a run; it is nobody's once they have ended."""
 LOG_BYTES_MAX = 20 * 1024 * 1024
-"""A log that is longer is put aside when its process is started anew; the one before it goes."""
+"""A log that is longer is put aside, at a start and while its process runs (:mod:`tasks.logs`); the one before goes."""
 STOP_SECONDS_MAX = 10.0
 """Prefect's worker was seen not to end at all after SIGTERM."""
 STARTED_SECONDS_SLACK = 60.0
@@ -42,6 +42,8 @@ STARTED_SECONDS_SLACK = 60.0
 
 MARK = "STARTED_BY_REOPEN_UP"
 """In the environment of all that is started here: the home. It is no setting, so it does not begin as those do."""
+LOG = "LOG_OF_REOPEN_UP"
+"""In the same place: the file that it writes to."""
 ENGINE = ("prefect.engine", "prefect.runner._workspace_supervisor")
 """Modules that the process of a flow run runs: the second makes its folder ready and becomes the first."""
 
@@ -182,6 +184,11 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def put_aside(log_path: Path) -> Path:
+    """Where a log that has grown too long is kept."""
+    return log_path.with_suffix(".log.1")
+
+
 def start(
     name: str,
     command: Sequence[str],
@@ -200,12 +207,16 @@ def start(
         if not foreground:
             log_path.parent.mkdir(mode=0o700, exist_ok=True)
             if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
-                log_path.replace(log_path.with_suffix(".log.1"))
+                log_path.replace(put_aside(log_path))
             log = log_path.open("ab")
     try:
         process = subprocess.Popen(
             list(command),
-            env={**environment, MARK: str(home.resolve())},
+            env={
+                **environment,
+                MARK: str(home.resolve()),
+                **({LOG: str(log_path.resolve())} if log is not None else {}),
+            },
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
