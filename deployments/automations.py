@@ -9,6 +9,8 @@
                                    once more a little later; the rule is :mod:`tasks.again`.
 ``reopen: crash silent runs at …`` a run of ours whose worker and process both died stays "Running" for ever; the server
                                    ends it when its heartbeats stay away, so that its next run is not held up by it.
+``reopen: crash stuck runs at …``  a run that a worker took and did not begin before it was stopped says "Pending" for
+                                   ever, and nobody does its work: the server ends it, and it may be started again.
 
 Invariants
     N1  Automations that carry :data:`~deployments.wanted.MANAGED` and this site's tag are ours; no other is touched.
@@ -41,6 +43,9 @@ from tasks.events import RecoveryLeft, SiteLost, WatchLooked, full_name
 SILENT_HEARTBEATS = 3
 """A heartbeat may be late, and one may be lost; after three a process is gone."""
 
+BEGIN_WITHIN = timedelta(minutes=10)
+"""A process that a worker starts begins its run after seconds; on a machine with ten times its work after minutes."""
+
 WAIT_APPROVAL = "24h"
 """How long the failover waits for a person. After that, `reopen approve` and a new run go on with its plan."""
 
@@ -61,11 +66,13 @@ class Rule:
     parameters: dict[str, Any] | None = None
     block: str = ""
     """A notification block of the server that it sends through as well, where there is one of this name."""
+    why: str = ""
+    """What a run says that it ends as crashed, where it starts none."""
 
 
 def wanted_rules(settings: Settings) -> tuple[Rule, ...]:
     """The automations of the site that the settings name."""
-    rules = [_silent_runs(settings.site), _again(settings)]
+    rules = [_silent_runs(settings.site), _stuck_runs(settings.site), _again(settings)]
     if settings.here.role != "primary":
         rules += [_failover(settings), _go_on(settings), _silent_watch(settings)]
     return tuple(sorted(rules, key=lambda rule: rule.name))
@@ -151,20 +158,39 @@ def _silent_runs(site: str) -> Rule:
     return Rule(
         name=f"reopen: crash silent runs at {site}",
         description="Ends runs of ours that no process carries on any more: their worker died with them.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            # Any event of the run is a sign of life: one that waits, pauses or is suspended has said so.
-            expect={"prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "tag",
-                "prefect.resource.id": f"prefect.tag.{site_tag(site)}",
-            },
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=SILENT_HEARTBEATS * HEARTBEAT_SECONDS),
+        trigger=_no_sign_of_life(
+            site, {"prefect.flow-run.heartbeat"}, within=timedelta(seconds=SILENT_HEARTBEATS * HEARTBEAT_SECONDS)
         ),
+        why="Its heartbeats stopped: the process and its worker died.",
+    )
+
+
+def _stuck_runs(site: str) -> Rule:
+    return Rule(
+        name=f"reopen: crash stuck runs at {site}",
+        description="Ends runs of ours that a worker took and never began: it was stopped, or died, in between.",
+        trigger=_no_sign_of_life(
+            site, {"prefect.flow-run.Pending", "prefect.flow-run.Submitting"}, within=BEGIN_WITHIN
+        ),
+        why="A worker took it and never began it: the worker was stopped, or died.",
+    )
+
+
+def _no_sign_of_life(site: str, after: set[str], *, within: timedelta) -> EventTrigger:
+    """When a run of the site said one of these, and then nothing for so long."""
+    return EventTrigger(
+        after=after,
+        # Any event of the run is a sign of life: one that waits, pauses or is suspended has said so.
+        expect={"prefect.flow-run.*"},
+        for_each={"prefect.resource.id"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={
+            "prefect.resource.role": "tag",
+            "prefect.resource.id": f"prefect.tag.{site_tag(site)}",
+        },
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
     )
 
 
@@ -240,7 +266,7 @@ def _bring(
         action = ChangeFlowRunState(
             state=StateType.CRASHED,
             name="Crashed",
-            message="Its heartbeats stopped: the process and its worker died.",
+            message=rule.why,
             force=False,
         )
     actions: list[Any] = [action]

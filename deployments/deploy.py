@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import sync_automations, wanted_rules
 from deployments.limits import sync_limits, wanted_limits
+from deployments.lost import end_lost
 from deployments.pools import sync_pool
 from deployments.sync import Change, sync
 from deployments.wanted import pool_of, wanted_deployments
@@ -62,6 +63,12 @@ def workers_online(url: str, site: str, names: Sequence[str], *, since: datetime
         except ObjectNotFound:
             return False
     return set(names) <= heard
+
+
+def end_lost_runs(url: str, site: str, names: Sequence[str]) -> tuple[str, ...]:
+    """End the runs of a site that were lost with all of its workers; their names (:mod:`deployments.lost`)."""
+    with connected(url) as client:
+        return end_lost(client, site, workers=frozenset(names))
 
 
 def may_retain(session: Session) -> bool:

@@ -25,6 +25,7 @@ from reopen.desk.orchestrator import (
     Services,
     clear_temporary,
     folder_of,
+    left_runs,
     read_services,
     start,
     stop,
@@ -126,6 +127,7 @@ class Bringing:
             wanted: list[tuple[str, dict[str, Any]]] = [(f"worker-{settings.site}", {"runs": settings.prefect.runs})]
             if deploy.has_recovery(session):
                 wanted.append((f"worker-{settings.site}-recovery", {"queue": "recovery"}))
+            self._end_lost(services, settings.site, [name for name, _ in wanted], deploy)
             for name, options in wanted:
                 if any(service.name == name for service in services.services):
                     continue
@@ -144,6 +146,14 @@ class Bringing:
                 services,
             )
         return services
+
+    def _end_lost(self, services: Services, site: str, names: Sequence[str], deploy: Any) -> None:
+        """End what the server takes for running when nothing of the site does: the machine lost its power, say."""
+        if any(service.site == site for service in services.services) or left_runs(self.home):
+            return
+        if ended := deploy.end_lost_runs(services.url, site, names):
+            runs = "a run" if len(ended) == 1 else f"{len(ended)} runs"
+            self.tell(f"{runs} of {site} had been cut off, and ended as crashed: {', '.join(ended[:5])}")
 
     def _start(self, services: Services, name: str, command: Any, environment: Any, *, site: str = "") -> Services:
         service = start(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reopen.desk.session import open_session
+from tests.flows.observed import forget_deployments
 from tests.flows.scene import Scene, make_scene
 
 
@@ -151,3 +152,38 @@ def test_a_period_becomes_a_cron_that_fires_at_least_as_often(period: timedelta,
     from deployments.wanted import cron_of_period
 
     assert cron_of_period(period) == cron
+
+
+def test_runs_that_were_cut_off_with_their_workers_are_ended_and_others_are_not(scene: Scene) -> None:
+    """Y1, Y2: after a power cut the server says "Running" for ever, unless somebody else carries them on."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling, Paused, Pending, Running, Scheduled
+
+    from deployments.lost import end_lost
+
+    synced(scene.production)
+    synced(scene.standby)
+    with get_client(sync_client=True) as client:
+        # Workers of other tests may still count as heard of.
+        mine = frozenset(worker.name for worker in client.read_workers_for_work_pool("reopen-production"))
+        snapshot = client.read_deployment_by_name("snapshot/ledger").id
+        drill = client.read_deployment_by_name("drill/tier-1").id
+        states = {"a": Running(), "b": Pending(), "c": Cancelling(), "d": Paused(), "e": Scheduled(), "f": Running()}
+        ids = {}
+        for name, state in states.items():
+            ids[name] = client.create_flow_run_from_deployment(drill if name == "f" else snapshot, name=name).id
+            # What did not run yet would be cancelled at once.
+            for step in (Running(), state):
+                client.set_flow_run_state(ids[name], step, force=True)
+
+        client.send_worker_heartbeat("reopen-production", "somebody-elses")
+        assert end_lost(client, "production", workers=mine) == ()
+        assert set(end_lost(client, "production", workers=mine | {"somebody-elses"})) == {"a", "b", "c"}
+        after = {name: client.read_flow_run(run).state_name for name, run in ids.items()}
+        for run in ids.values():
+            client.delete_flow_run(run)
+        client.delete_work_pool("reopen-production")
+    forget_deployments()
+    assert after == {
+        "a": "Crashed", "b": "Crashed", "c": "Cancelled", "d": "Paused", "e": "Scheduled", "f": "Running",
+    }  # fmt: skip

@@ -248,7 +248,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
     rules = wanted_rules(session.settings)
     fail_over, silent = "automation/reopen: fail over to standby", "automation/reopen: crash silent runs at standby"
     go_on, again = "automation/reopen: go on at standby", "automation/reopen: start again at standby"
-    watch = "automation/reopen: silent watch at standby"
+    watch, stuck = "automation/reopen: silent watch at standby", "automation/reopen: crash stuck runs at standby"
 
     def synced(client: SyncPrefectClient, wanted: Any = rules, **options: Any) -> dict[str, str]:
         changes = sync_automations(client, wanted, site="standby", **{"prune": False, **options})
@@ -261,17 +261,19 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             go_on: "created",
             again: "created",
             silent: "created",
+            stuck: "created",
             watch: "created",
         }
         assert client.read_automations() == []
         sync_pool(client, wanted_deployments(session.settings, session.contracts), site="standby", dry_run=False)
         sync(client, wanted_deployments(session.settings, session.contracts), site="standby", prune=False)
-        assert synced(client) == dict.fromkeys((fail_over, go_on, again, silent, watch), "created")
+        assert synced(client) == dict.fromkeys((fail_over, go_on, again, silent, stuck, watch), "created")
         assert synced(client) == {
             fail_over: "unchanged",
             go_on: "unchanged",
             again: "unchanged",
             silent: "unchanged",
+            stuck: "unchanged",
             watch: "unchanged",
         }
 
@@ -290,6 +292,7 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             go_on: "unchanged",
             again: "unchanged",
             silent: "unchanged",
+            stuck: "unchanged",
             watch: "unchanged",
         }
         (ours,) = client.read_automations_by_name("reopen: fail over to standby")
@@ -301,9 +304,10 @@ def test_automations_are_made_kept_and_removed(scene: Scene) -> None:
             fail_over: "stale",
             go_on: "stale",
             again: "stale",
+            stuck: "stale",
             watch: "stale",
         }
-        removed = {silent: "unchanged", fail_over: "removed", go_on: "removed", again: "removed", watch: "removed"}
+        removed = dict.fromkeys((fail_over, go_on, again, stuck, watch), "removed") | {silent: "unchanged"}
         assert synced(client, rules[:1], prune=True) == removed
         assert {found.name for found in client.read_automations()} == {"mine", "reopen: crash silent runs at standby"}
 
