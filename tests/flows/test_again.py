@@ -197,7 +197,7 @@ def test_a_crash_starts_the_look_and_the_look_one_run_which_another_overtakes(tm
 
         # Somebody does not wait for it. What began does its work, and that of what asks for something else not.
         begun = client.create_flow_run_from_deployment(papers.id)
-        other = {"request": {"config": str(scene.production), "datasets": ["ledger"]}}
+        other = {"request": {"config": str(scene.production), "datasets": ["papers"], "workers": 1}}
         different = client.create_flow_run_from_deployment(papers.id, parameters=other, tags=["again-1"])
         take_over_overdue(None, client.read_flow_run(begun.id), CrashedState())
         states = [client.read_flow_run(found).state_name for found in (retry.id, different.id, begun.id)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,7 @@ def test_a_period_becomes_a_cron_that_fires_at_least_as_often(period: timedelta,
 def test_runs_that_were_cut_off_with_their_workers_are_ended_and_others_are_not(scene: Scene) -> None:
     """Y1, Y2: after a power cut the server says "Running" for ever, unless somebody else carries them on."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import State
     from prefect.states import Cancelling, Paused, Pending, Running, Scheduled
 
     from deployments.lost import end_lost
@@ -168,7 +170,9 @@ def test_runs_that_were_cut_off_with_their_workers_are_ended_and_others_are_not(
         mine = frozenset(worker.name for worker in client.read_workers_for_work_pool("reopen-production"))
         snapshot = client.read_deployment_by_name("snapshot/ledger").id
         drill = client.read_deployment_by_name("drill/tier-1").id
-        states = {"a": Running(), "b": Pending(), "c": Cancelling(), "d": Paused(), "e": Scheduled(), "f": Running()}
+        states: dict[str, State[Any]] = {
+            "a": Running(), "b": Pending(), "c": Cancelling(), "d": Paused(), "e": Scheduled(), "f": Running(),
+        }  # fmt: skip
         ids = {}
         for name, state in states.items():
             ids[name] = client.create_flow_run_from_deployment(drill if name == "f" else snapshot, name=name).id
