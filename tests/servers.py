@@ -101,6 +101,13 @@ def rclone_sftp(work: Path, *, is_weak: bool = False) -> Iterator[Served]:
 
 
 @contextmanager
+def rclone_ftp(work: Path) -> Iterator[str]:
+    """rclone's FTP server, which lets anybody in; yields the URL of a folder."""
+    with _rclone("ftp", work, []) as served:
+        yield f"ftp://127.0.0.1:{served.port}/folder"
+
+
+@contextmanager
 def _rclone(protocol: str, work: Path, options: Sequence[str]) -> Iterator[Served]:
     folder = work / "served"
     folder.mkdir(parents=True)

@@ -73,7 +73,22 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except OSError as error:
         # Some file systems connect as soon as they are made.
         raise Transient(f"{url} did not answer: {error.strerror or error}.", url=url) from error
-    return filesystem, root.rstrip("/")
+    return (_ForEachThread(url) if scheme == "ftp" else filesystem), root.rstrip("/")
+
+
+class _ForEachThread:
+    """A file system whose instances hold one conversation with their server, which threads must not share: of eight
+    that read at once over FTP most were told that their file is not there. fsspec keeps an instance for each thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # What copies and pickles asks for, before there is a URL.
+        import fsspec
+
+        return getattr(fsspec.core.url_to_fs(self._url)[0], name)
 
 
 class FsspecStore:
