@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from prefect.utilities.callables import parameter_schema
 
-from flows.requests import Request
+from flows.requests import Request, Risk
 
 SITE_FIELDS = ("vault", "to", "source", "site")
 """Fields of requests that name a site."""
@@ -44,6 +44,9 @@ def _offered(field: str, described: Mapping[str, Any], choices: Choices) -> dict
     """The schema of a field, with its choices where it has some."""
     if field == "datasets" and choices.datasets:
         return {**described, "items": {"type": "string", "enum": list(choices.datasets)}, "uniqueItems": True}
+    if field == "accept_risk":
+        # The one risk that there is comes as a constant, of which the UI makes a text to be typed.
+        return {**described, "items": {"type": "string", "enum": list(get_args(Risk))}, "uniqueItems": True}
     if field == "dataset" and choices.datasets:
         return {**described, "enum": list(choices.datasets)}
     if field == "tier" and choices.tiers:

@@ -95,6 +95,8 @@ def test_a_form_offers_what_the_contracts_and_settings_have(scene: Scene) -> Non
     drill = form_of("drill", choices)["definitions"]["DrillRequest"]["properties"]
     assert drill["tier"]["anyOf"] == [{"type": "integer", "enum": [1, 2]}, {"type": "null"}]
     assert drill["vault"]["anyOf"][0]["enum"] == ["production", "standby"]
+    failover = form_of("failover", choices)["definitions"]["FailoverRequest"]["properties"]
+    assert failover["accept_risk"]["items"]["enum"] == ["old-primary-may-write"]
 
 
 def test_the_server_refuses_a_form_with_a_dataset_that_no_contract_has(scene: Scene) -> None:
