@@ -15,6 +15,10 @@ from reopen.control.values import stored
 from reopen.errors import NotFound
 
 
+NO_SNAPSHOT = "it has no snapshot in this vault"
+"""Why a dataset that a contract protects is left out: it would be lost."""
+
+
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
@@ -38,7 +42,7 @@ def scope_of(
         elif name not in wanted:
             left_out.append(LeftOut(dataset=name, reason="it was not asked for, and nothing in the plan needs it"))
         elif name not in protected and datasets is None and not _needed(contracts, name):
-            left_out.append(LeftOut(dataset=name, reason="it has no snapshot in this vault"))
+            left_out.append(LeftOut(dataset=name, reason=NO_SNAPSHOT))
         else:
             scope.add(name)
     return scope, tuple(left_out)

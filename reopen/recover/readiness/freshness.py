@@ -11,6 +11,7 @@ from reopen.errors import ReopenError
 from reopen.protect.verify.coverage import coverage_of
 from reopen.recover.plan import PlanKind, PlannedDataset, RecoveryPlan
 from reopen.recover.readiness.model import UNKNOWN, Area, Check, Mark
+from reopen.recover.scope import NO_SNAPSHOT
 from reopen.vault import Vault
 from reopen.vault.record import parse_record_name
 from reopen.vault.statements import list_packs
@@ -38,14 +39,23 @@ class Lag:
 
 
 def check_exposure(plan: RecoveryPlan, now: datetime) -> list[Check]:
-    """For each dataset how old the point is that the plan would recover, against its RPO.
+    """For each dataset how old the point is that the plan would recover, against its RPO. What a contract protects and
+    nobody has taken a snapshot of yet would be lost.
 
-    A planned move takes its points with writers held, so what stands there before decides nothing.
+    A planned move takes its points with writers held, so what stands there before decides nothing; what it would leave
+    behind is a warning, as nothing is lost.
     """
-    if plan.kind is PlanKind.PREPARE:
+    moves = plan.kind is PlanKind.PREPARE
+    todo = "Take one and bring it here: `reopen snapshot`, then `reopen replicate`."
+    found = [
+        _check("exposure", Mark.WARN if moves else Mark.FAIL, item.reason, todo, item.dataset)
+        for item in plan.left_out
+        if item.reason == NO_SNAPSHOT
+    ]
+    if moves:
         value = "its point is taken by the final sync"
-        return [_check("exposure", Mark.OK, value, dataset=dataset.name) for dataset in plan.datasets]
-    return [_exposure_of(dataset, now) for dataset in plan.datasets]
+        return [*found, *(_check("exposure", Mark.OK, value, dataset=dataset.name) for dataset in plan.datasets)]
+    return [*found, *(_exposure_of(dataset, now) for dataset in plan.datasets)]
 
 
 def _exposure_of(dataset: PlannedDataset, now: datetime) -> Check:

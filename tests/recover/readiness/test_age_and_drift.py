@@ -57,6 +57,18 @@ def test_a_dataset_without_a_point_fails_and_one_that_was_not_verified_is_not_gr
     assert latest.value.endswith("not verified")
 
 
+def test_what_a_contract_protects_and_nobody_has_taken_yet_would_be_lost() -> None:
+    plan = plan_of(
+        vault=FakeVault(snapshots=[item for item in vault_of().snapshots if item.dataset != "papers"], verified=[])
+    )
+    check = of(check_exposure(plan, NOON), "papers")
+    behind = of(check_exposure(replace(plan, kind=PlanKind.PREPARE), NOON), "papers")
+
+    assert (check.verdict, check.value) == (Mark.FAIL, "it has no snapshot in this vault")
+    assert "reopen snapshot" in check.what_to_do
+    assert behind.verdict is Mark.WARN
+
+
 def test_a_planned_move_is_not_stopped_by_what_its_final_sync_will_bring() -> None:
     vault = FakeVault(snapshots=vault_of().snapshots, verified=[])
     moving = replace(plan_of(vault=vault), kind=PlanKind.PREPARE)
