@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -192,9 +194,14 @@ def _up_answer(bringing: Bringing, services: Services) -> Answer:
         "",
         f"The page:  {_page(services)}",
         f"Logs:      {folder / LOGS}",
-        f"To stop:   reopen --config {shlex.quote(str(config))} down",
+        f"To stop:   {_program()} --config {shlex.quote(str(config))} down",
     ]
     return Answer(value=value, show=show)
+
+
+def _program() -> str:
+    """How this program is called here: `make up` runs it from an environment that nobody has activated."""
+    return "reopen" if shutil.which("reopen") else f"{shlex.quote(sys.executable)} -m reopen.cli"
 
 
 def _page(services: Services) -> str:
