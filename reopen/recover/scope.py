@@ -14,7 +14,6 @@ from reopen.contracts.problems import did_you_mean
 from reopen.control.values import stored
 from reopen.errors import NotFound
 
-
 NO_SNAPSHOT = "it has no snapshot in this vault"
 """Why a dataset that a contract protects is left out: it would be lost."""
 
