@@ -22,6 +22,8 @@ from reopen.desk.session import Session
 from reopen.errors import Conflict, NotFound, Refused, Transient
 
 UNAUTHORIZED = (401, 403)
+BUSY = (429, 502, 503, 504)
+"""What a server answers that has too much to do, after Prefect's client has asked it some times."""
 
 
 def deploy(session: Session, url: str, *, prune: bool, dry_run: bool) -> tuple[Change, ...]:
@@ -29,7 +31,7 @@ def deploy(session: Session, url: str, *, prune: bool, dry_run: bool) -> tuple[C
 
     :param prune: remove those of ours that nothing asks for any more; else they are called stale.
     :raises Refused: the server wants another password.
-    :raises Transient: the server does not answer.
+    :raises Transient: the server does not answer, or is too busy to.
     """
     wanted = wanted_deployments(session.settings, session.contracts, may_retain=may_retain(session))
     site = session.settings.site
@@ -98,6 +100,11 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
             raise Refused(
                 f"the Prefect server at {url} does not let us in ({code}).",
                 hint="Set PREFECT_API_AUTH_STRING to the server's user:password.",
+            ) from error
+        if code in BUSY:
+            raise Transient(
+                f"the Prefect server at {url} is too busy to answer ({code}).",
+                hint="Run it again in a minute: what was made stays, and the rest is made then.",
             ) from error
         raise Conflict(
             f"the Prefect server at {url} refused ({code}): {_told(error.response)}",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reopen.desk.session import open_session
+from reopen.errors import ReopenError
 from tests.flows.observed import forget_deployments
 from tests.flows.scene import Scene, make_scene
 
@@ -191,3 +192,18 @@ def test_runs_that_were_cut_off_with_their_workers_are_ended_and_others_are_not(
     assert after == {
         "a": "Crashed", "b": "Crashed", "c": "Cancelled", "d": "Paused", "e": "Scheduled", "f": "Running",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "kind"), [(401, "refused"), (503, "transient"), (422, "conflict")])
+def test_what_a_server_refuses_is_told_by_what_to_do_about_it(code: int, kind: str) -> None:
+    """A busy one is asked again; it is of no other version for that."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from deployments.deploy import connected
+
+    response = httpx.Response(code, request=httpx.Request("GET", "http://127.0.0.1:9/api"), text="{}")
+    with pytest.raises(ReopenError) as told, connected("http://127.0.0.1:9/api"):
+        raise PrefectHTTPStatusError("no", request=response.request, response=response)
+    assert told.value.kind == kind
+    assert told.value.hint
