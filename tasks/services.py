@@ -33,6 +33,13 @@ days. By default it keeps runs for ever and events for a week; a run leaves some
 a watch every minute would fill a disk. What a run found is in the vault, the epoch log and the evidence."""
 DATABASE_SECONDS_MAX = 30
 """How long a request waits for the database. On a busy machine SQLite answered 503 after Prefect's own 10 s."""
+LATENESS: Mapping[str, str] = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
+}
+"""How often the server looks for runs to call "Late", a word in its pages that nothing waits for. It writes one by one,
+many at once, and SQLite refuses most of them: by default it began anew every five seconds, and after an outage with
+three hundred contracts nobody else came to write."""
 TEMPORARY_CHARACTERS_MAX = 60
 """Of the path of a folder for temporary files: the name of a socket in it may have 107, and others add theirs."""
 _NOT_FOR_SERVERS = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
@@ -66,6 +73,7 @@ def server_environment(folder: Path, port: int) -> Mapping[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
         "PREFECT_SERVER_DATABASE_TIMEOUT": str(DATABASE_SECONDS_MAX),
         **TIDYING,
+        **LATENESS,
         **HANDLER,
         **os.environ,
         **_finding_us(),
