@@ -9,7 +9,7 @@ from datetime import datetime
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import sync_automations, wanted_rules
@@ -109,6 +109,11 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
         raise Conflict(
             f"the Prefect server at {url} refused ({code}): {_told(error.response)}",
             hint="If it is of another version than the Prefect here, bring both to the same one.",
+        ) from error
+    except (ObjectAlreadyExists, ObjectNotFound) as error:
+        raise Conflict(
+            "somebody else deploys at the same time, or changes the same things in the pages.",
+            hint="Run it again: what was made stays, and the rest is made then.",
         ) from error
     except (httpx.TransportError, RuntimeError) as error:
         # Prefect reports a server that it cannot reach as a RuntimeError when it asks for its version.

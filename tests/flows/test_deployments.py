@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reopen.desk.session import open_session
-from reopen.errors import ReopenError
+from reopen.errors import Conflict, ReopenError
 from tests.flows.observed import forget_deployments
 from tests.flows.scene import Scene, make_scene
 
@@ -207,3 +207,14 @@ def test_what_a_server_refuses_is_told_by_what_to_do_about_it(code: int, kind: s
         raise PrefectHTTPStatusError("no", request=response.request, response=response)
     assert told.value.kind == kind
     assert told.value.hint
+
+
+def test_two_deploys_at_once_are_told_apart_from_a_fault_of_ours() -> None:
+    """Both found a limit missing, and one of them made it."""
+    from prefect.exceptions import ObjectAlreadyExists
+
+    from deployments.deploy import connected
+
+    with pytest.raises(Conflict, match="same time") as told, connected("http://127.0.0.1:9/api"):
+        raise ObjectAlreadyExists(http_exc=ValueError())
+    assert "again" in told.value.hint
