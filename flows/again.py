@@ -24,6 +24,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
@@ -64,7 +65,10 @@ def again(request: AgainRequest) -> Again:
         if run.deployment_id is None or run.state is None or not run.state.is_crashed():
             describe_run(f"again {run.name}: not needed")
             return not_needed(f"{run.name} is {run.state_name}, not crashed")  # type: ignore[return-value]  # Prefect's way
-        deployment = client.read_deployment(run.deployment_id)
+        deployment = _deployment(client, run.deployment_id)
+        if deployment is None:
+            describe_run(f"again {run.name}: not needed")
+            return not_needed(f"the deployment of {run.name} is gone")  # type: ignore[return-value]  # Prefect's way
         flow_name = client.read_flow(run.flow_id).name
         crashed = _crashed(client, session, run, flow_name)
         decision = decide(crashed, session.clock.now())
@@ -97,6 +101,14 @@ def _run(client: SyncPrefectClient, identifier: str) -> FlowRun:
         return client.read_flow_run(UUID(identifier))
     except ObjectNotFound as error:
         raise NotFound(f"there is no flow run {identifier} on this server.", hint="Its page shows its id.") from error
+
+
+def _deployment(client: SyncPrefectClient, identifier: UUID) -> DeploymentResponse | None:
+    """The deployment of a run; None where no contract asks for it any more."""
+    try:
+        return client.read_deployment(identifier)
+    except ObjectNotFound:
+        return None
 
 
 def _crashed(client: SyncPrefectClient, session: Session, run: FlowRun, flow_name: str) -> Crashed:

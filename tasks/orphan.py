@@ -47,13 +47,13 @@ def is_cancelled(run: UUID) -> bool:
     """Whether somebody cancelled a run; False where the server does not say (X2)."""
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
     from prefect.logging import get_logger
 
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(run).state
-    except (HTTPError, PrefectHTTPStatusError) as error:
+    except (HTTPError, PrefectHTTPStatusError, ObjectNotFound) as error:
         get_logger("reopen.orphan").warning("whether the run was cancelled could not be asked: %s", error)
         return False
     return state is not None and (state.is_cancelling() or state.is_cancelled())

@@ -204,6 +204,13 @@ def test_a_crash_starts_the_look_and_the_look_one_run_which_another_overtakes(tm
         assert states == ["Overtaken", "Scheduled", "Scheduled"]
 
         client.set_flow_run_state(retry.id, CrashedState(message="it cannot have run"), force=True)
+        # The contract went while a run of it was on its way.
+        ledger = client.read_deployment_by_name("snapshot/ledger")
+        orphaned = client.create_flow_run_from_deployment(ledger.id)
+        client.set_flow_run_state(orphaned.id, CrashedState(message="killed"), force=True)
+        client.delete_deployment(ledger.id)
+        gone = again(AgainRequest(config=scene.production, run=str(orphaned.id)), return_state=True)
+        assert str(gone.message).endswith(f"the deployment of {orphaned.name} is gone")
     events = eventually(lambda: emitted("reopen.run.crashed", "production"), lambda found: len(found) >= 2)
     assert {(event["deployment"], event["attempts"], event["given_up"]) for event in events} == {
         ("snapshot/papers", 0, False)
