@@ -25,6 +25,7 @@ from reopen.errors import (
 from reopen.ids import system_random
 from reopen.storage.base import Capabilities, ObjectInfo, Piece, probe_time
 from reopen.storage.objects import OBJECT_SCHEMES
+from reopen.storage.sftp import SFTP_SCHEMES
 from reopen.urls import refuse_secret
 
 
@@ -63,6 +64,10 @@ def open_filesystem(url: str) -> tuple[Any, str]:
             import obstore.fsspec
 
             obstore.fsspec.register(scheme)
+        elif scheme in SFTP_SCHEMES:
+            from reopen.storage.sshfiles import register
+
+            register()
         filesystem, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise InvalidInput(
@@ -73,7 +78,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except OSError as error:
         # Some file systems connect as soon as they are made.
         raise Transient(f"{url} did not answer: {error.strerror or error}.", url=url) from error
-    return (_ForEachThread(url) if scheme == "ftp" else filesystem), root.rstrip("/")
+    return (_ForEachThread(url) if scheme in ("ftp", *SFTP_SCHEMES) else filesystem), root.rstrip("/")
 
 
 class _ForEachThread:

@@ -54,7 +54,7 @@ from reopen.storage.base import (
 )
 from reopen.storage.local import TEMPORARY_PREFIX
 from reopen.storage.patience import PATIENCE, Patience
-from reopen.storage.ssh import PASSWORD_VARIABLE, connect, open_sftp
+from reopen.storage.ssh import CREDENTIALS_HINT, PASSWORD_VARIABLE, connect, open_sftp, stranger_of, text_of
 
 SFTP_SCHEMES = ("sftp", "ssh")
 
@@ -409,16 +409,11 @@ class SftpStore:
 
         denied = VaultUnwritable if is_write else Refused
         number = error.errno if isinstance(error, OSError) else None
-        # Paramiko's own errors are of OSError, and few have a number.
-        text = str(error).removeprefix("[Errno None] ") or type(error).__name__
-        if isinstance(error, paramiko.BadHostKeyException) or "known_hosts" in text:
-            return Refused(
-                f"{self._host} is not known, or shows another key than it did: {text}.",
-                hint=f"Compare its key, then `ssh-keyscan -p {self._port} {self._host} >> ~/.ssh/known_hosts`.",
-            )
+        text = text_of(error)
+        if stranger := stranger_of(error, self._host, self._port):
+            return stranger
         if isinstance(error, paramiko.AuthenticationException):
-            hint = f"Check the user in the URL and {PASSWORD_VARIABLE}, or the keys in ~/.ssh."
-            return denied(f"{self.url} does not accept the credentials: {text}.", hint=hint, object=name)
+            return denied(f"{self.url} does not accept the credentials: {text}.", hint=CREDENTIALS_HINT, object=name)
         if isinstance(error, FileNotFoundError):
             if is_write:
                 return Transient(f"{self.url} changed while {name} was written: {text}.", object=name)

@@ -1,6 +1,7 @@
 """Owns the line to an SFTP server: who is connected to, as whom, and that no step of it waits for ever.
 
-Called by :mod:`reopen.storage.sftp`, which owns what is said over it.
+Called by :mod:`reopen.storage.sftp`, which owns what is said over it to a vault, and by
+:mod:`reopen.storage.sshfiles` for data.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import socket
 import threading
 from typing import Any
 
-from reopen.errors import InvalidInput
+from reopen.errors import InvalidInput, Refused
 from reopen.storage.patience import Patience
 
 PASSWORD_VARIABLE = "REOPEN_SFTP_PASSWORD"
 KNOWN_HOSTS_VARIABLE = "REOPEN_SFTP_KNOWN_HOSTS"
+CREDENTIALS_HINT = f"Check the user in the URL and {PASSWORD_VARIABLE}, or the keys in ~/.ssh."
 
 _TO_NOBODY = logging.NullHandler()
 """The library logs, with its traceback, what it also raises; without a handler that lands on standard error."""
@@ -61,6 +63,23 @@ def connect(host: str, port: int, user: str | None, patience: Patience) -> Any:
     transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport.set_keepalive(int(patience.silence_seconds / 2) or 1)
     return client
+
+
+def text_of(error: Exception) -> str:
+    """What an error says. Paramiko's own are of OSError, and few have a number."""
+    return str(error).removeprefix("[Errno None] ") or type(error).__name__
+
+
+def stranger_of(error: Exception, host: str, port: int) -> Refused | None:
+    """The error for a server whose key is not known or another; None when something else is wrong."""
+    import paramiko
+
+    if not isinstance(error, paramiko.BadHostKeyException) and "known_hosts" not in str(error):
+        return None
+    return Refused(
+        f"{host} is not known, or shows another key than it did: {text_of(error)}.",
+        hint=f"Compare its key, then `ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts`.",
+    )
 
 
 def open_sftp(transport: Any, patience: Patience) -> Any:
