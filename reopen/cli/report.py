@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PANEL = "Look"
 
 ToOption = Annotated[
-    Path | None, typer.Option("--to", metavar="FILE", help="Write the page here. Without it a summary is shown.")
+    Path | None,
+    typer.Option("--to", "--html", metavar="FILE", help="Write the page here. Without it a summary is shown."),
 ]
 
 

@@ -58,10 +58,12 @@ def test_a_lost_standby_is_a_no_and_no_failure(place: Place) -> None:
     assert risks["evidence"]["what_to_do"] == "Run `reopen drill`."
 
 
-def test_a_file_that_cannot_be_written_is_told(place: Place) -> None:
+@pytest.mark.parametrize("option", ["--to", "--html"])
+def test_a_file_that_cannot_be_written_is_told(place: Place, option: str) -> None:
+    """The run-book and the evidence call their page --html, and so may the report."""
     place.run("snapshot")
 
-    assert "cannot be written" in place.run("report", "--to", str(place.folder / "nowhere/x.html"), code=7).stderr
+    assert "cannot be written" in place.run("report", option, str(place.folder / "nowhere/x.html"), code=7).stderr
 
 
 def test_metrics_are_printed_or_replace_a_file_and_tell_what_could_not_be_seen(place: Place) -> None:
