@@ -21,7 +21,7 @@ PANEL = "Look"
 
 ToOption = Annotated[
     Path | None,
-    typer.Option("--to", "--html", metavar="FILE", help="Write the page here. Without it a summary is shown."),
+    typer.Option("--to", "--html", metavar="FILE", help="Write it as one HTML file, for a browser or paper."),
 ]
 
 
@@ -44,7 +44,7 @@ def report(
     """Put on one page whether the business could reopen.
 
     Yes, not proven or no, with tiers, exposure, coverage, drills, trends and open risks. The page is one HTML file that
-    needs nothing else, for a browser or paper. It ends with the anchor of the evidence: keep that elsewhere.
+    needs nothing else; without --to a summary is shown. It ends with the anchor of the evidence: keep that elsewhere.
 
     Changes: the file of --to; with --store, the page in the control store.
     Needs: any key of the vault; it says what it cannot look at.
