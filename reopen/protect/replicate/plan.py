@@ -2,8 +2,8 @@
 
 Invariants
     I1  The records are listed first and fixed; whatever they refer to is durable, so the listing after it shows it.
-    I2  A record comes after every record that it names as seen: in any other order a replica that was interrupted would
-        look rolled back.
+    I2  A record comes after every record that it names as seen, or after the reason why that one is gone: in any other
+        order a replica that was interrupted would look rolled back.
     I3  A fact comes after the record that it speaks of, and never without it: alone it would tell of a loss.
     I4  What lets go stays where it was said. A release is never copied: a hold ends in each vault by its own word, or
         the key that is taken at one site ends it at all of them. An ``expired`` fact is copied only where the record is
@@ -126,6 +126,7 @@ class _Planning:
         if not let_go:
             covering = statements  # Nothing there was let go, so a pack that is missing here is damage, and told there.
         rows = [item.parquet for item in covering if item.parquet.name not in self._there]
+        facts = list(self._facts(records))
         stages = (
             ("keys", tuple(copy for copy in root_signed if not _is_trust_statement(copy.name))),
             ("trust statements", tuple(copy for copy in root_signed if _is_trust_statement(copy.name))),
@@ -134,8 +135,9 @@ class _Planning:
             ("index rows", tuple(Copy(name=part.name, size_bytes=part.size, pin=part.digest) for part in rows)),
             ("index statements", tuple(self._documents(item.part.name for item in covering))),
             ("tables", tables),
+            ("reasons of gaps", tuple(fact for fact in facts if _is_expiry(fact.name))),
             ("records", tuple(self._documents(records))),
-            ("ledger", tuple(self._facts(records))),
+            ("ledger", tuple(fact for fact in facts if not _is_expiry(fact.name))),
         )
         names = {copy.name for _, copies in stages for copy in copies}
         both = self._here.keys() & self._there.keys()
@@ -163,7 +165,7 @@ class _Planning:
         gone = set()
         for name in self._there:
             about = _about(name)
-            if not name.startswith("ledger/expired/") or about not in waiting:
+            if not _is_expiry(name) or about not in waiting:
                 continue
             try:
                 self._source.parse_fact(name, self._target.get(name))
@@ -359,6 +361,10 @@ def check_root_signed(vault: Vault, name: str, data: bytes) -> None:
         raise Corrupt(f"{name} is not a signed document.", object=name) from error
     if not signed or not belongs:
         raise Corrupt(f"{name} is not signed by the vault's root key.", object=name)
+
+
+def _is_expiry(name: str) -> bool:
+    return name.startswith("ledger/expired/")
 
 
 def _heads(record: SnapshotRecord) -> set[str]:

@@ -2,8 +2,9 @@
 is already there. What is to be copied is :mod:`reopen.protect.replicate.plan`.
 
 Order: the list of records is fixed first; then what the root key signed and ``vault.json`` (an empty replica), packs,
-index parts, profiles and manifests, records, ledger. So the replica never has a record that refers to something it
-lacks, wherever it stops. Records go one after the other, each after those that it names as seen.
+index parts, profiles and manifests, why records are gone, records, the rest of the ledger. So the replica never has a
+record that refers to something it lacks, wherever it stops. Records go one after the other, each after those that it
+names as seen.
 
 Invariants
     I1  Every object is checked against what its name, its signature or a signed pin says before it is created at the
